@@ -1,0 +1,113 @@
+"""One configuration tree: frozen sections declared beside the component they belong to.
+
+A section is a pydantic model whose fields each carry a one-line description with the unit. The root
+is `llm4rec.recommender.Config`; this module reads any root from a TOML file, from `LLM4REC_A__B`
+environment variables and from `a.b=value` settings, in rising order of precedence.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from llm4rec.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "LLM4REC_"
+
+
+class Section(BaseModel):
+    """Base of every configuration section: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+Root = TypeVar("Root", bound=Section)
+
+
+def load(
+    root: type[Root],
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+) -> Root:
+    """Build `root` from defaults, then `file` (TOML), then the environment, then `a.b=value` settings.
+
+    Raises:
+        ConfigError: naming the key, its source and what is allowed there.
+    """
+    values: dict[str, Any] = _read_toml(file) if file is not None else {}
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            path = name[len(ENVIRONMENT_PREFIX) :].lower().replace("__", ".")
+            _assign(values, path, text, name)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"--set {setting!r} is not of the form section.key=value.")
+        _assign(values, path.strip(), text.strip(), f"--set {setting}")
+    try:
+        return root.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, root)) from None
+
+
+def options(root: type[Section], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every option of the tree as (dotted key, type, default, description), in declared order."""
+    for name, field in root.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from options(annotation, f"{prefix}{name}.")
+        else:
+            kind = getattr(annotation, "__name__", None) if isinstance(annotation, type) else None
+            text = kind or str(annotation).replace("typing.", "")
+            yield f"{prefix}{name}", text, repr(field.get_default()), field.description or ""
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"The configuration file {file} does not exist.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {file} is not valid TOML: {error}.") from None
+
+
+def _assign(values: dict[str, Any], path: str, text: str, source: str) -> None:
+    """Put `text`, read as a TOML value where it is one and as a plain string where not, at `path`."""
+    *parents, key = path.split(".")
+    node = values
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"{source}: {parent!r} is a value, not a section.")
+    try:
+        node[key] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        node[key] = text
+
+
+def _explain(error: ValidationError, root: type[Section]) -> str:
+    known = [key for key, *_ in options(root)]
+    lines: list[str] = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"The configuration key {key!r} is unknown. {_nearest(key, known)}")
+        else:
+            lines.append(f"The configuration key {key!r} can't be {problem['input']!r}: {problem['msg']}.")
+    return " ".join(lines)
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return "`llm4rec fit --help-config` lists all keys."

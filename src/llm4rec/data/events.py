@@ -1,0 +1,166 @@
+"""The event log: every person's events as slices of sorted arrays, never a Python list per person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+
+from llm4rec.errors import ClockError
+from llm4rec.types import Floats, Ints
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """Events of many people, each person's oldest first.
+
+    Row r owns the half-open slice `offsets[r]:offsets[r + 1]` of every event array. Rows are people
+    in a training log and requests in a batch of histories, so one person may own several rows there.
+
+    Attributes:
+        user_ids: outside names of the rows [u].
+        offsets: int64 [u + 1].
+        items: int64 [e], dense item numbers.
+        times: int64 [e], UTC seconds; None where the data has only an order within each person.
+        ratings: float32 [e], NaN where an event has none; None where no event has one.
+        kinds: int64 [e], numbers into `kind_names` (view, click, purchase, …); None where unknown.
+    """
+
+    user_ids: pl.Series
+    offsets: Ints
+    items: Ints
+    times: Ints | None = None
+    ratings: Floats | None = None
+    kinds: Ints | None = None
+    kind_names: tuple[str, ...] = field(default=())
+
+    @property
+    def n_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_events(self) -> int:
+        return len(self.items)
+
+    @property
+    def lengths(self) -> Ints:
+        """Events per row [u]."""
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> Ints:
+        """The row that owns each event [e]."""
+        return np.repeat(np.arange(self.n_users), self.lengths)
+
+    @property
+    def clock(self) -> Ints:
+        """Event times [e] in UTC seconds.
+
+        Raises:
+            ClockError: if the log has only an order within each person.
+        """
+        if self.times is None:
+            raise ClockError(
+                "This needs the time of every event, and the data has only an order within each person. "
+                "Give a timestamp column, or choose a protocol without a clock (leave-last-out)."
+            )
+        return self.times
+
+    def item_counts(self, n_items: int) -> Ints:
+        """Events per item [i]."""
+        return np.bincount(self.items, minlength=n_items).astype(np.int64)
+
+    def history(self, row: int) -> Ints:
+        """The items of one row, oldest first."""
+        return self.items[self.offsets[row] : self.offsets[row + 1]]
+
+    def heads(self, lengths: Ints) -> EventLog:
+        """Every row's first `lengths` [u] events; rows keep their place, also when they become empty."""
+        return self.histories(np.arange(self.n_users), lengths)
+
+    def histories(self, rows: Ints, ends: Ints, most: int | None = None) -> EventLog:
+        """One row per request: the first `ends` [c] events of rows `rows` [c], the newest `most` of them."""
+        lengths = ends if most is None else np.minimum(ends, most)
+        starts = self.offsets[rows] + ends - lengths
+        return self._gather(rows, starts, lengths)
+
+    def select(self, keep: np.ndarray) -> EventLog:
+        """The events where `keep` [e] is true; rows stay, also when they become empty."""
+        lengths = np.bincount(self.rows[keep], minlength=self.n_users)
+        return self._pick(np.flatnonzero(keep), self.user_ids, lengths)
+
+    def _gather(self, rows: Ints, starts: Ints, lengths: Ints) -> EventLog:
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return self._pick(index, self.user_ids[rows], lengths)
+
+    def _pick(self, index: Ints, user_ids: pl.Series, lengths: Ints) -> EventLog:
+        return replace(
+            self,
+            user_ids=user_ids,
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            items=self.items[index],
+            times=None if self.times is None else self.times[index],
+            ratings=None if self.ratings is None else self.ratings[index],
+            kinds=None if self.kinds is None else self.kinds[index],
+        )
+
+    def to_frame(self, item_ids: pl.Series) -> pl.DataFrame:
+        """The log as a table in outside names: user_id, item_id, then timestamp, rating, event_type."""
+        columns: dict[str, pl.Series] = {
+            "user_id": self.user_ids[self.rows],
+            "item_id": item_ids[self.items],
+        }
+        if self.times is not None:
+            columns["timestamp"] = pl.Series(self.times)
+        if self.ratings is not None:
+            columns["rating"] = pl.Series(self.ratings).fill_nan(None)
+        if self.kinds is not None:
+            columns["event_type"] = pl.Series(self.kind_names, dtype=pl.String)[self.kinds]
+        return pl.DataFrame(columns)
+
+
+def build_log(
+    users: pl.Series,
+    items: Ints,
+    *,
+    times: Ints | None = None,
+    order: Ints | None = None,
+    ratings: Floats | None = None,
+    event_types: pl.Series | None = None,
+) -> EventLog:
+    """Sort flat event columns into an `EventLog`.
+
+    People are numbered by first appearance. Within a person events are sorted by `times`, or by
+    `order` where there is no clock, ties and the absence of both falling back to the row order.
+
+    Args:
+        users: outside names [e].
+        items: dense item numbers [e].
+        times: UTC seconds [e].
+        order: rank within the person [e]; ignored where `times` is given.
+        ratings: float32 [e], NaN where missing.
+        event_types: names [e].
+    """
+    names = users.unique(maintain_order=True)
+    rows = users.replace_strict(names, pl.Series(np.arange(len(names))), return_dtype=pl.Int64).to_numpy()
+    rank = times if times is not None else order
+    keys = (rows,) if rank is None else (rank, rows)
+    index = np.lexsort(keys)
+    kind_names: tuple[str, ...] = ()
+    kinds: Ints | None = None
+    if event_types is not None:
+        kind_names = tuple(event_types.unique().sort().to_list())
+        kinds = event_types.replace_strict(
+            list(kind_names), list(range(len(kind_names))), return_dtype=pl.Int64
+        ).to_numpy()[index]
+    return EventLog(
+        user_ids=names,
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(names)))]).astype(np.int64),
+        items=items[index].astype(np.int64),
+        times=None if times is None else times[index].astype(np.int64),
+        ratings=None if ratings is None else ratings[index].astype(np.float32),
+        kinds=kinds,
+        kind_names=kind_names,
+    )

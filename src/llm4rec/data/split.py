@@ -1,0 +1,138 @@
+"""Who is asked what at test time: leave-last-out, global time, or a split that the file gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm4rec.data.events import EventLog
+from llm4rec.errors import InputError
+from llm4rec.types import Array, Ints
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Questions with known answers.
+
+    Case c asks what row `rows[c]` of `log` does after its first `ends[c]` events; right answers are
+    `targets[target_offsets[c]:target_offsets[c + 1]]` (dense item numbers, each once).
+    """
+
+    log: EventLog
+    rows: Ints
+    ends: Ints
+    targets: Ints
+    target_offsets: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def histories(self, start: int = 0, stop: int | None = None, most: int | None = None) -> EventLog:
+        """The histories of cases start:stop, one row each, the newest `most` events of each."""
+        return self.log.histories(self.rows[start:stop], self.ends[start:stop], most)
+
+    def take(self, index: Ints) -> Cases:
+        """The named cases."""
+        lengths = np.diff(self.target_offsets)[index]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        flat = np.arange(offsets[-1]) + np.repeat(self.target_offsets[index] - offsets[:-1], lengths)
+        return Cases(self.log, self.rows[index], self.ends[index], self.targets[flat], offsets)
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a model is fitted on, what its epochs are chosen on, and what it is scored on once."""
+
+    train: EventLog
+    valid: Cases
+    test: Cases
+    protocol: str
+
+
+def next_event_cases(log: EventLog, rows: Ints, ends: Ints) -> Cases:
+    """One case per (row, end): the single right answer is the event that follows."""
+    targets = log.items[log.offsets[rows] + ends]
+    return Cases(log, rows, ends, targets, np.arange(len(rows) + 1, dtype=np.int64))
+
+
+def leave_last_out(log: EventLog) -> Split:
+    """Each person's last event is the test, the one before validation, all earlier ones training.
+
+    People with fewer than three events give all they have to training.
+    """
+    lengths = log.lengths
+    rows = np.flatnonzero(lengths >= 3)
+    held = np.zeros(log.n_users, dtype=np.int64)
+    held[rows] = 2
+    return Split(
+        train=log.heads(lengths - held),
+        valid=next_event_cases(log, rows, lengths[rows] - 2),
+        test=next_event_cases(log, rows, lengths[rows] - 1),
+        protocol="leave-last-out",
+    )
+
+
+def global_time(log: EventLog, *, valid_share: float = 0.1, test_share: float = 0.1) -> Split:
+    """Everything after a date is test, a stretch before it validation, all before that training.
+
+    The dates are the quantiles of event times that leave `test_share` and `valid_share` of all events
+    behind them; events of one instant stay on one side. Each later event is a case whose history is
+    all the person did before it, so a model that is not refitted still reads the newest history.
+
+    Raises:
+        ClockError: if the log has no times.
+        InputError: if either stretch would be empty.
+    """
+    times = log.clock
+    ordered = np.sort(times)
+    at = [int((1 - test_share - valid_share) * len(ordered)), int((1 - test_share) * len(ordered))]
+    valid_from, test_from = ordered[at[0]], ordered[at[1]]
+    rows = log.rows
+    position = np.arange(log.n_events) - log.offsets[rows]
+    is_valid = (times >= valid_from) & (times < test_from)
+    is_test = times >= test_from
+    if not is_valid.any() or not is_test.any() or not (times < valid_from).any():
+        raise InputError(
+            "The events lie too close together in time for a global-time split: training, validation "
+            "and test can't all get events. Use --protocol leave-last-out."
+        )
+    return Split(
+        train=log.select(times < valid_from),
+        valid=next_event_cases(log, rows[is_valid], position[is_valid]),
+        test=next_event_cases(log, rows[is_test], position[is_test]),
+        protocol="global-time",
+    )
+
+
+def given(log: EventLog, parts: Array) -> Split:
+    """A split the file gives: `parts` [e] holds train, valid or test (also history, validation) per event.
+
+    `parts` runs along the log's events. Within a person the order must be train, then valid, then
+    test. Where a person has several test events and the log is ordered, each is a case of its own.
+
+    Raises:
+        InputError: on a name that is none of these, or where a later part precedes an earlier one.
+    """
+    names = {"train": 0, "history": 0, "valid": 1, "validation": 1, "test": 2}
+    unknown = sorted({str(part) for part in np.unique(parts)} - names.keys())
+    if unknown:
+        raise InputError(
+            f"The column 'split' holds {unknown[0]!r}; it may hold train, valid and test."
+        )
+    rank = np.array([names[str(part)] for part in parts], dtype=np.int64)
+    rows = log.rows
+    backwards = (np.diff(rank) < 0) & (np.diff(rows) == 0)
+    if backwards.any():
+        user = log.user_ids[int(rows[np.flatnonzero(backwards)[0]])]
+        raise InputError(
+            f"The column 'split' puts an earlier event of user {user!r} after a later part: within a "
+            "person all of train must come before valid, and valid before test."
+        )
+    position = np.arange(log.n_events) - log.offsets[rows]
+    return Split(
+        train=log.select(rank == 0),
+        valid=next_event_cases(log, rows[rank == 1], position[rank == 1]),
+        test=next_event_cases(log, rows[rank == 2], position[rank == 2]),
+        protocol="given",
+    )
