@@ -1,0 +1,1 @@
+"""How lists are measured: metrics, figures beyond accuracy, the protocol, and what chance could have done."""
