@@ -1,0 +1,295 @@
+"""What a model is on disk: a directory of safetensors, Parquet and JSON, checksummed, never a pickle.
+
+    manifest.json        format and package version, kind, and the size and SHA-256 of every other file
+    meta.json            plain values
+    <name>.safetensors   a set of named arrays
+    <name>.parquet       a table
+    <name>.<suffix>      a text
+
+A directory is written beside its place and moved there when it is whole. The checksums guard against
+accidents; whoever can write the directory can also write the manifest. Loading parses data only and runs
+nothing that the directory holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from llm4rec.errors import ArtefactError
+from llm4rec.store import replace
+from llm4rec.store.manifest import FORMAT, FORMAT_VERSION, MANIFEST, META, Entry, Manifest, legal_name
+from llm4rec.types import Array
+
+T = TypeVar("T")
+_Part = Mapping[str, Array] | pl.DataFrame | str
+
+
+def write(
+    path: Path,
+    *,
+    kind: str,
+    meta: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Array]] | None = None,
+    tables: Mapping[str, pl.DataFrame] | None = None,
+    texts: Mapping[str, str] | None = None,
+    overwrite: bool = True,
+) -> None:
+    """Write an artefact to `path`, whole or not at all.
+
+    An artefact of the same kind that is already there is replaced; anything else is left alone. Only
+    one process may write to a path at a time, any number may read.
+
+    Args:
+        path: the directory to make; parents are made too.
+        kind: what it is ("model", "checkpoint"), asked for again by `read`.
+        meta: values JSON can hold; NumPy scalars become numbers, and numbers that aren't finite become null.
+        tensors: sets of named arrays of booleans, integers or floats, one file per set.
+        tables: tables, one file each.
+        texts: texts by file name, suffix included.
+        overwrite: whether an artefact that is there may be replaced.
+
+    Raises:
+        ArtefactError: where something else is in the way, or the disk refuses.
+        ValueError: on a name that isn't a plain file name, or an array of Python objects.
+    """
+    path = path.resolve()  # a link keeps pointing at the place that is written
+    files = _names(tensors or {}, tables or {}, texts or {})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace.recover(path)
+        _check_in_the_way(path, kind, overwrite=overwrite)
+        fresh = replace.begin(path)
+        try:
+            _fill(fresh, kind, meta, files)
+            replace.put(fresh, path)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        raise ArtefactError(f"The {kind} can't be written to {path}: {error.strerror or error}.") from error
+
+
+def _names(
+    tensors: Mapping[str, Mapping[str, Array]], tables: Mapping[str, pl.DataFrame], texts: Mapping[str, str]
+) -> dict[str, _Part]:
+    """Every part by the name of its file."""
+    files: dict[str, _Part] = {}
+    for name, arrays in tensors.items():
+        files[f"{name}.safetensors"] = {key: _plain(name, key, array) for key, array in arrays.items()}
+    files |= {f"{name}.parquet": table for name, table in tables.items()}
+    for name, text in texts.items():
+        if name in (MANIFEST, META) or name.endswith((".safetensors", ".parquet")):
+            raise ValueError(
+                f"A text can't be called {name!r}: that name is taken or has a meaning of its own."
+            )
+        files[name] = text
+    for name in files:
+        if not legal_name(name):
+            raise ValueError(f"{name!r} can't be the name of a file in an artefact.")
+    return files
+
+
+def _plain(name: str, key: str, array: Array) -> Array:
+    """The same numbers laid out as safetensors writes them: row after row, little-endian."""
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize > 8:
+        raise ValueError(f"The array {key!r} of {name!r} has the type {array.dtype}, which can't be stored.")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+
+
+def _fill(directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[str, _Part]) -> None:
+    entries: dict[str, Entry] = {}
+    everything = {META: json.dumps(_jsonable(meta), indent=1, allow_nan=False), **files}
+    for name, part in everything.items():
+        file = directory / name
+        if isinstance(part, str):
+            file.write_text(part, encoding="utf-8", newline="")
+        elif isinstance(part, pl.DataFrame):
+            with file.open("wb") as stream:
+                part.write_parquet(stream)
+        else:
+            save_file(dict(part), file)
+        entries[name] = _seal(file)
+    manifest = Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        package_version=version("llm4rec"),
+        kind=kind,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=entries,
+    )
+    (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    _seal(directory / MANIFEST)
+    replace.sync(directory)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _seal(file: Path) -> Entry:
+    """Force a file to the disk; its size and checksum."""
+    with file.open("rb") as stream:
+        entry = Entry(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), size=stream.tell())
+        os.fsync(stream.fileno())
+    return entry
+
+
+def _check_in_the_way(path: Path, kind: str, *, overwrite: bool) -> None:
+    """Let nothing be replaced that `write` didn't write.
+
+    Raises:
+        ArtefactError: where something else is at `path`.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / MANIFEST).is_file():
+        raise ArtefactError(
+            f"{path} exists and isn't a {kind} written by llm4rec; choose another place for it."
+        )
+    manifest = Manifest.read(path, kind)
+    if not overwrite:
+        raise ArtefactError(f"There is a {kind} at {path} already; choose another place, or remove it first.")
+    strangers = sorted({entry.name for entry in path.iterdir()} - manifest.files.keys() - {MANIFEST})
+    if strangers:
+        raise ArtefactError(
+            f"The {kind} at {path} can't be replaced, because {strangers[0]!r} lies in the directory and "
+            "would be lost; move it elsewhere first."
+        )
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An artefact opened by `read`; each part is loaded and checked when it is asked for."""
+
+    path: Path
+    manifest: Manifest
+    meta: dict[str, Any]
+
+    def tensors(self, name: str) -> dict[str, Array]:
+        """The arrays of one set by name, exactly as they were written."""
+        return self._load(f"{name}.safetensors", lambda stream: _arrays(Path(stream.name), stream))
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One table, with the column types it was written with."""
+        return self._load(f"{name}.parquet", pl.read_parquet)
+
+    def text(self, name: str) -> str:
+        """One text by its file name."""
+        return self._load(name, lambda stream: stream.read().decode("utf-8"))
+
+    def __contains__(self, file: object) -> bool:
+        """Whether there is a file of that name, suffix included."""
+        return file in self.manifest.files
+
+    def _load(self, file: str, parse: Callable[[BinaryIO], T]) -> T:
+        return _load(self.path, self.manifest, file, parse)
+
+
+def read(path: Path, kind: str) -> Artefact:
+    """Open the artefact at `path`.
+
+    The manifest, the plain values, and the presence and size of every file are checked here, the
+    contents of the other files when they are loaded.
+
+    Raises:
+        ArtefactError: where there is none, or it is incomplete, altered, of a newer format or another kind.
+    """
+    try:
+        place = _find(path.resolve(), kind)
+        manifest = Manifest.read(place, kind)
+        for file, entry in manifest.files.items():
+            _check_size(place, kind, file, entry)
+    except OSError as error:
+        raise ArtefactError(f"The {kind} at {path} can't be read: {error.strerror or error}.") from error
+    meta: dict[str, Any] = _load(place, manifest, META, json.load)
+    return Artefact(place, manifest, meta)
+
+
+def exists(path: Path) -> bool:
+    """Whether an artefact is at `path`, also one whose replacement a crash interrupted."""
+    path = path.resolve()
+    return any((place / MANIFEST).is_file() for place in (path, replace.previous(path)))
+
+
+def _find(path: Path, kind: str) -> Path:
+    for place in (path, replace.previous(path), path):  # once more, should a writer have just finished
+        if (place / MANIFEST).is_file():
+            return place
+    if not path.exists():
+        raise ArtefactError(f"There is no {kind} at {path}: the directory doesn't exist. Check the path.")
+    if not path.is_dir():
+        raise ArtefactError(f"{path} is a file; a {kind} is a directory. Give the directory.")
+    raise ArtefactError(
+        f"{path} is not a complete {kind}: it has no {MANIFEST}. Check the path, or copy the directory again."
+    )
+
+
+def _check_size(directory: Path, kind: str, file: str, entry: Entry) -> None:
+    try:
+        found = (directory / file).lstat()
+    except FileNotFoundError:
+        raise _broken(directory, kind, file, "is missing") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise _broken(directory, kind, file, "is not a plain file")
+    if found.st_size < entry.size:
+        raise _broken(directory, kind, file, f"is cut short ({found.st_size} of {entry.size} bytes)")
+    if found.st_size > entry.size:
+        raise _broken(directory, kind, file, "was altered (it has grown)")
+
+
+def _load(directory: Path, manifest: Manifest, file: str, parse: Callable[[BinaryIO], T]) -> T:
+    """Check a file against its checksum, then parse the very bytes that were checked."""
+    if file not in manifest.files:
+        raise ArtefactError(
+            f"The {manifest.kind} in {directory} has no {file}; another part of llm4rec wrote it."
+        )
+    try:
+        _check_size(directory, manifest.kind, file, manifest.files[file])
+        with (directory / file).open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != manifest.files[file].sha256:
+                raise _broken(directory, manifest.kind, file, "was altered")
+            stream.seek(0)
+            return parse(stream)
+    except OSError as error:
+        why = error.strerror or error
+        raise ArtefactError(
+            f"The file {file} of the {manifest.kind} in {directory} can't be read: {why}."
+        ) from error
+    except (SafetensorError, pl.exceptions.PolarsError, ValueError) as error:
+        raise _broken(directory, manifest.kind, file, f"can't be understood ({error})") from error
+
+
+def _arrays(path: Path, stream: BinaryIO) -> dict[str, Array]:
+    """Arrays of a safetensors file, which the library opens by name and maps instead of reading it whole."""
+    arrays = load_file(path)
+    if path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+        raise ArtefactError(f"{path.parent} was replaced while it was being read; load it again.")
+    return arrays
+
+
+def _broken(directory: Path, kind: str, file: str, how: str) -> ArtefactError:
+    return ArtefactError(
+        f"The file {file} of the {kind} in {directory} {how}. "
+        "Copy the directory again from where it came, or write it anew."
+    )
