@@ -1,0 +1,144 @@
+"""One run of the bench: which data, which questions, which model; and how runs are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm4rec.bench.files import digest
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.ingest import DataConfig, Ingested, ingest
+from llm4rec.data.split import Split, given, global_time, leave_last_out
+from llm4rec.errors import InputError
+from llm4rec.types import Progress, silent
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files a table is measured on; `given` where the events carry their own split column."""
+
+    interactions: str
+    items: str | None = None
+    users: str | None = None
+    given: bool = False
+
+    @classmethod
+    def folder(cls, path: Path) -> Source:
+        """A directory with interactions, items and, maybe, users, as `data get` writes them.
+
+        Raises:
+            InputError: if the directory or its events are not there.
+        """
+        interactions = path / "interactions.parquet"
+        if not interactions.is_file():
+            raise InputError(
+                f"{path} holds no interactions.parquet. `llm4rec data get NAME --out {path}` writes one."
+            )
+        items, users = path / "items.parquet", path / "users.parquet"
+        return cls(
+            str(interactions),
+            str(items) if items.is_file() else None,
+            str(users) if users.is_file() else None,
+        )
+
+    def content(self) -> str:
+        """SHA-256 over the content of all files.
+
+        Raises:
+            InputError: naming a file that does not exist.
+        """
+        found = hashlib.sha256()
+        for file in (self.interactions, self.items, self.users):
+            if file is not None and not Path(file).is_file():
+                raise InputError(f"The file {file} does not exist.")
+            found.update((digest(Path(file)) if file is not None else "none").encode())
+        return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Study:
+    """The data of a table as every model sees it."""
+
+    data: Ingested
+    split: Split
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.data.catalog
+
+    @property
+    def has_clock(self) -> bool:
+        return self.data.log.times is not None
+
+
+def read(source: Source, protocol: str, config: DataConfig, progress: Progress = silent) -> Study:
+    """Ingest and split.
+
+    Raises:
+        InputError: if the split leaves nothing to fit on or nothing to ask.
+    """
+    data = ingest(
+        source.interactions,
+        source.items,
+        source.users,
+        config=config,
+        only_items_with_events=source.given,
+        progress=progress,
+    )
+    if source.given:
+        if data.parts is None:
+            raise InputError(f"{source.interactions} has no column 'split' (train, valid, test).")
+        split = given(data.log, data.parts)
+    elif protocol == "global-time":
+        split = global_time(data.log)
+    else:
+        split = leave_last_out(data.log)
+    if not len(split.test) or not split.train.n_events:
+        raise InputError(f"{source.interactions}: the split leaves nothing to fit on or nothing to ask.")
+    return Study(data, split)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told; `keep` names a directory for the fitted model, if it is to stay."""
+
+    source: Source
+    protocol: str
+    model: str
+    seed: int
+    config: dict[str, Any]
+    key: str
+    out: str
+    keep: str | None = None
+
+    def to_json(self) -> str:
+        """This job as JSON text."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """A job from the text `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "source": Source(**values["source"])})
+
+
+def key(content: str, protocol: str, model: str, seed: int, config: Mapping[str, Any], code: str) -> str:
+    """What a run's figures depend on, as one hash: data, questions, model, seed, configuration, code."""
+    parts = [content, protocol, model, seed, config, code]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def name(model: str, seed: int) -> str:
+    """The file name of a run, without an ending."""
+    return f"{model}-{seed}"
+
+
+def train_counts(split: Split, catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
+    """Training events of every item [i] and of every person [u]."""
+    return split.train.item_counts(len(catalog)), split.train.lengths

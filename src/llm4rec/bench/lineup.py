@@ -1,0 +1,181 @@
+"""The models a table can hold, by name: ours, ours with parts left out, and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from llm4rec.data.catalog import Catalog, Modality
+from llm4rec.data.split import Split
+from llm4rec.errors import InputError
+from llm4rec.types import Progress, Recommends, silent
+
+if TYPE_CHECKING:
+    from llm4rec.recommender import Config
+
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is fitted with; every model of a table is given the same split and catalogue."""
+
+    split: Split
+    catalog: Catalog
+    people: Catalog | None
+    config: Config
+    seed: int = 0
+    checkpoints: Path | None = None
+    progress: Progress = field(default=silent)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the line-up.
+
+    Attributes:
+        fit: fits it on the training part; epochs and settings are chosen on validation.
+        seeded: whether it depends on the seed; what does not is run once.
+        ablates: the modality it does without; such a model is run at one seed.
+        needs_clock: whether it reads event times.
+        says: what the name stands for, in words.
+    """
+
+    fit: Callable[[Task], Recommends]
+    says: str
+    seeded: bool = True
+    ablates: Modality | Literal["behaviour"] | None = None
+    needs_clock: bool = False
+
+
+def _ours(task: Task) -> Recommends:
+    from llm4rec.recommender import Recommender
+
+    config = task.config.model_copy(
+        update={"train": task.config.train.model_copy(update={"seed": task.seed})}
+    )
+    return Recommender.fit(
+        task.split.train,
+        task.catalog,
+        config,
+        people=task.people,
+        valid=task.split.valid,
+        checkpoints=task.checkpoints,
+        resume=task.checkpoints is not None and task.checkpoints.exists(),
+        progress=task.progress,
+    )
+
+
+def _ids(task: Task) -> Recommends:
+    from dataclasses import replace
+
+    return _ours(replace(task, catalog=replace(task.catalog, fields=()), people=None))
+
+
+def _without(modality: Modality) -> Callable[[Task], Recommends]:
+    def fit(task: Task) -> Recommends:
+        from dataclasses import replace
+
+        return _ours(replace(task, catalog=task.catalog.without(modality)))
+
+    return fit
+
+
+def _without_behaviour(task: Task) -> Recommends:
+    from dataclasses import replace
+
+    encode = task.config.encode.model_copy(update={"behaviour": False})
+    return _ours(replace(task, config=task.config.model_copy(update={"encode": encode})))
+
+
+def _sasrec(task: Task) -> Recommends:
+    from dataclasses import replace
+
+    from llm4rec.recommender import sasrec_config
+
+    return _ids(replace(task, config=sasrec_config(task.config)))
+
+
+def _ease(task: Task) -> Recommends:
+    from llm4rec.bench.baselines import fit_ease
+
+    return fit_ease(task.split, task.catalog, progress=task.progress)
+
+
+def _item_knn(task: Task) -> Recommends:
+    from llm4rec.bench.baselines import fit_item_knn
+
+    return fit_item_knn(task.split, task.catalog, progress=task.progress)
+
+
+def _popularity(task: Task) -> Recommends:
+    from llm4rec.bench.baselines import fit_popularity
+
+    return fit_popularity(task.split, task.catalog, progress=task.progress)
+
+
+def _recent_popularity(task: Task) -> Recommends:
+    from llm4rec.bench.baselines import fit_recent_popularity
+
+    return fit_recent_popularity(task.split, task.catalog, progress=task.progress)
+
+
+LINEUP: dict[str, Entry] = {
+    OURS: Entry(_ours, "all modalities fused"),
+    "ids": Entry(_ids, "ours on ids alone, without any feature"),
+    "sasrec": Entry(_sasrec, "our decoder on ids alone with learnt positions"),
+    "ease": Entry(_ease, "EASE, its ridge chosen on validation", seeded=False),
+    "itemknn": Entry(_item_knn, "item neighbours, k and shrinkage chosen on validation", seeded=False),
+    "popularity": Entry(_popularity, "training events per item", seeded=False),
+    "recent-popularity": Entry(
+        _recent_popularity, "recent training events per item", seeded=False, needs_clock=True
+    ),
+    "ours-text": Entry(_without("text"), "ours without text", ablates="text"),
+    "ours-categorical": Entry(
+        _without("categorical"), "ours without categorical fields", ablates="categorical"
+    ),
+    "ours-numerical": Entry(_without("numerical"), "ours without numerical fields", ablates="numerical"),
+    "ours-image": Entry(_without("image"), "ours without images", ablates="image"),
+    "ours-time": Entry(_without("time"), "ours without time fields", ablates="time"),
+    "ours-behaviour": Entry(
+        _without_behaviour, "ours without the learned vector per item", ablates="behaviour"
+    ),
+}
+
+
+def choose(wanted: list[str], catalog: Catalog, has_clock: bool, config: Config) -> list[str]:
+    """The models to run, in the order of the line-up: `wanted`, or all that this data allows.
+
+    Raises:
+        InputError: on an unknown name, or where a wanted model can't be fitted on this data.
+    """
+    unknown = [name for name in wanted if name not in LINEUP]
+    if unknown:
+        raise InputError(f"--models: {unknown[0]!r} is unknown. Known: {', '.join(LINEUP)}.")
+    modalities = {column.modality for column in catalog.fields}
+    chosen: list[str] = []
+    for name, entry in LINEUP.items():
+        if wanted and name not in wanted:
+            continue
+        lack = None
+        if entry.needs_clock and not has_clock:
+            lack = "event times, and the data has only an order within each person"
+        elif entry.ablates == "behaviour":
+            lack = None if modalities and config.encode.behaviour else "features and the behaviour vector"
+        elif entry.ablates is not None and entry.ablates not in modalities:
+            lack = f"{entry.ablates} fields in the items"
+        elif name == "ids" and not modalities and not wanted:
+            continue  # without features it is the same model as ours
+        if lack is None:
+            chosen.append(name)
+        elif wanted:
+            raise InputError(f"--models: {name} needs {lack}.")
+    return chosen
+
+
+def seeds(name: str, n_seeds: int) -> range:
+    """The seeds a model is run with: all, one where a modality is left out or nothing is random."""
+    entry = LINEUP[name]
+    return range(n_seeds if entry.seeded and entry.ablates is None else 1)

@@ -1,0 +1,130 @@
+"""A table as one HTML file that asks no outside host, and as Markdown and JSON beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from llm4rec.bench import charts, files, render
+from llm4rec.bench.lineup import LINEUP
+from llm4rec.bench.peers import Peer
+from llm4rec.bench.tables import COMPARED, Table
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d7de; --mark: #eaf2ff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d; --mark: #15233b; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 1000px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } tr.ours { background: var(--mark); font-weight: 600; }
+.note { color: #6e7781; max-width: 46rem; } figure { margin: 1.5rem 0; }
+figcaption { font-weight: 600; margin-bottom: .4rem; } svg { width: 100%; max-width: 720px; }
+svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+svg .grid { stroke: var(--line); } svg .zero { stroke: var(--ink); stroke-dasharray: 4 3; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { font-weight: 600; }
+dd { margin: 0; overflow-wrap: anywhere; }
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One person's recent history and the list made for them, as titles."""
+
+    person: str
+    history: tuple[str, ...]
+    recommended: tuple[str, ...]
+
+
+def write(
+    table: Table, out: Path, *, peers: Sequence[Peer] = (), shown: Shown | None = None
+) -> dict[str, Any]:
+    """Write report.html, tables.md and table.json to `out`; returns what the JSON holds."""
+    document = as_document(table, peers)
+    files.write_json(document, out / "table.json")
+    files.write_text(as_markdown(table, peers), out / "tables.md")
+    files.write_text(as_html(table, peers, shown), out / "report.html")
+    return document
+
+
+def as_document(table: Table, peers: Sequence[Peer] = ()) -> dict[str, Any]:
+    """Everything a table says, as plain values."""
+    return asdict(table) | {"peers": [asdict(peer) for peer in peers]}
+
+
+def as_markdown(table: Table, peers: Sequence[Peer] = ()) -> str:
+    """All grids, and the facts they rest on, as Markdown."""
+    grids = [render.as_markdown(grid) for grid in render.grids(table, peers)]
+    facts = [f"- {name}: {value}" for name, value in table.facts.items()]
+    return "\n".join(["# Bench", "", *grids, "## How this was measured", "", *facts, ""])
+
+
+def as_html(table: Table, peers: Sequence[Peer] = (), shown: Shown | None = None) -> str:
+    """The whole report; every name and title is escaped."""
+    grids = [render.as_html(grid) for grid in render.grids(table, peers)]
+    body = [grids[0], *_plots(table), *grids[1:], *_person(shown), _models(table), _facts(table)]
+    return (
+        "<!doctype html>\n<html lang=en>\n<head><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>llm4rec bench</title><style>{STYLE}</style></head>\n<body>\n<h1>Models side by side</h1>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _plots(table: Table) -> list[str]:
+    name = COMPARED.upper()
+    found = [
+        charts.intervals({row.model: row.accuracy[COMPARED] for row in table.rows}, f"{name}, 95% interval")
+    ]
+    if table.comparisons:
+        found.append(
+            charts.intervals(
+                {other.other: other.difference for other in table.comparisons},
+                f"Ours minus each other model, {name}, paired 95% interval",
+                zero=True,
+            )
+        )
+    deepest = max(
+        (key for key in table.rows[0].beyond if key.startswith("coverage@")), default=None, key=_depth
+    )
+    if deepest is not None:
+        points = {row.model: (row.beyond[deepest], row.accuracy[COMPARED].mean) for row in table.rows}
+        found.append(charts.scatter(points, f"Accuracy and {deepest}", deepest, name))
+    if table.curves:
+        found.append(charts.curves(table.curves, f"Validation {name} by epoch", "epoch", name))
+    return found
+
+
+def _depth(name: str) -> int:
+    return int(name.partition("@")[2])
+
+
+def _person(shown: Shown | None) -> list[str]:
+    if shown is None:
+        return []
+    rows = [f"<li>{escape(title)}</li>" for title in shown.recommended]
+    before = "".join(f"<li>{escape(title)}</li>" for title in shown.history)
+    return [
+        f"<h2>Recommended to person {escape(shown.person)}</h2>",
+        f"<p>Their latest items, newest first:</p><ul>{before}</ul>",
+        f"<p>The list:</p><ol>{''.join(rows)}</ol>",
+    ]
+
+
+def _models(table: Table) -> str:
+    says = [(row.model, LINEUP[row.model].says) for row in table.rows if row.model in LINEUP]
+    return f"<h2>The models</h2>\n<dl>{_terms(says)}</dl>"
+
+
+def _facts(table: Table) -> str:
+    return f"<h2>How this was measured</h2>\n<dl>{_terms(list(table.facts.items()))}</dl>"
+
+
+def _terms(pairs: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)

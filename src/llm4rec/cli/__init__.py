@@ -1,0 +1,81 @@
+"""The command line. Commands import what they need when they run, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llm4rec.cli.bench import bench
+from llm4rec.cli.console import Guarded, example
+from llm4rec.cli.data import get
+from llm4rec.cli.demo import demo
+from llm4rec.cli.evaluate import evaluate
+from llm4rec.cli.fit import fit
+from llm4rec.cli.recommend import recommend
+
+app = typer.Typer(
+    cls=Guarded,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=example(
+        "llm4rec demo",
+        "llm4rec fit --interactions events.csv --items items.csv --out model",
+        "llm4rec recommend --model model --history a,b,c",
+    ),
+)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Get known data sets.")
+app.add_typer(data_app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from llm4rec.bench.facts import package_version
+
+        typer.echo(package_version())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Recommend from a log of events and a table of items, and measure how well.
+
+    Exit codes: 0 done, 2 usage or bad input, 1 failure. LLM4REC_DEBUG=1 shows where an error came from.
+    """
+
+
+app.command(epilog=example("llm4rec demo --out demo"))(demo)
+data_app.command(epilog=example("llm4rec data get ml-100k --out ml-100k"))(get)
+app.command(
+    epilog=example(
+        "llm4rec fit --interactions events.csv --items items.csv --out model",
+        "llm4rec fit --interactions log.parquet --items items.parquet --out model \\",
+        "    --map user=customer,item=sku,time=bought_at --set train.epochs=20",
+    )
+)(fit)
+app.command(
+    epilog=example(
+        "llm4rec recommend --model model --user 42",
+        "llm4rec recommend --model model --history a,b,c -n 5 --json",
+        "llm4rec recommend --model model --text 'a quiet film about the sea'",
+        "llm4rec recommend --model model --requests requests.parquet --out answers.parquet -n 100",
+    )
+)(recommend)
+app.command(epilog=example("llm4rec evaluate --model model --interactions events.csv --json"))(evaluate)
+app.command(
+    epilog=example(
+        "llm4rec bench --data ml-100k --protocol leave-last-out --seeds 3 --out bench",
+        "llm4rec bench --splits splits.parquet --items items.parquet --models ours,ease --out bench",
+    )
+)(bench)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app(prog_name="llm4rec")

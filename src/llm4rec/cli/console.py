@@ -1,0 +1,157 @@
+"""What all commands share: how errors end, how progress is shown, how a machine is answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llm4rec.errors import InputError, LLM4RecError
+
+if TYPE_CHECKING:
+    from llm4rec.types import Progress
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set one configuration key; may be repeated.")
+]
+
+LINE_EVERY = 30.0  # seconds between two lines of one unfinished stage in a log file
+
+
+class Guarded(TyperGroup):
+    """A command group in which every error ends as one sentence and an exit code.
+
+    An `LLM4RecError` brings its own exit code (2 for bad input, 1 for failed work); anything unforeseen
+    is a 1. `LLM4REC_DEBUG=1` lets the traceback through.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what it raises becomes a sentence on stderr."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except LLM4RecError as error:
+            self._end(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            self._end("Interrupted.", 1)
+        except BrokenPipeError:
+            # The reader of a pipe (head, less) has gone: nothing is wrong here.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except Exception as error:
+            if hasattr(error, "format_message"):  # a usage error, which typer prints itself
+                raise
+            cause = " ".join(str(error).split()) or "no message"
+            self._end(
+                f"Unexpected {type(error).__name__}: {cause}. "
+                "Set LLM4REC_DEBUG=1 and run again to see the traceback.",
+                1,
+            )
+
+    def _end(self, sentence: str, code: int) -> None:
+        if os.environ.get("LLM4REC_DEBUG") == "1":
+            raise  # called from an except block only
+        typer.echo(f"Error: {sentence}", err=True)
+        raise typer.Exit(code) from None
+
+
+def example(*lines: str) -> str:
+    """The epilogue of a help page; the leading mark keeps its lines unwrapped."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def note(sentence: str) -> None:
+    """Say something to the person, apart from the answer."""
+    typer.echo(sentence, err=True)
+
+
+def answer(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def names(text: str) -> list[str]:
+    """The parts of a comma-separated option, blanks left out."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
+    """Read `a=b,c=d` (the option may also be repeated) into a dictionary.
+
+    Raises:
+        InputError: naming the part that has no equals sign.
+    """
+    found: dict[str, str] = {}
+    for part in (part for text in texts for part in names(text)):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise InputError(f"{option} {part!r} is not of the form {wanted}.")
+        found[key.strip()] = value.strip()
+    return found
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Progress on stderr: bars where it is a terminal, else one line per finished stage or epoch."""
+    if sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int, **figures: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, figures="")
+            part = figures.pop("part", 0.0)
+            shown = {"figures": show(figures)} if figures else {}
+            bars.update(tasks[stage], completed=done + part, total=total, **shown)
+
+        yield report
+
+
+def _lines() -> Progress:
+    last: dict[str, tuple[int, float]] = {}
+
+    def report(stage: str, done: int, total: int, **figures: float) -> None:
+        now = time.monotonic()
+        # The first call only starts the stage's clock: a stage of a second needs no line before its last.
+        before, since = last.setdefault(stage, (0, now))
+        moved = done != before
+        # An epoch brings figures and is worth a line; steps within one carry the `part` that is done.
+        epoch = moved and bool(figures) and "part" not in figures
+        if epoch or (moved and done >= total) or now - since >= LINE_EVERY:
+            last[stage] = (done, now)
+            typer.echo(f"{stage} {done}/{total} {show(figures)}".rstrip(), err=True)
+
+    return report
+
+
+def show(figures: dict[str, float]) -> str:
+    """Figures beside a progress bar: `loss 6.1234  ndcg@10 0.1130`."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())

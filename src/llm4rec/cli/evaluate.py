@@ -1,0 +1,133 @@
+"""`llm4rec evaluate`: a fitted model, asked about events it has not been shown."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llm4rec.cli import console
+from llm4rec.errors import InputError
+
+if TYPE_CHECKING:
+    from llm4rec.data.catalog import Catalog
+    from llm4rec.data.events import EventLog
+    from llm4rec.data.ingest import Ingested
+    from llm4rec.data.split import Split
+    from llm4rec.evaluate.protocol import Evaluation
+    from llm4rec.types import Array
+
+
+class Protocol(StrEnum):
+    """How the questions are drawn from the events."""
+
+    LEAVE_LAST_OUT = "leave-last-out"
+    GLOBAL_TIME = "global-time"
+    GIVEN = "given"
+
+
+def evaluate(  # one parameter per option of the command
+    model: Annotated[Path, typer.Option(help="Model directory, as written by fit.")],
+    interactions: Annotated[str, typer.Option(help="Whole histories up to the events that are asked about.")],
+    protocol: Annotated[
+        Protocol,
+        typer.Option(help="What is asked: each person's last event, all after a date, or a `split` column."),
+    ] = Protocol.LEAVE_LAST_OUT,
+    columns: Annotated[
+        list[str],
+        typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,split=…"),
+    ] = [],  # noqa: B006  # typer copies defaults
+    json: console.Json = False,
+) -> None:
+    """Score a model on the events of a file.
+
+    The whole catalogue is ranked, seen items left out. People the model does not know are scored like all others. Events on items outside the model's
+    catalogue can't be answered and are left out, with a count.
+    """
+    from llm4rec.data.ingest import ingest
+    from llm4rec.evaluate.protocol import evaluate as score
+    from llm4rec.recommender import Recommender
+
+    recommender = Recommender.load(model)
+    mapping = console.pairs(columns, "--map", "role=column")
+    with console.progress() as report:
+        data = ingest(interactions, columns=mapping, config=recommender.config.data, progress=report)
+        log, parts, left_out = _in_catalogue(data, recommender.catalog)
+        split = _split(protocol, log, parts)
+        if not len(split.test):
+            raise InputError(
+                f"{interactions} holds nothing to ask about under --protocol {protocol}: leave-last-out "
+                "needs people with three events or more, given needs test rows."
+            )
+        result = score(
+            recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
+        )
+    notes = list(data.report.notes)
+    if left_out:
+        notes.append(f"{left_out} events on items outside the model's catalogue were left out.")
+    _show(_summary(result, model, protocol, notes), json)
+
+
+def _in_catalogue(data: Ingested, catalog: Catalog) -> tuple[EventLog, Array | None, int]:
+    """The file's events in the model's item numbers, their parts, and how many could not be named so."""
+    from dataclasses import replace
+
+    numbers = catalog.numbers(data.catalog.ids)[data.log.items]
+    keep = numbers >= 0
+    log = replace(data.log, items=numbers).select(keep)
+    return log, None if data.parts is None else data.parts[keep], int((~keep).sum())
+
+
+def _split(protocol: Protocol, log: EventLog, parts: Array | None) -> Split:
+    from llm4rec.data import split
+
+    match protocol:
+        case Protocol.LEAVE_LAST_OUT:
+            return split.leave_last_out(log)
+        case Protocol.GLOBAL_TIME:
+            return split.global_time(log)
+        case Protocol.GIVEN:
+            if parts is None:
+                raise InputError(
+                    "--protocol given needs a column 'split' in the events (train, valid, test); there is "
+                    "none. Name it by --map split=COLUMN, or choose another protocol."
+                )
+            return split.given(log, parts)
+
+
+def _summary(result: Evaluation, model: Path, protocol: Protocol, notes: list[str]) -> dict[str, Any]:
+    from llm4rec.evaluate.significance import interval
+
+    metrics: dict[str, Any] = {}
+    for name in result.per_case:
+        people = result.per_person(name)
+        low, high = interval(people)
+        metrics[name] = {"mean": float(people.mean()), "low": float(low), "high": float(high)}
+    return {
+        "model": str(model),
+        "protocol": str(protocol),
+        "cases": len(result.people),
+        "people": len(set(result.people.tolist())),
+        "metrics": metrics,
+        "beyond": {name: float(v) for name, v in result.summary.items() if name not in result.per_case},
+        "interval": "95%, percentile bootstrap over people",
+        "notes": notes,
+    }
+
+
+def _show(summary: dict[str, Any], json: bool) -> None:
+    if json:
+        console.answer(summary)
+        return
+    for sentence in summary["notes"]:
+        console.note(sentence)
+    typer.echo(
+        f"{summary['cases']} questions to {summary['people']} people ({summary['protocol']}), the whole "
+        f"catalogue ranked; intervals: {summary['interval']}."
+    )
+    for name, figure in summary["metrics"].items():
+        typer.echo(f"{name:<16} {figure['mean']:.4f}   {figure['low']:.4f}–{figure['high']:.4f}")
+    for name, value in summary["beyond"].items():
+        typer.echo(f"{name:<16} {value:.4f}")

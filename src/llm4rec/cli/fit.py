@@ -1,0 +1,191 @@
+"""`llm4rec fit`: from a log of events and a table of items to a model directory."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from llm4rec.cli import console
+from llm4rec.errors import InputError, LLM4RecError
+
+if TYPE_CHECKING:
+    from llm4rec.data.catalog import Modality
+    from llm4rec.data.ingest import Ingested
+    from llm4rec.recommender import Config, Recommender
+    from llm4rec.types import Progress
+
+
+def _help_config(wanted: bool) -> None:
+    if not wanted:
+        return
+    from llm4rec import config
+    from llm4rec.recommender import Config
+
+    for key, kind, default, description in config.options(Config):
+        typer.echo(f"{key} = {default}  ({kind})\n    {description}")
+    raise typer.Exit
+
+
+def fit(  # noqa: PLR0913  # one parameter per option of the command
+    interactions: Annotated[
+        str,
+        typer.Option(
+            help="Events: CSV, TSV, JSONL (also .gz, .zst), Parquet, RecBole .inter, or a database URL."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory to write the model to; an older model is replaced.")],
+    items: Annotated[str | None, typer.Option(help="Items with their features, in the same formats.")] = None,
+    users: Annotated[str | None, typer.Option(help="People with their features.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
+    settings: console.Settings = [],  # noqa: B006  # typer copies defaults
+    columns: Annotated[
+        list[str],
+        typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,event=…,split=…"),
+    ] = [],  # noqa: B006
+    modality: Annotated[
+        list[str],
+        typer.Option(help="COLUMN=KIND; KIND is text, categorical, numerical, image or time. Repeatable."),
+    ] = [],  # noqa: B006
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from OUT.checkpoint, if there is one.")
+    ] = False,
+    histories: Annotated[
+        bool, typer.Option("--histories/--no-histories", help="Keep known people's histories in the model.")
+    ] = True,
+    rejected: Annotated[
+        Path | None, typer.Option(help="File for rows set aside; rejected.parquet beside OUT by default.")
+    ] = None,
+    help_config: Annotated[
+        bool,
+        typer.Option(
+            "--help-config", callback=_help_config, is_eager=True, help="List all configuration keys."
+        ),
+    ] = False,
+    json: console.Json = False,
+) -> None:
+    """Fit a model and write it to a directory.
+
+    Rows that can't be read are set aside in a file and counted. While training runs, OUT.checkpoint/
+    holds what is needed to go on after an interruption; it is removed at the end. If the events have a
+    `split` column, the model is fitted on its train rows and its epochs are chosen on its valid rows.
+    """
+    from llm4rec import config as configuration
+    from llm4rec.recommender import Config
+
+    del help_config
+    settings_read = configuration.load(Config, file=config, settings=settings)
+    mapping = console.pairs(columns, "--map", "role=column")
+    kinds = _modalities(console.pairs(modality, "--modality", "column=kind"))
+    aside = rejected or out.parent / "rejected.parquet"
+    with console.progress() as report:
+        data = _ingest(interactions, items, users, mapping, kinds, settings_read, report)
+        n_rejected = _set_aside(data, aside)
+        for sentence in data.report.notes:
+            console.note(sentence)
+        recommender = _train(data, settings_read, out, resume, report)
+        recommender.save(out, histories=histories)
+    shutil.rmtree(_checkpoints(out), ignore_errors=True)
+    summary = _summary(data, recommender, out, aside if n_rejected else None, n_rejected)
+    if json:
+        console.answer(summary)
+        return
+    if n_rejected:
+        typer.echo(f"{n_rejected} rows were set aside in {aside}, each with its reason.")
+    typer.echo(
+        f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events. "
+        f"The model is in {out}."
+    )
+
+
+def _modalities(declared: dict[str, str]) -> dict[str, Modality]:
+    from llm4rec.data.catalog import Modality
+
+    found: dict[str, Modality] = {}
+    for column, text in declared.items():
+        kind = next((kind for kind in get_args(Modality) if kind == text), None)
+        if kind is None:
+            raise InputError(
+                f"--modality {column}={text}: {text!r} is no kind. Known: {', '.join(get_args(Modality))}."
+            )
+        found[column] = kind
+    return found
+
+
+def _ingest(  # hands the options of the command through
+    interactions: str,
+    items: str | None,
+    users: str | None,
+    mapping: dict[str, str],
+    kinds: dict[str, Modality],
+    config: Config,
+    report: Progress,
+) -> Ingested:
+    from llm4rec.data.ingest import ingest
+
+    return ingest(
+        interactions, items, users, columns=mapping, modalities=kinds, config=config.data, progress=report
+    )
+
+
+def _set_aside(data: Ingested, file: Path) -> int:
+    """Write the rejected rows, if any, and say how many there are."""
+    from llm4rec.bench.files import write_parquet
+
+    if data.report.rejected.height:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(data.report.rejected, file)
+    return data.report.rejected.height
+
+
+def _checkpoints(out: Path) -> Path:
+    return out.parent / f"{out.name}.checkpoint"
+
+
+def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Progress) -> Recommender:
+    from llm4rec.data.split import given
+    from llm4rec.recommender import Recommender
+
+    checkpoints = _checkpoints(out)
+    if checkpoints.exists() and not resume:
+        console.note(f"{checkpoints} holds an interrupted run; without --resume it is started anew.")
+        shutil.rmtree(checkpoints)
+    if resume and not checkpoints.exists():
+        console.note(f"There is no {checkpoints} to go on from: the run starts from the beginning.")
+    events, valid = data.log, None
+    if data.parts is not None:
+        split = given(data.log, data.parts)
+        events, valid = split.train, split.valid if len(split.valid) else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return Recommender.fit(
+            events,
+            data.catalog,
+            config,
+            people=data.people,
+            valid=valid,
+            checkpoints=checkpoints,
+            resume=resume and checkpoints.exists(),
+            progress=report,
+        )
+    except KeyboardInterrupt:
+        kept = f"{checkpoints} is kept: the same command with --resume goes on from there."
+        lost = "No checkpoint had been written yet."
+        raise LLM4RecError(f"Interrupted. {kept if checkpoints.exists() else lost}") from None
+
+
+def _summary(
+    data: Ingested, recommender: Recommender, out: Path, aside: Path | None, n_rejected: int
+) -> dict[str, Any]:
+    return {
+        "model": str(out),
+        "people": data.log.n_users,
+        "items": len(data.catalog),
+        "events": data.log.n_events,
+        "rejected": n_rejected,
+        "rejected_file": None if aside is None else str(aside),
+        "notes": list(data.report.notes),
+        "training": recommender.meta.get("training"),
+    }

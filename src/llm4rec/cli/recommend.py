@@ -1,0 +1,157 @@
+"""`llm4rec recommend`: one person by name, by a bare history or by a wish, or many from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llm4rec.cli import console
+from llm4rec.errors import InputError
+
+if TYPE_CHECKING:
+    from llm4rec.recommender import Recommender
+    from llm4rec.types import Query, Ranking
+
+CHUNK = 4096  # requests ranked at once: bounds memory, whatever the size of the file
+
+
+def recommend(  # noqa: PLR0913  # one parameter per option of the command
+    model: Annotated[Path, typer.Option(help="Model directory, as written by fit.")],
+    user: Annotated[
+        str | None, typer.Option(help="A person by name; an unknown one gets a first list.")
+    ] = None,
+    history: Annotated[
+        str | None, typer.Option(help="Item ids, oldest first, with commas between; may be empty.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="A wish in plain words.")] = None,
+    exclude: Annotated[str, typer.Option(help="Item ids that must not come back, with commas between.")] = "",
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table with request_id and history (a list, oldest first); optional timestamps, ratings, "
+            "user_id, exclude."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers to --requests.")] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Length of each list.")] = 10,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Leave items of the history in.")] = False,
+    json: console.Json = False,
+) -> None:
+    """Recommend to one person, or to each of a file.
+
+    Items and people the model has never seen are served from what is known of them; where nothing is
+    known, recent popularity decides. A score is a log-probability (nats).
+    """
+    from llm4rec.recommender import Recommender
+
+    if requests is not None:
+        if out is None:
+            raise InputError("--requests needs --out, the Parquet file for the answers.")
+        if user is not None or history is not None or text is not None:
+            raise InputError("--requests can't be joined with --user, --history or --text.")
+        _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
+        return
+    if out is not None:
+        raise InputError("--out belongs to --requests; a single answer is printed.")
+    if user is None and history is None and text is None:
+        raise InputError("Say for whom: --user U, --history a,b,c, --text 'a wish', or --requests FILE.")
+    if user is not None and history is not None:
+        raise InputError("Give --user or --history, not both: --user brings the stored history.")
+    _one(Recommender.load(model), model, _query(user, history, text, exclude, keep_seen), n, json)
+
+
+def _query(user: str | None, history: str | None, text: str | None, exclude: str, keep_seen: bool) -> Query:
+    from llm4rec.types import Query
+
+    return Query(
+        history=tuple(console.names(history or "")),
+        user=user,
+        text=text,
+        exclude=tuple(console.names(exclude)),
+        keep_seen=keep_seen,
+    )
+
+
+def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool) -> None:
+    import polars as pl
+
+    asked = pl.Series(list(query.history), dtype=pl.String)
+    unknown = asked.filter(pl.Series(recommender.catalog.numbers(asked) < 0)).to_list()
+    if unknown:
+        console.note(
+            f"{len(unknown)} of {len(asked)} items of the history are not in the catalogue and are passed "
+            f"over: {', '.join(unknown[:5])}{'…' if len(unknown) > 5 else ''}."
+        )
+    ranking = recommender.recommend(query, n)
+    rows = listed(recommender, ranking)
+    if json:
+        console.answer({"recommendations": rows, "model": str(model)})
+        return
+    typer.echo(as_text(rows) if rows else "There is no item left to recommend.")
+
+
+def listed(recommender: Recommender, ranking: Ranking) -> list[dict[str, Any]]:
+    """A ranking with ranks and titles, ready for JSON."""
+    import polars as pl
+
+    numbers = recommender.catalog.numbers(pl.Series(list(ranking.item_ids), dtype=pl.String))
+    titles = recommender.catalog.titles[numbers].to_list()
+    return [
+        {"rank": rank, "item_id": item_id, "title": title, "score": float(score)}
+        for rank, (item_id, title, score) in enumerate(
+            zip(ranking.item_ids, titles, ranking.scores, strict=True), start=1
+        )
+    ]
+
+
+def as_text(rows: list[dict[str, Any]]) -> str:
+    """Aligned columns for a person: rank, score, item id, title."""
+    width = max(len(row["item_id"]) for row in rows)
+    return "\n".join(
+        f"{row['rank']:>4}  {row['score']:>8.3f}  {row['item_id']:<{width}}  "
+        f"{row['title'] if row['title'] != row['item_id'] else ''}".rstrip()
+        for row in rows
+    )
+
+
+def _batch(  # hands the options of the command through
+    recommender: Recommender, model: Path, requests: Path, out: Path, n: int, keep_seen: bool, json: bool
+) -> None:
+    import numpy as np
+    import polars as pl
+
+    from llm4rec.bench.files import write_parquet
+    from llm4rec.data.ingest import read_requests
+
+    names, histories, exclude = read_requests(str(requests), recommender.catalog)
+    parts: list[pl.DataFrame] = []
+    with console.progress() as report:
+        for start in range(0, len(names), CHUNK):
+            rows = np.arange(start, min(start + CHUNK, len(names)))
+            ranked = recommender.recommend_many(
+                histories.histories(rows, histories.lengths[rows]),
+                exclude.histories(rows, exclude.lengths[rows]),
+                n,
+                keep_seen=keep_seen,
+            )
+            legal = ranked.items >= 0
+            row, place = np.nonzero(legal)
+            parts.append(
+                pl.DataFrame({
+                    "request_id": names[start + row],
+                    "rank": pl.Series(place + 1, dtype=pl.Int64),
+                    "item_id": recommender.catalog.ids[ranked.items[legal]],
+                    "score": pl.Series(ranked.scores[legal], dtype=pl.Float32),
+                })
+            )
+            report("recommend", int(rows[-1]) + 1, len(names))
+    schema = {"request_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32}
+    table = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_parquet(table, out)
+    if json:
+        console.answer({"requests": len(names), "rows": table.height, "out": str(out), "model": str(model)})
+    else:
+        typer.echo(f"{len(names)} requests answered with {table.height} rows in {out}.")
