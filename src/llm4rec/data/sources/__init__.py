@@ -1,0 +1,41 @@
+"""Known data sets by name, from their publishers' own files to Parquet tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llm4rec.data.sources import movielens
+from llm4rec.data.sources.tables import staged
+from llm4rec.errors import InputError
+from llm4rec.types import Progress, silent
+
+NAMES: tuple[str, ...] = (*movielens.EDITIONS,)
+
+
+def get(name: str, out: Path, *, source_dir: Path | None = None, progress: Progress = silent) -> list[str]:
+    """Write the data set `name` to the folder `out` and say what there is to know about it.
+
+    Writes `interactions.parquet` (user_id, item_id, rating, timestamp in UTC seconds; rows in the
+    publisher's order), `items.parquet` and `users.parquet`, and where the source has them
+    `tags.parquet`, `reviews.parquet`, `checkins.parquet`, and `rejected.parquet` with the rows that
+    could not be read. All of it appears at once, or nothing does.
+
+    Args:
+        name: one of `NAMES`.
+        out: the folder to write; tables of an earlier run are replaced.
+        source_dir: a folder with the publisher's files, already downloaded, to read instead.
+        progress: told how far the work has come.
+
+    Returns:
+        Notes, one sentence each: the terms first, then what was left out or could not be had.
+
+    Raises:
+        InputError: if the name is unknown, or files in `source_dir` are missing or not as published.
+        DownloadError: if the publisher can't be reached, or what came is not what was published.
+    """
+    if source_dir is not None and not source_dir.is_dir():
+        raise InputError(f"{source_dir} is not a folder; name the one that holds the publisher's files.")
+    if name not in movielens.EDITIONS:
+        raise InputError(f"There is no data set named {name!r}; the names are {', '.join(NAMES)}.")
+    with staged(out) as stage:
+        return movielens.read(name, stage, source_dir, progress)
