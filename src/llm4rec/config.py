@@ -76,6 +76,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"The configuration file {file} does not exist.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration file {file} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"The configuration file {file} can't be read: {error.strerror}.") from None
 
 
 def _assign(values: dict[str, Any], path: str, text: str, source: str) -> None:
@@ -87,9 +89,10 @@ def _assign(values: dict[str, Any], path: str, text: str, source: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"{source}: {parent!r} is a value, not a section.")
     try:
-        node[key] = tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        node[key] = text
+        parsed = {}
+    node[key] = parsed["value"] if parsed.keys() == {"value"} else text
 
 
 def _explain(error: ValidationError, root: type[Section]) -> str:
