@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llm4rec.data.sources import movielens
+from llm4rec.data.sources import amazon, movielens, yelp
 from llm4rec.data.sources.tables import staged
 from llm4rec.errors import InputError
 from llm4rec.types import Progress, silent
 
-NAMES: tuple[str, ...] = (*movielens.EDITIONS,)
+NAMES: tuple[str, ...] = (
+    *movielens.EDITIONS,
+    *(f"{edition}/<Category>" for edition in amazon.EDITIONS),
+    "yelp",
+)
 
 
 def get(name: str, out: Path, *, source_dir: Path | None = None, progress: Progress = silent) -> list[str]:
@@ -21,7 +25,7 @@ def get(name: str, out: Path, *, source_dir: Path | None = None, progress: Progr
     could not be read. All of it appears at once, or nothing does.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, with a category of the edition's own in place of `<Category>`.
         out: the folder to write; tables of an earlier run are replaced.
         source_dir: a folder with the publisher's files, already downloaded, to read instead.
         progress: told how far the work has come.
@@ -35,7 +39,12 @@ def get(name: str, out: Path, *, source_dir: Path | None = None, progress: Progr
     """
     if source_dir is not None and not source_dir.is_dir():
         raise InputError(f"{source_dir} is not a folder; name the one that holds the publisher's files.")
-    if name not in movielens.EDITIONS:
+    family, _, category = name.partition("/")
+    if not (name in movielens.EDITIONS or name == "yelp" or (family in amazon.EDITIONS and category)):
         raise InputError(f"There is no data set named {name!r}; the names are {', '.join(NAMES)}.")
     with staged(out) as stage:
-        return movielens.read(name, stage, source_dir, progress)
+        if name in movielens.EDITIONS:
+            return movielens.read(name, stage, source_dir, progress)
+        if name == "yelp":
+            return yelp.read(stage, source_dir, progress)
+        return amazon.read(family, category, stage, source_dir, progress)

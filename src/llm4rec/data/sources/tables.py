@@ -8,7 +8,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+import zlib
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,14 +20,16 @@ import polars as pl
 from llm4rec.errors import InputError
 from llm4rec.types import Progress
 
+Schema = Mapping[str, type[pl.DataType] | pl.DataType]
+
 TABLES = ("items", "users", "tags", "reviews", "checkins", "rejected", "interactions")
-INTERACTIONS: Mapping[str, type[pl.DataType]] = {
+INTERACTIONS: Schema = {
     "user_id": pl.String,
     "item_id": pl.String,
     "rating": pl.Float32,
     "timestamp": pl.Int64,
 }
-REJECTED: Mapping[str, type[pl.DataType]] = {
+REJECTED: Schema = {
     "file": pl.String,
     "row": pl.Int64,
     "column": pl.String,
@@ -40,9 +44,7 @@ class TableWriter:
     Nothing is written where no row was added and `keep_empty` is off.
     """
 
-    def __init__(
-        self, folder: Path, name: str, schema: Mapping[str, Any], *, keep_empty: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, name: str, schema: Schema, *, keep_empty: bool = True) -> None:
         self.path = folder / f"{name}.parquet"
         self.rows = 0
         self._parts = folder / f".{name}-parts"
@@ -74,7 +76,7 @@ class TableWriter:
 
 
 @contextmanager
-def staged(out: Path) -> Iterator[Path]:
+def staged(out: Path) -> Generator[Path]:
     """A folder to write tables into, which become `out` when the block ends well, and vanish when not.
 
     A new `out` appears in one step. In an existing one, tables of an earlier run are replaced, the
@@ -88,13 +90,13 @@ def staged(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.exists() and not out.is_dir():
             raise InputError(f"{out} is a file; name a folder for the tables.")
-        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out if out.exists() else out.parent))
     except OSError as error:
         raise InputError(f"{out} can't be written ({error.strerror}); name another folder.") from error
     try:
         yield stage
-        stage.chmod(0o755)  # mkdtemp keeps others out; a data set is an ordinary folder
         if not out.exists():
+            stage.chmod(0o755)  # mkdtemp keeps others out; a data set is an ordinary folder
             os.replace(stage, out)
             return
         (out / "interactions.parquet").unlink(missing_ok=True)
@@ -109,7 +111,7 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Generator[None]:
     """Turn what goes wrong while a whole file is read into an `InputError` that names it."""
     try:
         yield
@@ -135,11 +137,14 @@ def write_users(folder: Path) -> None:
 
 def complete_items(folder: Path) -> int:
     """Give items that occur in the interactions alone a row with their id and nulls; how many they were."""
-    items = pl.read_parquet(folder / "items.parquet")
+    path = folder / "items.parquet"
+    items = pl.scan_parquet(path)
     seen = pl.scan_parquet(folder / "interactions.parquet").select("item_id").unique(maintain_order=True)
-    bare = seen.collect().join(items.select("item_id"), on="item_id", how="anti", maintain_order="left")
+    bare = seen.join(items.select("item_id"), on="item_id", how="anti", maintain_order="left").collect()
     if bare.height:
-        pl.concat([items, bare], how="diagonal").write_parquet(folder / "items.parquet")
+        longer = path.with_name(".items-longer")
+        pl.concat([items, bare.lazy()], how="diagonal").sink_parquet(longer)
+        os.replace(longer, path)
     return bare.height
 
 
@@ -163,24 +168,31 @@ def json_rows(path: Path, rejected: TableWriter, progress: Progress) -> Iterator
                     continue
                 row = _parse(line)
                 if row is None:
-                    rejected.add((path.name, number, None, "The line is neither a JSON object nor a literal."))
+                    rejected.add((path.name, number, None, "neither a JSON object nor a literal"))
                     continue
                 read += 1
                 yield number, row
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{path} breaks off or is no gzip file ({error}); get it again.") from error
     if read == 0 and size:
         raise InputError(f"{path} holds no JSON object at all; get the publisher's file again.")
     progress(f"reading {path.name}", size, size)
 
 
+def literal(text: str, default: object) -> object:
+    """The value of a Python literal (strings, numbers, lists, records), never evaluated; else `default`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a stray backslash in a review is no concern of the reader's
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return default
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
     text = line.decode("utf-8", errors="replace").strip()
     try:
         value: object = json.loads(text)
-    except ValueError:
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
+    except (ValueError, RecursionError):
+        value = literal(text, None)
     return cast(dict[str, Any], value) if isinstance(value, dict) else None
