@@ -6,7 +6,7 @@ people in the training log who took it at least once.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -114,7 +114,7 @@ def category_vectors(catalog: Catalog) -> Any:
 def _unit(vectors: Any) -> tuple[Any, Array]:
     """The vectors scaled to length 1 (sparse), and which of them had a length at all."""
     matrix: Any = sparse.csr_array(vectors, dtype=np.float64)
-    length = np.sqrt(cast(Array, np.asarray(matrix.multiply(matrix).sum(axis=1))).ravel())
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
     return sparse.diags_array(scale) @ matrix, length > 0
 

@@ -19,6 +19,7 @@ from llm4rec.evaluate.metrics import KS, per_case
 from llm4rec.types import Array, Bools, Floats, Ints, Progress, Rankings, Recommends, silent
 
 SHOWN = 10  # the list a person sees: what diversity, novelty, exposure and lift are measured on
+SCORES_AT_ONCE = 12_000_000  # of cases × items: 48 MB per array of them
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,21 @@ def person_means(values: Array, people: Ints, where: Bools | None = None) -> Arr
     return np.bincount(person, weights=values[keep]) / np.bincount(person)
 
 
+def cases_at_once(n_items: int) -> int:
+    """How many cases to rank at a time, so that their scores of all items stay small in memory."""
+    return max(1, min(1024, SCORES_AT_ONCE // max(n_items, 1)))
+
+
+def mean_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10) -> float:
+    """NDCG@k alone, the mean over people: what settings are chosen by on validation."""
+    step = cases_at_once(n_items)
+    values: list[Floats] = []
+    for start in range(0, len(cases), step):
+        part = cases.take(np.arange(start, min(start + step, len(cases))))
+        values.append(per_case(model.rank(part.histories(), 2 * k), part, (k,))[f"ndcg@{k}"])
+    return float(person_means(np.concatenate(values), cases.rows).mean())
+
+
 def evaluate(
     model: Recommends,
     cases: Cases,
@@ -62,15 +78,12 @@ def evaluate(
     catalog: Catalog,
     ks: Sequence[int] = KS,
     n: int = 100,
-    chunk: int = 1024,
     similarity: Array | None = None,
-    keep_seen: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Rank the whole catalogue for every case and measure the lists.
 
-    Seen items are left out, so a case whose answer is a repeat is missed by every model alike;
-    with `keep_seen` they stay in.
+    Seen items are left out, so a case whose answer is a repeat is missed by every model alike.
 
     Args:
         model: what is measured; it is asked for n items per case.
@@ -79,9 +92,7 @@ def evaluate(
         catalog: all items there are.
         ks: list lengths of the accuracy metrics, all below n.
         n: list length asked of the model; coverage is given at 10 and at n.
-        chunk: cases ranked at once, which bounds the memory.
         similarity: item vectors [i, d] for intra-list diversity; multi-hot categories when None.
-        keep_seen: whether a history's own items may be recommended.
         progress: told after each chunk.
     """
     found: list[dict[str, Floats]] = []
@@ -89,15 +100,16 @@ def evaluate(
     histories_share: list[Array] = []
     share = beyond.people_share(train, len(catalog))
     exposed = np.zeros(len(catalog), dtype=np.int64)
-    for start in range(0, len(cases), chunk):
-        part = cases.take(np.arange(start, min(start + chunk, len(cases))))
+    step = cases_at_once(len(catalog))
+    for start in range(0, len(cases), step):
+        part = cases.take(np.arange(start, min(start + step, len(cases))))
         histories = part.histories()
-        ranked = model.rank(histories, n, keep_seen=keep_seen)
+        ranked = model.rank(histories, n)
         found.append(per_case(ranked, part, ks))
         tops.append(Rankings(ranked.items[:, :SHOWN], ranked.scores[:, :SHOWN]))
         exposed += beyond.exposure(ranked.items, len(catalog))
         histories_share.append(beyond.history_popularity(histories, share))
-        progress("evaluate", min(start + chunk, len(cases)), len(cases))
+        progress("evaluate", start + len(part), len(cases))
     values = {name: np.concatenate([part[name] for part in found]) for name in (found[0] if found else ())}
     lists = Rankings(
         np.concatenate([np.empty((0, min(SHOWN, n)), dtype=np.int64), *(top.items for top in tops)]),

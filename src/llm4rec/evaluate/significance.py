@@ -93,12 +93,10 @@ def _means(values: Array, seed: int, draws: int) -> Array:
     """The mean of each of `draws` resamples, with replacement, of `values` [p]."""
     rng = np.random.default_rng(seed)
     step = max(1, DRAWS_AT_ONCE // len(values))
-    return np.concatenate(
-        [
-            values[rng.integers(len(values), size=(min(step, draws - start), len(values)))].mean(axis=1)
-            for start in range(0, draws, step)
-        ]
-    )
+    return np.concatenate([
+        values[rng.integers(len(values), size=(min(step, draws - start), len(values)))].mean(axis=1)
+        for start in range(0, draws, step)
+    ])
 
 
 def _ends(means: Array, level: float) -> tuple[float, float]:
