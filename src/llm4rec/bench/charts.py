@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -83,10 +84,10 @@ class _Axis:
         return round(self._start + (value - self._low) / self._span * (self._end - self._start), 1)
 
     def ticks(self) -> list[float]:
-        """Four to ten round numbers inside the axis."""
-        step = 10.0
-        while step > self._span / 4:
-            step = next(s for s in (step / 2, step / 2.5, step / 5) if f"{s:e}"[0] in "125")
+        """Three to eight round numbers inside the axis."""
+        wanted = self._span / 6
+        tenth = 10.0 ** math.floor(math.log10(wanted))
+        step = next(m * tenth for m in (1, 2, 5, 10) if m * tenth >= wanted * (1 - 1e-9))
         first = int(self._low / step) - 1
         marks = [step * k for k in range(first, first + 60)]
         return [m for m in marks if self._low - 1e-12 <= m <= self._low + self._span + 1e-12]

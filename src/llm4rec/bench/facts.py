@@ -52,8 +52,9 @@ def source_hash() -> str:
 def machine() -> str:
     """Processor, cores this process may use, threads, and memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
     return (
-        f"{_processor()}, {cores} cores ({os.environ.get('OMP_NUM_THREADS', 'all')} for arithmetic), {_memory()}, "
+        f"{_processor()}, {cores} cores ({threads} for arithmetic), {_memory()}, "
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     )
 

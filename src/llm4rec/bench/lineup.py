@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llm4rec.data.catalog import Catalog, Modality
+from llm4rec.data.events import EventLog
 from llm4rec.data.split import Split
 from llm4rec.errors import InputError
-from llm4rec.types import Progress, Recommends, silent
+from llm4rec.types import Progress, Rankings, Recommends, silent
 
 if TYPE_CHECKING:
-    from llm4rec.recommender import Config
+    from llm4rec.recommender import Config, Recommender
 
 OURS = "ours"
 
@@ -50,7 +51,7 @@ class Entry:
     needs_clock: bool = False
 
 
-def _ours(task: Task) -> Recommends:
+def _ours(task: Task) -> Recommender:
     from llm4rec.recommender import Recommender
 
     config = task.config.model_copy(
@@ -63,39 +64,54 @@ def _ours(task: Task) -> Recommends:
         people=task.people,
         valid=task.split.valid,
         checkpoints=task.checkpoints,
-        resume=task.checkpoints is not None and task.checkpoints.exists(),
         progress=task.progress,
     )
 
 
-def _ids(task: Task) -> Recommends:
-    from dataclasses import replace
-
+def _ids(task: Task) -> Recommender:
     return _ours(replace(task, catalog=replace(task.catalog, fields=()), people=None))
 
 
 def _without(modality: Modality) -> Callable[[Task], Recommends]:
     def fit(task: Task) -> Recommends:
-        from dataclasses import replace
-
         return _ours(replace(task, catalog=task.catalog.without(modality)))
 
     return fit
 
 
 def _without_behaviour(task: Task) -> Recommends:
-    from dataclasses import replace
-
     encode = task.config.encode.model_copy(update={"behaviour": False})
     return _ours(replace(task, config=task.config.model_copy(update={"encode": encode})))
 
 
 def _sasrec(task: Task) -> Recommends:
-    from dataclasses import replace
-
     from llm4rec.recommender import sasrec_config
 
-    return _ids(replace(task, config=sasrec_config(task.config)))
+    split = task.split
+    ordered = replace(split, train=_bare(split.train), valid=replace(split.valid, log=_bare(split.valid.log)))
+    return OrderOnly(_ids(replace(task, config=sasrec_config(task.config), split=ordered)))
+
+
+@dataclass(frozen=True)
+class OrderOnly:
+    """A model that is told the order of events and nothing else of them: no times, ratings or kinds."""
+
+    inner: Recommender
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        return self.inner.meta
+
+    def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
+        return self.inner.rank(_bare(histories), n, keep_seen=keep_seen)
+
+    def save(self, path: Path) -> None:
+        """Write the model inside."""
+        self.inner.save(path)
+
+
+def _bare(log: EventLog) -> EventLog:
+    return EventLog(log.user_ids, log.offsets, log.items)
 
 
 def _ease(task: Task) -> Recommends:

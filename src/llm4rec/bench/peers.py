@@ -51,7 +51,7 @@ def read_ranks(file: Path) -> pl.DataFrame:
         raise InputError(f"--peer-ranks: {file} has no column of whole-number ranks beside user_id.")
     if table["user_id"].n_unique() != table.height:
         raise InputError(f"--peer-ranks: {file} names a person more than once.")
-    low = [name for name in ranks if (table[name].min() or 1) < 1]  # type: ignore[operator]
+    low = [name for name in ranks if bool((table[name] < 1).any())]
     if low:
         raise InputError(f"--peer-ranks: the column {low[0]!r} holds a rank below 1; ranks count from 1.")
     return table.select("user_id", *ranks)

@@ -145,20 +145,17 @@ def _start(task: job.Job, progress: Progress) -> Result | Failure:
     out = Path(task.out)
     described, log = Path(f"{out}.job.json"), Path(f"{out}.log")
     files.write_text(task.to_json(), described)
-    with log.open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "llm4rec.bench.worker", str(described)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
+    command = [sys.executable, "-m", "llm4rec.bench.worker", str(described)]
+    with (
+        log.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         try:
             _follow(process, task, progress, log)
-            code = process.wait()
         except BaseException:
             process.terminate()
-            process.wait()
             raise
+        code = process.wait()
     if code != 0:
         return Failure(task.model, task.seed, _reason(log, code), log)
     described.unlink()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -60,6 +61,9 @@ def run(task: job.Job) -> dict[str, Any]:
         "size_mib": _size(model, Path(f"{task.out}.model"), task.keep) / (1 << 20),
         "summary": {name: float(value) for name, value in result.summary.items()},
         "curve": _curve(model),
+        "training": getattr(model, "meta", {}).get("training"),
+        "chosen": getattr(model, "chosen", {}),
+        "notes": list(getattr(model, "meta", {}).get("notes", [])),
         "machine": facts.machine(),
         "commit": facts.commit(),
     }
@@ -106,12 +110,11 @@ def _milliseconds(model: Recommends, cases: Cases) -> dict[str, float]:
 
 def _size(model: Recommends, scratch: Path, keep: str | None) -> int:
     """Bytes of the saved model, or of the arrays of one that has no file of its own."""
-    from llm4rec.recommender import Recommender
-
-    if not isinstance(model, Recommender):
+    save: Callable[[Path], None] | None = getattr(model, "save", None)
+    if save is None:
         return array_bytes(model)
     place = Path(keep) if keep is not None else scratch
-    model.save(place)
+    save(place)
     found = files.size(place)
     if keep is None:
         _remove(place)
@@ -131,9 +134,10 @@ def array_bytes(value: object) -> int:
 
 
 def _curve(model: Recommends) -> list[float]:
-    """Validation NDCG@10 after each epoch of a trained model."""
-    meta: dict[str, Any] = getattr(model, "meta", {})
-    return [float(value) for value in meta.get("training", {}).get("metrics", [])]
+    """Validation NDCG@10 after each epoch of a trained model, its stages one after another."""
+    stages: dict[str, Any] = getattr(model, "meta", {}).get("training", {})
+    logs = [log for log in stages.values() if isinstance(log, dict)]
+    return [float(value) for log in logs for value in cast(dict[str, list[float]], log)["metrics"]]
 
 
 def _say(stage: str, done: int, total: int, **figures: float) -> None:

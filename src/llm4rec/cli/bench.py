@@ -49,8 +49,9 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
 ) -> None:
     """Fit models and measure them side by side.
 
-    The whole catalogue is ranked, seen items left out. Each model and seed runs in a process of its own. What an earlier command has finished on the same
-    data, configuration and code is reused, so a long table may be gathered over several commands.
+    The whole catalogue is ranked, seen items left out. Each model and seed runs in a process of its
+    own. What an earlier command has finished on the same data, configuration and code is reused, so a
+    long table may be gathered over several commands.
     """
     from llm4rec import config as configuration
     from llm4rec.bench import job, lineup, peers, tables

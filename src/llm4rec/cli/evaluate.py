@@ -43,8 +43,9 @@ def evaluate(  # one parameter per option of the command
 ) -> None:
     """Score a model on the events of a file.
 
-    The whole catalogue is ranked, seen items left out. People the model does not know are scored like all others. Events on items outside the model's
-    catalogue can't be answered and are left out, with a count.
+    The whole catalogue is ranked, seen items left out. People the model does not know are scored like
+    all others. Events on items outside the model's catalogue can't be answered and are left out, with
+    a count.
     """
     from llm4rec.data.ingest import ingest
     from llm4rec.evaluate.protocol import evaluate as score

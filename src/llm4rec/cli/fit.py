@@ -86,7 +86,11 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         for sentence in data.report.notes:
             console.note(sentence)
         recommender = _train(data, settings_read, out, resume, report)
-        recommender.save(out, histories=histories)
+        for sentence in recommender.meta["notes"]:
+            console.note(sentence)
+        if not histories:
+            recommender.histories = None
+        recommender.save(out)
     shutil.rmtree(_checkpoints(out), ignore_errors=True)
     summary = _summary(data, recommender, out, aside if n_rejected else None, n_rejected)
     if json:
@@ -167,7 +171,6 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
             people=data.people,
             valid=valid,
             checkpoints=checkpoints,
-            resume=resume and checkpoints.exists(),
             progress=report,
         )
     except KeyboardInterrupt:
@@ -186,6 +189,7 @@ def _summary(
         "events": data.log.n_events,
         "rejected": n_rejected,
         "rejected_file": None if aside is None else str(aside),
-        "notes": list(data.report.notes),
-        "training": recommender.meta.get("training"),
+        "notes": [*data.report.notes, *recommender.meta["notes"]],
+        "seconds": recommender.meta["seconds"],
+        "training": recommender.meta["training"],
     }
