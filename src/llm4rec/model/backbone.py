@@ -1,0 +1,78 @@
+"""The backbone: a causal language-model decoder that reads one embedding per event.
+
+`compact` is a small Llama-type decoder with random weights. It is the `transformers` class that a
+pretrained checkpoint of the family would load into: `inputs_embeds` in, hidden states out.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+from pydantic import Field as Option
+from torch import Tensor, nn
+
+from llm4rec.config import Section
+
+
+class BackboneConfig(Section):
+    """Size and regularisation of the model (section `model`)."""
+
+    backbone: Literal["compact"] = Option("compact", description="Decoder that reads the history.")
+    embedding_size: int = Option(128, ge=4, description="Length d of item vectors and hidden states.")
+    layers: int = Option(2, ge=1, description="Decoder layers.")
+    heads: int = Option(2, ge=1, description="Attention heads; must divide embedding_size.")
+    feedforward: int = Option(2, ge=1, description="Width of the feed-forward part [multiples of embedding_size].")
+    dropout: float = Option(0.3, ge=0, lt=1, description="Dropout of inputs, residual branches and attention.")
+    positions: Literal["rotary", "learned"] = Option(
+        "rotary", description="How the order of events is told: rotary, or a learned vector per place."
+    )
+    temperature: float = Option(0.06, gt=0, description="Divides cosine scores; ignored by plain dot products.")
+    cosine: bool = Option(True, description="Score by cosine over temperature instead of plain dot products.")
+    pointwise: float = Option(
+        0.0, ge=0, description="Weight of the rating head's squared error in the loss; 0 leaves the head out."
+    )
+
+
+class CompactBackbone(nn.Module):
+    """A Llama decoder over event embeddings [b, t, d] → hidden states [b, t, d], strictly causal."""
+
+    def __init__(self, config: BackboneConfig, max_length: int) -> None:
+        super().__init__()
+        from transformers import LlamaConfig, LlamaModel
+
+        size = config.embedding_size
+        self.model = LlamaModel(
+            LlamaConfig(
+                vocab_size=1,
+                hidden_size=size,
+                intermediate_size=config.feedforward * size,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                num_key_value_heads=config.heads,
+                max_position_embeddings=max_length,
+                attention_dropout=config.dropout,
+                use_cache=False,
+                attn_implementation="sdpa",
+            )
+        )
+        self.model.embed_tokens = nn.Identity()  # events come as embeddings; there is no vocabulary
+        for layer in self.model.layers:
+            # Llama has no residual dropout, without which small data are learnt by heart
+            attention, mlp = cast(nn.Module, layer.self_attn), cast(nn.Module, layer.mlp)
+            attention.o_proj = nn.Sequential(cast(nn.Module, attention.o_proj), nn.Dropout(config.dropout))
+            mlp.down_proj = nn.Sequential(cast(nn.Module, mlp.down_proj), nn.Dropout(config.dropout))
+        self.dropout = nn.Dropout(config.dropout)
+        self.places: nn.Parameter | None = None
+        if config.positions == "learned":
+            self.places = nn.Parameter(torch.empty(max_length, size).normal_(std=0.02))
+
+    def forward(self, events: Tensor) -> Tensor:
+        """Hidden states [b, t, d]; padding must be on the right, where causality keeps it harmless."""
+        ids = None
+        if self.places is not None:
+            events = events + self.places[: events.shape[1]]
+            # position 0 everywhere turns the rotary embedding into the identity
+            ids = torch.zeros(events.shape[:2], dtype=torch.long, device=events.device)
+        out = self.model(inputs_embeds=self.dropout(events), position_ids=ids)
+        return cast(Tensor, out.last_hidden_state)

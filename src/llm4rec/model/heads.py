@@ -1,0 +1,41 @@
+"""Heads on the backbone's state: the dense head scores every item, the pointwise head predicts a rating."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DenseHead(nn.Module):
+    """Score of every item in the space of item vectors: cosine over temperature, or a plain dot product."""
+
+    def __init__(self, *, cosine: bool, temperature: float) -> None:
+        super().__init__()
+        self.cosine = cosine
+        self.temperature = temperature
+
+    def forward(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """Logits [..., i] of states [..., d] against item vectors [i, d]; log_softmax makes log-probabilities."""
+        states, vectors = self.prepared(states, vectors)
+        return states @ vectors.T
+
+    def prepared(self, states: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """States and item vectors in the form whose plain dot products are the logits."""
+        if not self.cosine:
+            return states, vectors
+        return F.normalize(states, dim=-1) / self.temperature, F.normalize(vectors, dim=-1)
+
+
+class PointwiseHead(nn.Module):
+    """r̂(u, i): the rating a person in a state would give an item, from state, item vector and their product."""
+
+    def __init__(self, embedding_size: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(3 * embedding_size, embedding_size), nn.GELU(), nn.Linear(embedding_size, 1)
+        )
+
+    def forward(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """Ratings [...] in standardised units for states and vectors of the same shape [..., d]."""
+        return self.layers(torch.cat([states, vectors, states * vectors], dim=-1)).squeeze(-1)

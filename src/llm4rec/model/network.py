@@ -1,0 +1,108 @@
+"""The network: fused item vectors, events read by the backbone, states scored by the heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llm4rec.encode.fusion import BEHAVIOUR, Fused, Fusion, FusionConfig
+from llm4rec.encode.tokens import Tokens, TokenSpace
+from llm4rec.model.backbone import BackboneConfig, CompactBackbone
+from llm4rec.model.heads import DenseHead, PointwiseHead
+
+N_GAPS = 24
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Histories padded on the right.
+
+    Attributes:
+        items: dense numbers [b, t], -1 is padding.
+        gaps: time since the previous event as a class [b, t], 0 unknown (see `gap_classes`).
+        ratings: rating as a class [b, t], 0 unknown.
+        kinds: feedback type [b, t], 0 unknown.
+        people: row into the people's tokens [b], -1 unknown.
+    """
+
+    items: Tensor
+    gaps: Tensor
+    ratings: Tensor
+    kinds: Tensor
+    people: Tensor
+
+
+class Network(nn.Module):
+    """fuse → read → score. Holds no data: item and people tokens are passed in.
+
+    Args:
+        space: what item tokens mean.
+        people_space: what people's tokens mean; None where there are no usable features.
+    """
+
+    def __init__(
+        self,
+        space: TokenSpace,
+        people_space: TokenSpace | None,
+        *,
+        n_items: int,
+        n_ratings: int,
+        n_kinds: int,
+        max_history: int,
+        backbone: BackboneConfig,
+        fusion: FusionConfig,
+    ) -> None:
+        super().__init__()
+        size = backbone.embedding_size
+        self.max_history = max_history
+        self.pointwise_weight = backbone.pointwise
+        self.fusion = Fusion(space, n_items, size, fusion)
+        self.backbone = CompactBackbone(backbone, max_history + 1)
+        self.head = DenseHead(cosine=backbone.cosine, temperature=backbone.temperature)
+        self.pointwise = PointwiseHead(size) if backbone.pointwise else None
+        self.people: Fusion | None = None
+        if people_space is not None:
+            content = fusion.model_copy(update={"behaviour": False})
+            self.people = Fusion(people_space, 0, size, content)
+        self.start = nn.Parameter(torch.empty(size).normal_(std=size**-0.5))
+        self.gap = nn.Embedding(N_GAPS, size, padding_idx=0)
+        self.rating = nn.Embedding(n_ratings + 1, size, padding_idx=0)
+        self.kind = nn.Embedding(n_kinds + 1, size, padding_idx=0)
+        for table in (self.gap, self.rating, self.kind):
+            nn.init.zeros_(table.weight)  # each earns its influence; an unknown one adds nothing
+
+    def fuse(self, features: Mapping[str, Tokens], *, weights: bool = False) -> Fused:
+        """Item vectors [i, d] of the items whose tokens are given; in training some behaviour is hidden."""
+        share = self.fusion.config.behaviour_dropout
+        if self.training and share and BEHAVIOUR in self.fusion.modalities and len(self.fusion.modalities) > 1:
+            tokens = features[BEHAVIOUR]
+            keep = torch.rand(tokens.mask.shape) >= share
+            features = {**features, BEHAVIOUR: Tokens(tokens.values, tokens.mask & keep)}
+        return self.fusion(features, weights=weights)
+
+    def read(self, batch: Batch, vectors: Tensor, people: Mapping[str, Tokens] | None) -> Tensor:
+        """States [b, t + 1, d]: state j has read the person's features and the first j events."""
+        known = batch.items >= 0
+        events = vectors[batch.items.clamp(min=0)] * known.unsqueeze(-1)
+        events = events + self.gap(batch.gaps) + self.rating(batch.ratings) + self.kind(batch.kinds)
+        first = self.start.expand(len(batch.items), 1, -1)
+        if self.people is not None and people is not None:
+            named = batch.people >= 0
+            rows = batch.people.clamp(min=0)
+            features = {m: Tokens(t.values[rows], t.mask[rows]) for m, t in people.items()}
+            told = self.people(features).vectors * named.unsqueeze(-1)
+            first = first + told.unsqueeze(1)
+        return self.backbone(torch.cat([first, events], dim=1))
+
+    def score(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """Log-probabilities [..., i] over the given items (nats)."""
+        return self.head(states, vectors).log_softmax(dim=-1)
+
+
+def gap_classes(seconds: Tensor) -> Tensor:
+    """Classes of gaps in seconds: 0 unknown (negative in), 1 none, then one per doubling, to about a year."""
+    doubled = torch.log2(seconds.clamp(min=0).to(torch.float64) + 1).ceil().long() + 1
+    return torch.where(seconds < 0, torch.zeros_like(doubled), doubled.clamp(max=N_GAPS - 1))

@@ -1,0 +1,67 @@
+"""A trained network together with what it knows of items and people: histories in, log-probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm4rec.data.events import EventLog
+from llm4rec.encode.tokens import Tokens
+from llm4rec.model.events import EventSpace, event_arrays
+from llm4rec.model.network import Network
+from llm4rec.types import Floats, Ints
+
+CHUNK = 256
+"""Requests read at once: bounds the [b, i] scores held in memory."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores of every item for batches of histories; weights must not change while one is in use.
+
+    Attributes:
+        network: in evaluation mode.
+        items: modality → tokens of every item.
+        people: modality → tokens of every known person, None without features.
+        events: meaning of ratings and kinds.
+    """
+
+    network: Network
+    items: Mapping[str, Tokens]
+    people: Mapping[str, Tokens] | None
+    events: EventSpace
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """Item vectors z [i, d]."""
+        self.network.eval()
+        with torch.inference_mode():
+            return self.network.fuse(self.items).vectors
+
+    def states(self, histories: EventLog, people: Ints) -> Tensor:
+        """The state after the newest events of each row [b, d]; `people` [b] are rows of their tokens or -1."""
+        lengths = np.minimum(histories.lengths, self.network.max_history)
+        starts = histories.offsets[1:] - lengths
+        arrays = event_arrays(histories, self.events, people)
+        with torch.inference_mode():
+            batch = arrays.batch(np.arange(histories.n_users), starts, lengths)
+            states = self.network.read(batch, self.vectors, self.people)
+            return states[torch.arange(len(lengths)), torch.from_numpy(lengths)]
+
+    def log_scores(self, histories: EventLog, people: Ints) -> Floats:
+        """Log-probability of every item as the next event [b, i] (nats)."""
+        with torch.inference_mode():
+            return self.network.score(self.states(histories, people), self.vectors).numpy()
+
+    def chunks(self, histories: EventLog, people: Ints) -> Iterator[tuple[Ints, EventLog, Floats]]:
+        """(rows [c], their histories, log-scores [c, i]), sorted by length so that little is padded."""
+        order = np.argsort(np.minimum(histories.lengths, self.network.max_history), kind="stable")
+        for start in range(0, len(order), CHUNK):
+            rows = order[start : start + CHUNK]
+            chosen = histories.histories(rows, histories.lengths[rows])
+            yield rows, chosen, self.log_scores(chosen, people[rows])

@@ -1,0 +1,237 @@
+"""The one training loop.
+
+Example weights carry inverse propensities, penalties carry fairness and consolidation; early stopping
+looks at a callable that the caller gives. Each step is seeded by (seed, epoch, step), so a run that
+was killed and resumed from a checkpoint ends like one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from pydantic import Field as Option
+from torch import Tensor
+
+from llm4rec.config import Section
+from llm4rec.encode.tokens import Tokens
+from llm4rec.errors import TrainingError
+from llm4rec.model.events import EventArrays
+from llm4rec.model.network import Batch, Network
+from llm4rec.train.checkpoint import Run
+from llm4rec.train.objective import rating_loss, sampled_softmax_loss, softmax_loss
+from llm4rec.train.windows import Windows, batches, cut_windows
+from llm4rec.types import Floats, Ints, Progress, silent
+
+
+class TrainConfig(Section):
+    """How the model is trained (section `train`)."""
+
+    epochs: int = Option(100, ge=1, description="The most passes over the training events.")
+    patience: int = Option(5, ge=1, description="Epochs without a better validation NDCG@10 before it stops.")
+    learning_rate: float = Option(1e-3, gt=0, description="Step size of AdamW.")
+    weight_decay: float = Option(0.01, ge=0, description="Decoupled weight decay of AdamW.")
+    batch_size: int = Option(2048, ge=1, description="Events predicted per step [events].")
+    averaging: float = Option(
+        0.99, ge=0, lt=1, description="Decay of the weight average that is validated and kept; 0 = last weights."
+    )
+    hide: float = Option(
+        0.1, ge=0, lt=1, description="Share of histories whose times, and whose ratings, are hidden at a step."
+    )
+    full_softmax_up_to: int = Option(
+        30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
+    )
+    negatives: int = Option(4096, ge=1, description="Shared negatives per step when sampling [items].")
+    attention_epochs: int = Option(8, ge=0, description="The most epochs of the stage that opens the fusion gate.")
+    validation_people: int = Option(10_000, ge=1, description="The most cases validation asks [cases].")
+    checkpoint_seconds: float = Option(60.0, ge=0, description="Time between checkpoints within an epoch [s].")
+    seed: int = Option(0, ge=0, description="Seed of initial weights, batches, dropout and negatives.")
+
+
+class Penalty(Protocol):
+    """A term added to the loss of every step."""
+
+    def __call__(self, network: Network, states: Tensor, batch: Batch) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is trained on: encoded events, item tokens, people's tokens, standardised ratings [e + 1]."""
+
+    events: EventArrays
+    items: Mapping[str, Tokens]
+    people: Mapping[str, Tokens] | None
+    ratings: Tensor
+
+
+@dataclass
+class TrainLog:
+    """What happened: one entry per finished epoch, the best of them, and why it ended."""
+
+    losses: list[float] = field(default_factory=list)
+    metrics: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    best_metric: float = -1.0
+
+
+def train(
+    network: Network,
+    material: Material,
+    *,
+    validate: Callable[[Network], float],
+    config: TrainConfig,
+    epochs: int | None = None,
+    weights: Floats | None = None,
+    penalties: Sequence[Penalty] = (),
+    checkpoints: Path | None = None,
+    stage: str = "train",
+    progress: Progress = silent,
+) -> TrainLog:
+    """Train `network` in place; it ends with the weights of its best epoch on `validate`.
+
+    Args:
+        network: the model.
+        material: its data.
+        validate: the metric that chooses the epoch, higher is better.
+        config: options.
+        epochs: the most epochs, `config.epochs` where None.
+        weights: weight of each event as a target [e]; None weighs all alike.
+        penalties: terms added to the loss.
+        checkpoints: where to keep, and from where to take up, unfinished work; None keeps none.
+        stage: name of this stage in checkpoints and progress.
+        progress: told of every step.
+
+    Raises:
+        TrainingError: where the loss stops being finite; the message names epoch, step and remedy.
+    """
+    epochs = config.epochs if epochs is None else epochs
+    run = Run.begin(network, config, TrainLog(), checkpoints, stage)
+    step_weights = None if weights is None else torch.from_numpy(np.append(weights, 0).astype(np.float32))
+    with torch.random.fork_rng(devices=[]):
+        while run.epoch < epochs and not run.stopped(config.patience):
+            _epoch(run, material, config, step_weights, penalties, progress, epochs)
+            metric = _validated(run, validate)
+            run.finish_epoch(metric)
+            progress(stage, run.epoch, epochs, loss=run.log.losses[-1], ndcg=metric)
+    run.end()
+    return run.log
+
+
+def _epoch(
+    run: Run,
+    material: Material,
+    config: TrainConfig,
+    weights: Tensor | None,
+    penalties: Sequence[Penalty],
+    progress: Progress,
+    epochs: int,
+) -> None:
+    rng = np.random.default_rng([config.seed, run.epoch])
+    windows = cut_windows(material.events.offsets, run.max_history, rng)
+    plan = list(batches(windows, config.batch_size, rng))
+    run.network.train()
+    while run.step < len(plan):
+        began = time.perf_counter()
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, run.epoch, run.step]).generate_state(1)[0]))
+        loss = step(run.network, material, windows, plan[run.step], config, weights, penalties)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"The loss became {float(loss)} in epoch {run.epoch + 1}, step {run.step + 1}. "
+                f"Lower train.learning_rate (now {config.learning_rate:g}) and look for extreme numbers "
+                "in the item features."
+            )
+        run.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        run.optimiser.step()
+        run.finish_step(float(loss.detach()), time.perf_counter() - began)
+        progress(run.stage, run.epoch, epochs, loss=run.mean_loss, part=run.step / len(plan))
+
+
+def _validated(run: Run, validate: Callable[[Network], float]) -> float:
+    with run.averaged():
+        run.network.eval()
+        with torch.no_grad():
+            return validate(run.network)
+
+
+def step(
+    network: Network,
+    material: Material,
+    windows: Windows,
+    chosen: Ints,
+    config: TrainConfig,
+    weights: Tensor | None,
+    penalties: Sequence[Penalty],
+) -> Tensor:
+    """The loss of one batch of windows, with its graph."""
+    batch = material.events.batch(windows.rows[chosen], windows.starts[chosen], windows.lengths[chosen] - 1)
+    batch = _hidden(batch, config.hide)
+    targets, place = _targets(windows, chosen)
+    wanted = material.events.items[targets]
+    share = torch.full((len(wanted),), 1 / len(wanted))
+    if weights is not None:
+        share = share * weights[targets]
+    if len(material.items[next(iter(material.items))].mask) > config.full_softmax_up_to:
+        states, wanted_vectors, loss = _sampled(network, material, batch, place, wanted, share, config.negatives)
+    else:
+        vectors = network.fuse(material.items).vectors
+        states = network.read(batch, vectors, material.people).flatten(0, 1)[place]
+        loss = softmax_loss(network.head, states, vectors, wanted, share)
+        wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
+    if network.pointwise is not None:
+        errors = rating_loss(network.pointwise, states, wanted_vectors, material.ratings[targets])
+        loss = loss + network.pointwise_weight * (errors * share).sum()
+    for penalty in penalties:
+        loss = loss + penalty(network, states, batch)
+    return loss
+
+
+def _sampled(
+    network: Network,
+    material: Material,
+    batch: Batch,
+    place: Tensor,
+    wanted: Tensor,
+    share: Tensor,
+    n_negatives: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """States [p, d], vectors of the targets [p, d] and the loss, computing the vectors of few items only."""
+    n_items = len(material.items[next(iter(material.items))].mask)
+    negatives = torch.randint(n_items, (n_negatives,))
+    inputs = batch.items.clamp(min=0).flatten()
+    needed, index = torch.unique(torch.cat([inputs, wanted, negatives]), return_inverse=True)
+    read, right, wrong = index.split([len(inputs), len(wanted), n_negatives])
+    vectors = network.fuse({m: t.take(needed) for m, t in material.items.items()}).vectors
+    local = replace(batch, items=torch.where(batch.items >= 0, read.view(batch.items.shape), batch.items))
+    states = network.read(local, vectors, material.people).flatten(0, 1)[place]
+    log_counts = torch.full((n_negatives,), math.log(n_negatives / n_items))
+    losses = sampled_softmax_loss(
+        network.head, states, vectors[right], vectors[wrong], wanted, negatives, log_counts
+    )
+    return states, vectors[right], (losses * share).sum()
+
+
+def _targets(windows: Windows, chosen: Ints) -> tuple[Tensor, Tensor]:
+    """Events that are targets [p], and the place of the state that predicts each in the flattened [b, t]."""
+    starts, lengths, first = windows.starts[chosen], windows.lengths[chosen], windows.first[chosen]
+    width = int(lengths.max())
+    place = np.arange(width)
+    # in a window from mid-history the first event was already a target of the window before
+    valid = (place < lengths[:, None]) & (first[:, None] | (place > 0))
+    events = np.where(valid, starts[:, None] + place, 0)[valid]
+    return torch.from_numpy(events), torch.from_numpy(np.flatnonzero(valid))
+
+
+def _hidden(batch: Batch, share: float) -> Batch:
+    """Some histories without their times, some without their ratings, as some requests come."""
+    if not share:
+        return batch
+    times, ratings = (torch.rand(len(batch.items), 1) >= share for _ in range(2))
+    return Batch(batch.items, batch.gaps * times, batch.ratings * ratings, batch.kinds, batch.people)
