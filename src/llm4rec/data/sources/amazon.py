@@ -28,8 +28,8 @@ from llm4rec.errors import InputError
 from llm4rec.types import Progress
 
 TERMS = (
-    "The Amazon reviews were gathered by McAuley's group (UC San Diego), who ask for research use and a citation; "
-    "the reviewers and Amazon keep their rights."
+    "The Amazon reviews were gathered by McAuley's group (UC San Diego), who ask for research use and a "
+    "citation; the reviewers and Amazon keep their rights."
 )
 ITEMS: Schema = {
     "item_id": pl.String,
@@ -119,8 +119,8 @@ def read(edition: str, category: str, stage: Path, source_dir: Path | None, prog
     ]
     if source_dir is None:
         notes.append(
-            "The publisher names no checksum: the SHA-256 of the first download was recorded beside each file, "
-            "and later uses are held to that."
+            "The publisher names no checksum: the SHA-256 of the first download was recorded beside each "
+            "file, and later uses are held to that."
         )
     if twins:
         notes.append(f"{twins:,} products came more than once in the metadata; the first was kept.")

@@ -23,8 +23,8 @@ from llm4rec.errors import InputError
 from llm4rec.types import Progress
 
 TERMS = (
-    "The Yelp data set is Yelp's, for academic and personal use under the agreement its form shows: no commerce, "
-    "and nobody may pass it on."
+    "The Yelp data set is Yelp's, for academic and personal use under the agreement its form shows: no "
+    "commerce, and nobody may pass it on."
 )
 _PREFIX = "yelp_academic_dataset_"
 _ITEMS: Schema = {
@@ -50,8 +50,8 @@ def read(stage: Path, source_dir: Path | None, progress: Progress) -> list[str]:
     """
     if source_dir is None:
         raise InputError(
-            "Yelp hands its data set out through a form: fetch it at https://www.yelp.com/dataset, unpack it, "
-            "and name its folder with --from DIR."
+            "Yelp hands its data set out through a form: fetch it at https://www.yelp.com/dataset, unpack "
+            "it, and name its folder with --from DIR."
         )
     files = {kind: _file(source_dir, kind) for kind in ("business", "user", "review")}
     checkins = find(source_dir, f"{_PREFIX}checkin.json", f"{_PREFIX}checkin.json.gz")
