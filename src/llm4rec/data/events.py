@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from llm4rec.errors import ClockError
-from llm4rec.types import Floats, Ints
+from llm4rec.types import Array, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -144,23 +144,45 @@ def build_log(
         event_types: names [e].
     """
     names = users.unique(maintain_order=True)
-    rows = users.replace_strict(names, pl.Series(np.arange(len(names))), return_dtype=pl.Int64).to_numpy()
-    rank = times if times is not None else order
-    keys = (rows,) if rank is None else (rank, rows)
-    index = np.lexsort(keys)
+    lookup = pl.DataFrame({"name": names, "row": np.arange(len(names))})
+    rows = (
+        users
+        .rename("name")
+        .to_frame()
+        .join(lookup, on="name", how="left", maintain_order="left", nulls_equal=True)
+    )
     kind_names: tuple[str, ...] = ()
     kinds: Ints | None = None
     if event_types is not None:
         kind_names = tuple(event_types.unique().sort().to_list())
         kinds = event_types.replace_strict(
             list(kind_names), list(range(len(kind_names))), return_dtype=pl.Int64
-        ).to_numpy()[index]
+        ).to_numpy()
+    log = EventLog(names, np.zeros(1, dtype=np.int64), items, times, ratings, kinds, kind_names)
+    return arrange(log, rows["row"].to_numpy(), order)
+
+
+def arrange(flat: EventLog, rows: Ints, order: Array | None = None) -> EventLog:
+    """Group flat events by row and sort each row's; the sort is stable.
+
+    Args:
+        flat: names of the rows and the event arrays [e] in any order; its offsets are not read.
+        rows: the row that owns each event [e].
+        order: rank within the row [e]; ignored where there are times.
+    """
+    rank = flat.times if flat.times is not None else order
+    n_users = len(flat.user_ids)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_users))]).astype(np.int64)
+    index: Ints | slice = slice(None)
+    later = np.diff(rows)
+    if (later < 0).any() or (rank is not None and ((later == 0) & (np.diff(rank) < 0)).any()):
+        index = np.lexsort((rows,) if rank is None else (rank, rows))
     return EventLog(
-        user_ids=names,
-        offsets=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(names)))]).astype(np.int64),
-        items=items[index].astype(np.int64),
-        times=None if times is None else times[index].astype(np.int64),
-        ratings=None if ratings is None else ratings[index].astype(np.float32),
-        kinds=kinds,
-        kind_names=kind_names,
+        user_ids=flat.user_ids,
+        offsets=offsets,
+        items=flat.items[index].astype(np.int64, copy=False),
+        times=None if flat.times is None else flat.times[index].astype(np.int64, copy=False),
+        ratings=None if flat.ratings is None else flat.ratings[index].astype(np.float32, copy=False),
+        kinds=None if flat.kinds is None else flat.kinds[index].astype(np.int64, copy=False),
+        kind_names=flat.kind_names,
     )

@@ -1,0 +1,88 @@
+"""Tables of a database, by SQLAlchemy URL. No text of the user's enters a statement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from llm4rec.data.files import Choose, Table
+from llm4rec.errors import InputError, MissingPackageError
+
+BATCH = 100_000  # rows fetched at once
+
+
+def read_database(source: str, choose: Choose) -> Table:
+    """Read one table or view of a database.
+
+    Args:
+        source: an SQLAlchemy URL with the table named as `?table=NAME`; the name may be left out where
+            the database has one table only. Rows come in the order the database gives them.
+        choose: which of the columns to read.
+
+    Raises:
+        InputError: if the database can't be reached, or has no such table.
+        MissingPackageError: if the database's driver is not installed.
+    """
+    import sqlalchemy as sa
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        url = sa.make_url(source)
+    except ArgumentError:
+        raise InputError(
+            "The database URL can't be read; write it like sqlite:///shop.db?table=events."
+        ) from None
+    shown = url.render_as_string(hide_password=True)
+    asked = url.query.get("table")
+    table_name = asked if isinstance(asked, str) else None
+    url = url.difference_update_query(["table"])
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise InputError(f"There is no SQLite file {url.database}.")
+    try:
+        engine = sa.create_engine(url)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise MissingPackageError(f"The driver of {shown} is not installed ({error}): install it.") from None
+    try:
+        table = sa.Table(
+            _table_name(sa.inspect(engine), table_name, shown), sa.MetaData(), autoload_with=engine
+        )
+        columns = [column.name for column in table.columns]
+        statement = sa.select(*(table.columns[title] for title in choose(columns)))
+        with engine.connect().execution_options(yield_per=BATCH) as connection:
+            parts = [_frame(part) for part in connection.execute(statement).mappings().partitions()]
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise InputError(f"{shown} can't be read: {cause}.") from None
+    finally:
+        engine.dispose()
+    if not parts:
+        raise InputError(f"{shown}: the table has columns but no rows.")
+    frame = _joined(parts)
+    rows = pl.int_range(1, frame.height + 1, eager=True).alias("row")
+    return Table(shown, frame, rows, tuple(columns), typed=True)
+
+
+def _table_name(inspector: Any, asked: str | None, shown: str) -> str:
+    known: list[str] = [*inspector.get_table_names(), *inspector.get_view_names()]
+    if asked is None and len(known) == 1:
+        return known[0]
+    if asked is None or asked not in known:
+        wanted = "Say which table to read" if asked is None else f"There is no table {asked!r}"
+        raise InputError(
+            f"{shown}: {wanted}, as in ?table=NAME. Tables: {', '.join(sorted(known)) or 'none'}."
+        )
+    return asked
+
+
+def _frame(rows: Any) -> pl.DataFrame:
+    return pl.DataFrame([dict(row) for row in rows], infer_schema_length=None, strict=False)
+
+
+def _joined(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The parts one under the other; a column that is a number here and text there becomes text."""
+    try:
+        return pl.concat(parts, how="vertical_relaxed")
+    except pl.exceptions.PolarsError:
+        return pl.concat([part.cast(pl.String) for part in parts])

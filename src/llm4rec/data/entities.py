@@ -1,0 +1,98 @@
+"""Tables of items and of people: one row per outside name, with typed features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from llm4rec.data import validate
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.columns import ALIASES, CANONICAL, find_columns, plain
+from llm4rec.data.features import Declared, read_features
+from llm4rec.data.files import Table, read_table
+from llm4rec.data.report import Sieve
+from llm4rec.errors import InputError
+
+
+def read_entities(
+    source: str,
+    role: str,
+    mapping: Mapping[str, str],
+    declared: Mapping[str, Declared],
+    protected: tuple[str, ...] = (),
+) -> tuple[Catalog, pl.DataFrame, list[str]]:
+    """Read a table of items (`role` item) or people (`role` user).
+
+    Args:
+        source: file or database URL.
+        role: which names its rows carry.
+        mapping: role → column, as given for the events; used here where this table has the column.
+        declared: column → modality or "ignore".
+        protected: columns kept in the table that are never features.
+
+    Returns:
+        The rows with unique names, those set aside, and sentences on what was done.
+    """
+    table = read_table(source)
+    column = _key(table, role, mapping)
+    key = CANONICAL[role]
+    sieve = Sieve.of(table)
+    sieve.require_rows()
+    if column != key:
+        clash = {key: f"{key}_other"} if key in sieve.frame.columns else {}
+        sieve.frame = sieve.frame.rename(clash).rename({column: key})
+    notes = validate.ids(sieve, key, column)
+    sieve.drop(
+        ~sieve.frame[key].is_first_distinct(),
+        column,
+        pl.format("the id {} occurs earlier, and that row is kept", key),
+    )
+    hidden = [each for each in table.columns if plain(each) in {plain(name) for name in protected}]
+    found = read_features(
+        sieve.frame.drop("row"), table.name, typed=table.typed, declared=declared, leave=(key, *hidden)
+    )
+    notes += [*sieve.note(), *found.notes]
+    if hidden:
+        notes.append(
+            f"Protected columns of {table.name}, kept but never used as features: {', '.join(hidden)}."
+        )
+    return Catalog(found.table, found.fields, key), sieve.all_rejected(), notes
+
+
+def _key(table: Table, role: str, mapping: Mapping[str, str]) -> str:
+    if mapping.get(role) in table.columns:
+        return mapping[role]
+    columns = [*table.columns]
+    if "id" in columns and not any(plain(name) in map(plain, ALIASES[role]) for name in columns):
+        return "id"
+    return find_columns(columns, {}, (role,), (role,), table.name)[role]
+
+
+def aligned(people: Catalog, user_ids: pl.Series) -> tuple[Catalog, list[str]]:
+    """The people of `user_ids`, row for row; those without a row of their own get missing values."""
+    rows = (
+        user_ids
+        .alias(people.key)
+        .to_frame()
+        .join(people.table, on=people.key, how="left", maintain_order="left")
+    )
+    lists = [pl.col(field.name).fill_null([]) for field in people.by_modality("categorical")]
+    absent = int((people.numbers(user_ids) < 0).sum())
+    notes = [f"{absent} of {len(user_ids)} people have no row in the users file."] if absent else []
+    return Catalog(rows.with_columns(lists), people.fields, people.key), notes
+
+
+def check_declared(declared: Mapping[str, Declared], catalogs: list[Catalog]) -> None:
+    """Refuse a modality declared for a column that no table has.
+
+    Raises:
+        InputError: naming the columns there are.
+    """
+    known = {column for catalog in catalogs for column in catalog.table.columns}
+    for column in declared:
+        if column not in known:
+            raise InputError(
+                f"A modality is declared for {column!r}, which is no column of the items or users. "
+                f"Columns: {', '.join(sorted(known)) or 'none'}."
+            )

@@ -1,0 +1,184 @@
+"""From files to an event log and a catalogue: read, recognise, check, number, sort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from pydantic import Field as Option
+
+from llm4rec.config import Section
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.columns import roles_of
+from llm4rec.data.entities import aligned, check_declared, read_entities
+from llm4rec.data.events import EventLog, arrange
+from llm4rec.data.features import Declared
+from llm4rec.data.filters import keep_core, keep_positives
+from llm4rec.data.interactions import (
+    drop_duplicates,
+    number_items,
+    number_users,
+    numbered,
+    read_events,
+    sort_events,
+)
+from llm4rec.data.report import Report
+from llm4rec.data.requests import read_requests
+from llm4rec.types import Array, Ints, Progress, silent
+
+__all__ = ["DataConfig", "Ingested", "Report", "ingest", "read_requests"]
+
+
+class DataConfig(Section):
+    """Which events count, how far back a history reaches, and what is never a feature."""
+
+    min_rating: float | None = Option(
+        None, description="Ratings below are not positives and are left out; none: every event is a positive."
+    )
+    max_history: int = Option(
+        100, ge=1, description="Newest events of a person that the model reads [events]."
+    )
+    k_core: int = Option(
+        0,
+        ge=0,
+        description="Keep people and items with at least this many events, iterated; 0: off [events].",
+    )
+    rating_range: tuple[float, float] | None = Option(
+        None,
+        description="Lowest and highest possible rating; none: the scale that all but stray ratings keep to.",
+    )
+    protected: tuple[str, ...] = Option(
+        ("gender", "sex", "age", "race", "ethnicity", "religion", "nationality", "disability"),
+        description="Columns of people that are never used as features.",
+    )
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What was made of the sources.
+
+    Attributes:
+        log: every good event, people numbered by first appearance.
+        catalog: the items.
+        people: row-aligned to `log.user_ids`, key `user_id`; None where no users file was given.
+        parts: the file's `split` column, lower case, along `log.events` [e]; None where it has none.
+        report: counts, notes and rejected rows.
+    """
+
+    log: EventLog
+    catalog: Catalog
+    people: Catalog | None
+    parts: Array | None
+    report: Report
+
+
+def ingest(  # three sources and how to read them
+    interactions: str,
+    items: str | None = None,
+    users: str | None = None,
+    *,
+    columns: Mapping[str, str] = {},
+    modalities: Mapping[str, Declared] = {},
+    config: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    only_items_with_events: bool = False,
+    progress: Progress = silent,
+) -> Ingested:
+    """Read events, and items and people where given; bad rows are set aside in the report.
+
+    Args:
+        interactions: file or database URL of the events.
+        items: the same for items. Without it the catalogue is the items that occur in the events.
+        users: the same for people.
+        columns: role (user, item, time, order, rating, type, split) → column, where names don't tell.
+        modalities: column of `items` or `users` → modality or "ignore", where inference is not wanted.
+        config: which events count.
+        only_items_with_events: leave items without events out of the catalogue.
+        progress: told which source is being read.
+
+    Raises:
+        InputError: naming file, column and remedy, if a source can't be used at all.
+    """
+    mapping = roles_of(columns)
+    sources = [(items, "item", ()), (users, "user", config.protected)]
+    total = 1 + sum(source is not None for source, *_ in sources)
+    tables: dict[str, Catalog] = {}
+    notes: list[str] = []
+    rejected: list[pl.DataFrame] = []
+    for source, role, protected in sources:
+        if source is not None:
+            progress(f"read {role}s", 0, 1)
+            tables[role], aside, said = read_entities(source, role, mapping, modalities, protected)
+            progress(f"read {role}s", 1, 1)
+            notes += said
+            rejected.append(aside)
+    check_declared(modalities, list(tables.values()))
+    progress("read events", 0, 1)
+    sieve, roles, said = read_events(interactions, mapping, config.rating_range)
+    catalog = number_items(sieve, tables.get("item"), roles["item"])
+    user_ids = number_users(sieve)
+    sort_events(sieve)
+    counts = {"events_read": sieve.n_read, "duplicates": drop_duplicates(sieve, roles.get("time"))}
+    rejected.append(sieve.all_rejected())
+    frame, positives = keep_positives(sieve.frame, interactions, config.min_rating)
+    frame, core = keep_core(frame, interactions, config.k_core)
+    notes += [*said, *sieve.note(), *positives, *core]
+    if config.k_core > 1 or only_items_with_events:
+        frame, catalog = _only_with_events(frame, catalog)
+    counts["rejected"] = sum(aside.height for aside in rejected)
+    counts["left_out"] = sieve.frame.height - frame.height
+    log, parts = _log(frame, user_ids)
+    people: Catalog | None = None
+    if "user" in tables:
+        people, said = aligned(tables["user"], log.user_ids)
+        notes += said
+    progress("read events", 1, 1)
+    counts |= {"events": log.n_events, "people": log.n_users, "items": len(catalog)}
+    return Ingested(log, catalog, people, parts, Report(counts, tuple(notes), pl.concat(rejected)))
+
+
+def _only_with_events(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.DataFrame, Catalog]:
+    """The catalogue without the items no event names, and the events in its new numbers."""
+    items = frame["item"].to_numpy()
+    used = np.flatnonzero(np.bincount(items, minlength=len(catalog)))
+    numbers = np.full(len(catalog), -1, dtype=np.int64)
+    numbers[used] = np.arange(len(used))
+    return frame.with_columns(pl.Series("item", numbers[items])), catalog.take(used)
+
+
+def _log(frame: pl.DataFrame, user_ids: pl.Series) -> tuple[EventLog, Array | None]:
+    """The sorted events as a log of the people who have any, and their parts of a given split."""
+    rows = frame["user"].to_numpy()
+    present = np.flatnonzero(np.bincount(rows, minlength=len(user_ids)))
+    if len(present) < len(user_ids):
+        numbers = np.zeros(len(user_ids), dtype=np.int64)
+        numbers[present] = np.arange(len(present))
+        rows, user_ids = numbers[rows], user_ids[present]
+    ratings = frame["rating"] if "rating" in frame.columns else None
+    kinds, kind_names = _kinds(frame)
+    flat = EventLog(
+        user_ids,
+        np.zeros(1, dtype=np.int64),
+        frame["item"].to_numpy(),
+        frame["time"].to_numpy() if "time" in frame.columns else None,
+        None
+        if ratings is None or ratings.null_count() == len(ratings)
+        else ratings.fill_null(float("nan")).cast(pl.Float32).to_numpy(),
+        kinds,
+        kind_names,
+    )
+    parts: Array | None = None
+    if "split" in frame.columns:
+        names = frame["split"].unique().sort()
+        parts = np.array(names.to_list())[numbered(frame["split"], names).to_numpy()]
+    return arrange(flat, rows), parts
+
+
+def _kinds(frame: pl.DataFrame) -> tuple[Ints | None, tuple[str, ...]]:
+    """Event types as numbers into their sorted names; an event without one is of the type ''."""
+    if "type" not in frame.columns or frame["type"].null_count() == frame.height:
+        return None, ()
+    types = frame["type"].cast(pl.String).str.strip_chars().fill_null("")
+    names = types.unique().sort()
+    return numbered(types, names).to_numpy(), tuple(names.to_list())

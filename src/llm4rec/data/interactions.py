@@ -1,0 +1,162 @@
+"""The events of a source: recognised, checked, numbered, sorted and freed of exact copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from llm4rec.data import validate
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.columns import ROLES, find_columns
+from llm4rec.data.files import read_table
+from llm4rec.data.report import Sieve
+from llm4rec.errors import InputError
+
+PARTS = {"train": 0, "history": 0, "valid": 1, "validation": 1, "test": 2}  # in the order they must come
+
+
+def read_events(
+    source: str, mapping: Mapping[str, str], rating_range: tuple[float, float] | None
+) -> tuple[Sieve, dict[str, str], list[str]]:
+    """Read and check the columns of events.
+
+    Returns:
+        The rows, their columns named by role (user, item, time, …); role → what the source calls the
+        column; sentences on what was done.
+    """
+    roles: dict[str, str] = {}
+
+    def choose(found: list[str]) -> list[str]:
+        roles.update(find_columns(found, mapping, ROLES, ("user", "item"), source.partition("://")[0] + "://…"
+                                  if "://" in source else source))  # fmt: skip
+        return list(dict.fromkeys(roles.values()))
+
+    table = read_table(source, choose, as_text=True)
+    if len(set(roles.values())) < len(roles):
+        raise InputError(f"{table.name}: one column can't play two roles; look at --map.")
+    notes: list[str] = []
+    others = [column for column in table.columns if column not in roles.values()]
+    if others:
+        notes.append(f"Columns of {table.name} not read: {', '.join(others)}.")
+    sieve = Sieve.of(table)
+    del table
+    sieve.require_rows()
+    sieve.frame = sieve.frame.rename({column: role for role, column in roles.items()})
+    for role in ("user", "item"):
+        notes += validate.ids(sieve, role, roles[role])
+    if "time" in roles:
+        notes += validate.times(sieve, "time", roles["time"])
+    for role in ("order", "rating"):
+        if role in roles:
+            validate.numbers(sieve, role, roles[role])
+    if "rating" in roles:
+        validate.ratings_in_range(sieve, "rating", roles["rating"], rating_range)
+    if "order" in roles and "time" not in sieve.frame.columns:
+        sieve.drop(sieve.frame["order"].is_null(), roles["order"], "the order is missing")
+    if "split" in roles:
+        parts = sieve.frame["split"].cast(pl.String).str.strip_chars().str.to_lowercase()
+        sieve.frame = sieve.frame.with_columns(parts.alias("split"))
+        sieve.drop(
+            ~parts.is_in(list(PARTS)).fill_null(False),
+            roles["split"],
+            pl.format(
+                "the split {} is none of train, valid and test", pl.col("split").fill_null("(missing)")
+            ),
+        )
+    if "time" not in sieve.frame.columns and "order" not in roles:
+        said = ", its split column first" if "split" in roles else ""
+        notes.append(
+            f"{sieve.name} has neither times nor an order: each person's events keep their row order{said}."
+        )
+    return sieve, roles, notes
+
+
+def number_items(sieve: Sieve, catalog: Catalog | None, shown: str) -> Catalog:
+    """Replace the item names of the events by dense numbers, and set aside the events of unknown items.
+
+    Without a catalogue, it is made of the items that occur, by first appearance.
+    """
+    names = sieve.frame["item"]
+    if catalog is None:
+        catalog = Catalog(names.unique(maintain_order=True).alias("item_id").to_frame())
+    sieve.frame = sieve.frame.with_columns(numbered(names, catalog.ids).alias("number"))
+    unknown = sieve.frame["number"].is_null()
+    try:
+        sieve.drop(unknown, shown, pl.format("the item {} is not in the items file", pl.col("item")))
+    except InputError:
+        raise InputError(
+            f"No item of {sieve.name} is in the items file: its column {shown!r} holds names such as "
+            f"{names[0]!r}, the items file {catalog.ids[0]!r}. Are they the same ids?"
+        ) from None
+    sieve.frame = sieve.frame.drop("item").rename({"number": "item"})
+    return catalog
+
+
+def number_users(sieve: Sieve) -> pl.Series:
+    """Replace the names of people by dense numbers, by first appearance, and return the names."""
+    users = sieve.frame["user"].unique(maintain_order=True)
+    sieve.frame = sieve.frame.with_columns(numbered(sieve.frame["user"], users).alias("user"))
+    return users.alias("user_id")
+
+
+def numbered(names: pl.Series, known: pl.Series) -> pl.Series:
+    """The place of each name in `known` (Int64), null where it is not there."""
+    lookup = pl.DataFrame({"name": known, "number": pl.int_range(len(known), eager=True, dtype=pl.Int64)})
+    joined = (
+        names
+        .alias("name")
+        .to_frame()
+        .lazy()
+        .join(lookup.lazy(), on="name", how="left", maintain_order="left")
+    )
+    return joined.select("number").collect().to_series()
+
+
+def sort_events(sieve: Sieve) -> None:
+    """Sort by person, then time (or order), then part of the split, then row; the sort is stable."""
+    frame = sieve.frame
+    if "split" in frame.columns:
+        part = frame["split"].replace_strict(list(PARTS), list(PARTS.values()), return_dtype=pl.Int8)
+        frame = frame.with_columns(part.alias("part"))
+    keys = [key for key in ("time", "order") if key in frame.columns][:1]
+    keys = ["user", *keys, *(["part"] if "part" in frame.columns else [])]
+    if not _sorted(frame, keys):
+        frame = frame.sort(keys, maintain_order=True)
+    sieve.frame = frame.drop("part", strict=False)
+
+
+def _sorted(frame: pl.DataFrame, keys: list[str]) -> bool:
+    """Whether the rows already lie in the order of `keys`."""
+    later = np.ones(max(frame.height - 1, 0), dtype=bool)  # rows so far equal to the row before
+    for key in keys:
+        values = frame[key].to_numpy()
+        if (later & (values[1:] < values[:-1])).any():
+            return False
+        later &= values[1:] == values[:-1]
+    return True
+
+
+def drop_duplicates(sieve: Sieve, shown: str | None) -> int:
+    """Set aside exact copies in sorted events, and say how many there were.
+
+    Only where there are times: without them a repeated row may well be a repeated event.
+    """
+    if shown is None or "time" not in sieve.frame.columns:
+        return 0
+    users, moments = sieve.frame["user"].to_numpy(), sieve.frame["time"].to_numpy()
+    same = (users[1:] == users[:-1]) & (moments[1:] == moments[:-1])
+    near = np.zeros(len(users), dtype=bool)  # only rows that share person and time can be copies
+    near[1:] |= same
+    near[:-1] |= same
+    candidates = np.flatnonzero(near)
+    if not len(candidates):
+        return 0
+    columns = [column for column in sieve.frame.columns if column != "row"]
+    first = sieve.frame[candidates].select(pl.struct(columns).is_first_distinct()).to_series().to_numpy()
+    copies = np.zeros(len(users), dtype=bool)
+    copies[candidates[~first]] = True
+    return sieve.drop(
+        pl.Series(copies), shown, "it is an exact copy of an earlier row (all columns are equal)"
+    )
