@@ -53,6 +53,8 @@ class CompactBackbone(nn.Module):
                 max_position_embeddings=max_length,
                 attention_dropout=config.dropout,
                 use_cache=False,
+                bos_token_id=None,  # there is no vocabulary to hold one
+                eos_token_id=None,
                 attn_implementation="sdpa",
             )
         )
@@ -69,10 +71,12 @@ class CompactBackbone(nn.Module):
 
     def forward(self, events: Tensor) -> Tensor:
         """Hidden states [b, t, d]; padding must be on the right, where causality keeps it harmless."""
-        ids = None
+        ids = mask = None
         if self.places is not None:
             events = events + self.places[: events.shape[1]]
-            # position 0 everywhere turns the rotary embedding into the identity
+            # position 0 everywhere turns the rotary embedding into the identity; without a mask, though,
+            # the library would take every such event for the start of a sequence of its own
             ids = torch.zeros(events.shape[:2], dtype=torch.long, device=events.device)
-        out = self.model(inputs_embeds=self.dropout(events), position_ids=ids)
+            mask = torch.ones_like(ids)
+        out = self.model(inputs_embeds=self.dropout(events), position_ids=ids, attention_mask=mask)
         return cast(Tensor, out.last_hidden_state)
