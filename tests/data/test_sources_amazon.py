@@ -23,9 +23,16 @@ def lay(path: Path, *lines: object) -> None:
 
 
 REVIEW_14 = {
-    "reviewerID": "A1", "asin": "0205616461", "reviewerName": "Ann", "helpful": [3, 4], "overall": 5.0,
-    "reviewText": 'Smells "great" &amp;\nlasts', "summary": "Nice", "unixReviewTime": 1369699200, "reviewTime": "05 28, 2013",
-}  # fmt: skip
+    "reviewerID": "A1",
+    "asin": "0205616461",
+    "reviewerName": "Ann",
+    "helpful": [3, 4],
+    "overall": 5.0,
+    "reviewText": 'Smells "great" &amp;\nlasts',
+    "summary": "Nice",
+    "unixReviewTime": 1369699200,
+    "reviewTime": "05 28, 2013",
+}
 
 
 def test_2014_five_core_with_python_literals(tmp_path: Path) -> None:
@@ -47,43 +54,79 @@ def test_2014_five_core_with_python_literals(tmp_path: Path) -> None:
     ]
     assert table(out, "items").rows() == [
         (
-            "0205616461", "Bio-Active Crème's \\d", "Rich cream & more", None, "Ann", ["Beauty", "Skin Care", "Body"],
-            13.99, "http://ecx.example/51.jpg",
+            "0205616461",
+            "Bio-Active Crème's \\d",
+            "Rich cream & more",
+            None,
+            "Ann",
+            ["Beauty", "Skin Care", "Body"],
+            13.99,
+            "http://ecx.example/51.jpg",
         ),
         ("B2", None, None, None, None, [], None, None),
-    ]  # fmt: skip
+    ]
     assert table(out, "reviews").row(1, named=True) == {
-        "user_id": "A1", "item_id": "0205616461", "rating": 5.0, "timestamp": 1369699200, "summary": "Nice",
-        "text": 'Smells "great" & lasts', "helpful_votes": 3, "verified": None,
-    }  # fmt: skip
+        "user_id": "A1",
+        "item_id": "0205616461",
+        "rating": 5.0,
+        "timestamp": 1369699200,
+        "summary": "Nice",
+        "text": 'Smells "great" & lasts',
+        "helpful_votes": 3,
+        "verified": None,
+    }
     assert table(out, "users").rows() == [("A0",), ("A1",)]
     assert "McAuley" in notes[0] and not (out / "rejected.parquet").exists()
 
 
 def test_2018_prices_junk_titles_twins_and_products_without_metadata(tmp_path: Path) -> None:
     review = {
-        "overall": 4.0, "vote": "1,234", "verified": True, "reviewTime": "01 1, 2018", "reviewerID": "A1", "asin": "B1",
-        "style": {"Size:": " L"}, "reviewText": "half a pair: \ud83d", "unixReviewTime": 1514764800,
-    }  # fmt: skip
+        "overall": 4.0,
+        "vote": "1,234",
+        "verified": True,
+        "reviewTime": "01 1, 2018",
+        "reviewerID": "A1",
+        "asin": "B1",
+        "style": {"Size:": " L"},
+        "reviewText": "half a pair: \ud83d",
+        "unixReviewTime": 1514764800,
+    }
     lay(tmp_path / "Video_Games.json", review, {**review, "asin": "B9"})
     lay(
         tmp_path / "meta_Video_Games.json",
         {
-            "category": ["Video Games", "PC", "Video Games"], "description": ["One.", "<b>Two</b>"], "title": "Game &amp; Watch",
-            "image": ["https://img.example/1.jpg"], "brand": "N", "feature": ["fast", "loud"], "price": "$1,012.99",
+            "category": ["Video Games", "PC", "Video Games"],
+            "description": ["One.", "<b>Two</b>"],
+            "title": "Game &amp; Watch",
+            "image": ["https://img.example/1.jpg"],
+            "brand": "N",
+            "feature": ["fast", "loud"],
+            "price": "$1,012.99",
             "asin": "B1",
         },
         {"asin": "B1", "title": "its twin"},
-        {"asin": "B2", "title": "var aPageStart = (new Date()).getTime();", "price": "$5.00 - $9.00", "image": []},
+        {
+            "asin": "B2",
+            "title": "var aPageStart = (new Date()).getTime();",
+            "price": "$5.00 - $9.00",
+            "image": [],
+        },
         {"asin": "B3", "price": ".a-box-inner{background-color:#fff}", "title": "I <3 this > that"},
         {"asin": "B4", "price": "", "imageURLHighRes": ["no address", "https://img.example/4.jpg"]},
-    )  # fmt: skip
+    )
     notes = get("amazon-2018/Video_Games", tmp_path / "out", source_dir=tmp_path)
     items = table(tmp_path / "out", "items")
     assert items["item_id"].to_list() == ["B1", "B2", "B3", "B4", "B9"]
     assert items.row(0) == (
-        "B1", "Game & Watch", "One. Two", "fast loud", "N", ["Video Games", "PC"], 1012.99, "https://img.example/1.jpg",
-    )  # fmt: skip
+        "B1",
+        "Game & Watch",
+        "One. Two",
+        "fast loud",
+        "N",
+        ["Video Games", "PC"],
+        1012.99,
+        "https://img.example/1.jpg",
+    )
     assert items["title"].to_list()[1:] == [None, "I <3 this > that", None, None]
     assert items["price"].to_list()[1:] == [None] * 4
     assert items["image_url"][3] == "https://img.example/4.jpg"
@@ -98,21 +141,44 @@ def test_2023_milliseconds_parents_stores_and_images(tmp_path: Path) -> None:
     lay(
         tmp_path / "sub" / "All_Beauty.jsonl.gz",
         {
-            "rating": 5.0, "title": "Such a lovely scent", "text": "Good.<br /><br />Very.", "images": [], "asin": "B00Y",
-            "parent_asin": "B00P", "user_id": "AGK", "timestamp": 1588687728923, "helpful_vote": 2,
+            "rating": 5.0,
+            "title": "Such a lovely scent",
+            "text": "Good.<br /><br />Very.",
+            "images": [],
+            "asin": "B00Y",
+            "parent_asin": "B00P",
+            "user_id": "AGK",
+            "timestamp": 1588687728923,
+            "helpful_vote": 2,
             "verified_purchase": False,
         },
-    )  # fmt: skip
+    )
     lay(
         tmp_path / "sub" / "meta_All_Beauty.jsonl.gz",
         {
-            "main_category": "All Beauty", "title": "Set", "average_rating": 4.8, "rating_number": 10, "features": [],
-            "description": [], "price": None, "store": "Howard", "categories": [], "parent_asin": "B00P",
-            "images": [{"thumb": "https://i.example/t.jpg", "large": "https://i.example/l.jpg", "hi_res": None}],
+            "main_category": "All Beauty",
+            "title": "Set",
+            "average_rating": 4.8,
+            "rating_number": 10,
+            "features": [],
+            "description": [],
+            "price": None,
+            "store": "Howard",
+            "categories": [],
+            "parent_asin": "B00P",
+            "images": [
+                {"thumb": "https://i.example/t.jpg", "large": "https://i.example/l.jpg", "hi_res": None}
+            ],
         },
-        {"main_category": "Books", "categories": ["Books", "Maps"], "price": "from 12.99", "parent_asin": "B00Q", "images": []},
+        {
+            "main_category": "Books",
+            "categories": ["Books", "Maps"],
+            "price": "from 12.99",
+            "parent_asin": "B00Q",
+            "images": [],
+        },
         {"price": "—", "parent_asin": "B00R", "images": {"hi_res": [None, "https://i.example/h.jpg"]}},
-    )  # fmt: skip
+    )
     get("amazon-2023/All_Beauty", tmp_path / "out", source_dir=tmp_path)
     assert table(tmp_path / "out", "interactions").rows() == [("AGK", "B00P", 5.0, 1588687728)]
     review = table(tmp_path / "out", "reviews").row(0, named=True)

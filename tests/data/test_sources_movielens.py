@@ -222,13 +222,19 @@ def test_an_earlier_run_is_replaced_and_other_files_stay(tmp_path: Path) -> None
 
 
 WHEEL = {
-    "inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n196\t242\t3\t881250949\n22\t267\t1\t878887116\n",
+    "inter": (
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+        "196\t242\t3\t881250949\n22\t267\t1\t878887116\n"
+    ),
     "item": (
         "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
         "242\tMisérables, Les\t1995\tDrama Musical\n267\tunkonwn\tunkonwn\tunknown\n"
         "1412\tLand Before Time III (1995)\tV\tAnimation Children's\n"
     ),
-    "user": "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n196\t49\tM\twriter\t55105\n",
+    "user": (
+        "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n"
+        "196\t49\tM\twriter\t55105\n"
+    ),
 }
 
 

@@ -19,14 +19,30 @@ def lay(folder: Path, kind: str, *rows: object) -> None:
 
 
 BUSINESS = {
-    "business_id": "b1", "name": "Café \"Ünique\"", "address": "1 Main", "city": "Tampa", "state": "FL",
-    "postal_code": "33602", "latitude": 27.95, "longitude": -82.46, "stars": 4.5, "review_count": 99, "is_open": 1,
+    "business_id": "b1",
+    "name": 'Café "Ünique"',
+    "address": "1 Main",
+    "city": "Tampa",
+    "state": "FL",
+    "postal_code": "33602",
+    "latitude": 27.95,
+    "longitude": -82.46,
+    "stars": 4.5,
+    "review_count": 99,
+    "is_open": 1,
     "attributes": {
-        "RestaurantsTakeOut": "True", "WiFi": "u'free'", "Alcohol": "'none'", "RestaurantsPriceRange2": "2",
-        "BusinessParking": "{'garage': False, 'street': True}", "BikeParking": "False", "Ambience": "None", "Odd": "{'a",
+        "RestaurantsTakeOut": "True",
+        "WiFi": "u'free'",
+        "Alcohol": "'none'",
+        "RestaurantsPriceRange2": "2",
+        "BusinessParking": "{'garage': False, 'street': True}",
+        "BikeParking": "False",
+        "Ambience": "None",
+        "Odd": "{'a",
     },
-    "categories": "Coffee & Tea, Restaurants,  ", "hours": None,
-}  # fmt: skip
+    "categories": "Coffee & Tea, Restaurants,  ",
+    "hours": None,
+}
 
 
 def lay_all(folder: Path) -> None:
@@ -37,24 +53,46 @@ def lay_all(folder: Path) -> None:
         {"business_id": "b2", "name": "Bare", "attributes": None, "categories": None},
     )
     lay(
-        folder, "user",
-        {"user_id": "u1", "name": "Ann", "yelping_since": "2007-01-25 16:47:26", "elite": "2018,2019,20,20,2021",
-         "average_stars": 3.9},
+        folder,
+        "user",
+        {
+            "user_id": "u1",
+            "name": "Ann",
+            "yelping_since": "2007-01-25 16:47:26",
+            "elite": "2018,2019,20,20,2021",
+            "average_stars": 3.9,
+        },
         {"user_id": "u2", "name": "Bo", "yelping_since": "2009-05-01", "elite": ""},
-    )  # fmt: skip
+    )
     lay(
-        folder, "review",
-        {"review_id": "r1", "user_id": "u2", "business_id": "b1", "stars": 3.0, "date": "2018-07-07 22:09:11",
-         "text": "Slow,\nbut \"fine\".", "useful": 1},
-        {"review_id": "r2", "user_id": "u1", "business_id": "b3", "stars": 5, "date": "2012-01-03", "text": ""},
+        folder,
+        "review",
+        {
+            "review_id": "r1",
+            "user_id": "u2",
+            "business_id": "b1",
+            "stars": 3.0,
+            "date": "2018-07-07 22:09:11",
+            "text": 'Slow,\nbut "fine".',
+            "useful": 1,
+        },
+        {
+            "review_id": "r2",
+            "user_id": "u1",
+            "business_id": "b3",
+            "stars": 5,
+            "date": "2012-01-03",
+            "text": "",
+        },
         {"review_id": "r3", "user_id": "u1", "business_id": "b1", "stars": 5, "date": "someday"},
         "{broken",
-    )  # fmt: skip
+    )
     lay(
-        folder, "checkin",
+        folder,
+        "checkin",
         {"business_id": "b1", "date": "1970-01-01 00:00:10, 1970-01-02 00:00:00"},
         {"business_id": "b2", "date": "never"},
-    )  # fmt: skip
+    )
 
 
 def test_every_table_of_the_set(tmp_path: Path) -> None:

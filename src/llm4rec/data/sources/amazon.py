@@ -268,10 +268,14 @@ def _text(value: object) -> str | None:
     """A string without markup, entities and surplus blanks; None where nothing is left."""
     if not isinstance(value, str):
         return None
-    # Half a surrogate pair, as escapes in these files can leave one, fits in no UTF-8 table.
-    whole = value.encode("utf-8", "replace").decode("utf-8")
-    plain = " ".join(html.unescape(_MARKUP.sub(" ", whole)).split())
-    return plain or None
+    if not value.isascii():
+        # Half a surrogate pair, as escapes in these files can leave one, fits in no UTF-8 table.
+        value = value.encode("utf-8", "replace").decode("utf-8")
+    if "<" in value:
+        value = _MARKUP.sub(" ", value)
+    if "&" in value:
+        value = html.unescape(value)
+    return " ".join(value.split()) or None
 
 
 def _number(value: object) -> float | None:
