@@ -124,8 +124,9 @@ class Job:
     @classmethod
     def from_json(cls, text: str) -> Job:
         """A job from the text `to_json` wrote."""
-        values = json.loads(text)
-        return cls(**{**values, "source": Source(**values["source"])})
+        values: dict[str, Any] = json.loads(text)
+        values["source"] = Source(**values["source"])
+        return cls(**values)
 
 
 def key(content: str, protocol: str, model: str, seed: int, config: Mapping[str, Any], code: str) -> str:

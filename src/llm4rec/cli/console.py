@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +100,7 @@ def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> Generator[Progress]:
     """Progress on stderr: bars where it is a terminal, else one line per finished stage or epoch."""
     if sys.stderr.isatty():
         with _bars() as report:
@@ -110,7 +110,7 @@ def progress() -> Iterator[Progress]:
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
+def _bars() -> Generator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -129,8 +129,9 @@ def _bars() -> Iterator[Progress]:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, figures="")
             part = figures.pop("part", 0.0)
-            shown = {"figures": show(figures)} if figures else {}
-            bars.update(tasks[stage], completed=done + part, total=total, **shown)
+            bars.update(tasks[stage], completed=done + part, total=total)
+            if figures:
+                bars.update(tasks[stage], figures=show(figures))
 
         yield report
 

@@ -53,8 +53,9 @@ def evaluate(  # one parameter per option of the command
 
     recommender = Recommender.load(model)
     mapping = console.pairs(columns, "--map", "role=column")
+    config = recommender.config.data.model_copy(update={"k_core": 0})  # nobody is too new to be asked
     with console.progress() as report:
-        data = ingest(interactions, columns=mapping, config=recommender.config.data, progress=report)
+        data = ingest(interactions, columns=mapping, config=config, progress=report)
         log, parts, left_out = _in_catalogue(data, recommender.catalog)
         split = _split(protocol, log, parts)
         if not len(split.test):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -12,7 +12,7 @@ from llm4rec.cli import console
 from llm4rec.errors import InputError, LLM4RecError
 
 if TYPE_CHECKING:
-    from llm4rec.data.catalog import Modality
+    from llm4rec.data.features import Declared
     from llm4rec.data.ingest import Ingested
     from llm4rec.recommender import Config, Recommender
     from llm4rec.types import Progress
@@ -43,11 +43,11 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     settings: console.Settings = [],  # noqa: B006  # typer copies defaults
     columns: Annotated[
         list[str],
-        typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,event=…,split=…"),
+        typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,type=…,split=…"),
     ] = [],  # noqa: B006
     modality: Annotated[
         list[str],
-        typer.Option(help="COLUMN=KIND; KIND is text, categorical, numerical, image or time. Repeatable."),
+        typer.Option(help="COLUMN=KIND; KIND is text, categorical, numerical, image, time or ignore."),
     ] = [],  # noqa: B006
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUT.checkpoint, if there is one.")
@@ -88,9 +88,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         recommender = _train(data, settings_read, out, resume, report)
         for sentence in recommender.meta["notes"]:
             console.note(sentence)
-        if not histories:
-            recommender.histories = None
-        recommender.save(out)
+        recommender.save(out, histories=histories)
     shutil.rmtree(_checkpoints(out), ignore_errors=True)
     summary = _summary(data, recommender, out, aside if n_rejected else None, n_rejected)
     if json:
@@ -104,17 +102,15 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     )
 
 
-def _modalities(declared: dict[str, str]) -> dict[str, Modality]:
+def _modalities(declared: dict[str, str]) -> dict[str, Declared]:
     from llm4rec.data.catalog import Modality
 
-    found: dict[str, Modality] = {}
+    known: list[str] = [*get_args(Modality), "ignore"]
+    found: dict[str, Declared] = {}
     for column, text in declared.items():
-        kind = next((kind for kind in get_args(Modality) if kind == text), None)
-        if kind is None:
-            raise InputError(
-                f"--modality {column}={text}: {text!r} is no kind. Known: {', '.join(get_args(Modality))}."
-            )
-        found[column] = kind
+        if text not in known:
+            raise InputError(f"--modality {column}={text}: {text!r} is no kind. Known: {', '.join(known)}.")
+        found[column] = cast("Declared", text)
     return found
 
 
@@ -123,7 +119,7 @@ def _ingest(  # hands the options of the command through
     items: str | None,
     users: str | None,
     mapping: dict[str, str],
-    kinds: dict[str, Modality],
+    kinds: dict[str, Declared],
     config: Config,
     report: Progress,
 ) -> Ingested:

@@ -11,7 +11,6 @@ from llm4rec.cli import console
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
-    from llm4rec.data.events import EventLog
     from llm4rec.recommender import Recommender
     from llm4rec.types import Query, Ranking
 
@@ -133,7 +132,7 @@ def _batch(  # hands the options of the command through
             rows = np.arange(start, min(start + CHUNK, len(names)))
             asked = histories.histories(rows, histories.lengths[rows])
             unwanted = exclude.histories(rows, exclude.lengths[rows])
-            ranked = recommender.rank_excluding(asked, unwanted if keep_seen else _joined(unwanted, asked), n)
+            ranked = recommender.recommend_many(asked, unwanted, n, keep_seen=keep_seen)
             legal = ranked.items >= 0
             row, place = np.nonzero(legal)
             parts.append(
@@ -153,13 +152,3 @@ def _batch(  # hands the options of the command through
         console.answer({"requests": len(names), "rows": table.height, "out": str(out), "model": str(model)})
     else:
         typer.echo(f"{len(names)} requests answered with {table.height} rows in {out}.")
-
-
-def _joined(a: EventLog, b: EventLog) -> EventLog:
-    """The items of two logs over the same requests, row by row."""
-    import numpy as np
-
-    from llm4rec.data.events import EventLog
-
-    order = np.argsort(np.concatenate([a.rows, b.rows]), kind="stable")
-    return EventLog(a.user_ids, a.offsets + b.offsets, np.concatenate([a.items, b.items])[order])

@@ -1,0 +1,397 @@
+"""The command line from outside: what it prints, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from llm4rec.cli import app
+
+TINY = [
+    "train.epochs=2", "train.attention_epochs=1", "train.batch_size=64", "model.embedding_size=8",
+    "model.layers=1", "model.heads=1", "encode.text.encoder=hash",
+]  # fmt: skip
+SETTINGS = [part for setting in TINY for part in ("--set", setting)]
+N_USERS, N_ITEMS, N_EVENTS = 40, 30, 9
+COMMANDS = [[], ["demo"], ["data"], ["data", "get"], ["fit"], ["recommend"], ["evaluate"], ["bench"]]
+
+
+def llm4rec(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    code = "from llm4rec.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *(str(argument) for argument in arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+def answered(result: Result) -> Any:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def write_data(folder: Path) -> None:
+    """Everybody walks along the items, each from another start."""
+    rows = [
+        (f"u{u}", f"i{(u + step) % N_ITEMS}", 1_600_000_000 + 86_400 * step + u, 1 + (u + step) % 5)
+        for u in range(N_USERS)
+        for step in range(N_EVENTS)
+    ]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "rating"], orient="row")
+    items = pl.DataFrame({
+        "item_id": [f"i{i}" for i in range(N_ITEMS)],
+        "title": [f"Tale {i} of {'the sea' if i % 2 else 'a town'}" for i in range(N_ITEMS)],
+        "genres": [["calm", "wet"][i % 2 :] for i in range(N_ITEMS)],
+    })
+    events.write_parquet(folder / "interactions.parquet")
+    items.write_parquet(folder / "items.parquet")
+    events.write_csv(folder / "events.csv")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("fitted") / "model"
+    files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
+    result = llm4rec("fit", *files, "--out", place, *SETTINGS)
+    assert result.exit_code == 0, result.stderr
+    return place
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command) or "root")
+def test_every_help_has_an_example(command: list[str]) -> None:
+    result = llm4rec(*command, "--help")
+    assert result.exit_code == 0
+    if command != ["data"]:
+        assert f"Example:\n    llm4rec {' '.join(command)}".rstrip() in result.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom llm4rec.cli import app\nfrom typer.testing import CliRunner\n"
+        "CliRunner().invoke(app, ['--help'])\n"
+        "heavy = ('torch', 'transformers', 'polars', 'numpy', 'scipy', 'pydantic')\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_fit_says_what_it_did_and_leaves_no_checkpoint(data: Path, tmp_path: Path) -> None:
+    found = answered(
+        llm4rec("fit", "--interactions", data / "events.csv", "--items", data / "items.parquet",
+                "--out", tmp_path / "model", *SETTINGS, "--json")
+    )  # fmt: skip
+    assert (found["people"], found["items"], found["events"]) == (N_USERS, N_ITEMS, N_USERS * N_EVENTS)
+    assert found["rejected"] == 0 and found["rejected_file"] is None
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_fit_without_a_terminal_logs_a_line_per_epoch(data: Path, tmp_path: Path) -> None:
+    files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
+    lines = llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS).stderr.splitlines()
+    epochs = [line for line in lines if "loss" in line and "1/2" in line]
+    assert len(epochs) >= 1
+    assert not [line for line in lines if "\x1b" in line or "\r" in line]
+
+
+def test_bad_rows_are_set_aside_and_counted(data: Path, tmp_path: Path) -> None:
+    events = tmp_path / "events.csv"
+    events.write_text((data / "events.csv").read_text() + ",i1,1600000000,3\nu1,i2,soon,3\n")
+    files = ("--interactions", events, "--items", data / "items.parquet")
+    result = llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS)
+    assert result.exit_code == 0, result.stderr
+    assert "2 rows were set aside" in result.stdout
+    rejected = pl.read_parquet(tmp_path / "rejected.parquet")
+    assert rejected.height == 2
+    assert {"file", "row", "column", "reason"} <= set(rejected.columns)
+
+
+def test_columns_are_mapped_by_role(data: Path, tmp_path: Path) -> None:
+    renamed = pl.read_csv(data / "events.csv").rename({"user_id": "customer", "item_id": "sku"})
+    renamed.write_csv(tmp_path / "events.csv")
+    found = answered(
+        llm4rec("fit", "--interactions", tmp_path / "events.csv", "--items", data / "items.parquet",
+                "--map", "user=customer,item=sku", "--modality", "title=text",
+                "--out", tmp_path / "model", *SETTINGS, "--json")
+    )  # fmt: skip
+    assert found["people"] == N_USERS
+
+
+def test_options_of_the_configuration_are_listed() -> None:
+    result = llm4rec("fit", "--help-config")
+    assert result.exit_code == 0
+    promised = ("train.epochs", "train.learning_rate", "train.batch_size", "train.seed", "model.backbone",
+                "model.embedding_size", "model.layers", "data.min_rating", "data.max_history")  # fmt: skip
+    for key in promised:
+        assert f"\n{key} = " in f"\n{result.stdout}"
+
+
+def test_recommend_to_a_known_person(model: Path) -> None:
+    found = answered(llm4rec("recommend", "--model", model, "--user", "u3", "-n", 5, "--json"))
+    assert found["model"] == str(model)
+    listed = found["recommendations"]
+    assert [row["rank"] for row in listed] == [1, 2, 3, 4, 5]
+    assert [row["score"] for row in listed] == sorted((row["score"] for row in listed), reverse=True)
+    seen = {f"i{(3 + step) % N_ITEMS}" for step in range(N_EVENTS)}
+    assert not seen & {row["item_id"] for row in listed}
+    assert listed[0]["title"].startswith("Tale ")
+
+
+def test_scores_are_log_probabilities(model: Path) -> None:
+    import math
+
+    found = answered(
+        llm4rec("recommend", "--model", model, "--history", "i1,i2", "-n", N_ITEMS, "--keep-seen", "--json")
+    )
+    total = sum(math.exp(row["score"]) for row in found["recommendations"])
+    assert len(found["recommendations"]) == N_ITEMS
+    assert total == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--user", "nobody"),
+        ("--history", "i1,i2,i3"),
+        ("--history", ""),
+        ("--history", "i1,never-seen"),
+        ("--history", "never-seen"),
+        ("--text", "something about the sea"),
+        ("--user", "u1", "--text", "the sea"),
+    ],
+)
+def test_everybody_is_served(model: Path, asked: tuple[str, ...]) -> None:
+    found = answered(llm4rec("recommend", "--model", model, *asked, "--json"))
+    assert len({row["item_id"] for row in found["recommendations"]}) == 10
+
+
+def test_unknown_items_of_a_history_are_named(model: Path) -> None:
+    result = llm4rec("recommend", "--model", model, "--history", "i1,never-seen")
+    assert "1 of 2 items of the history are not in the catalogue" in result.stderr
+    assert "never-seen" in result.stderr
+
+
+def test_excluded_items_stay_out_and_short_lists_are_short(model: Path) -> None:
+    out = ",".join(f"i{i}" for i in range(2, N_ITEMS))
+    asked = ("recommend", "--model", model, "--history", "i0", "--exclude", out)
+    assert [row["item_id"] for row in answered(llm4rec(*asked, "--json"))["recommendations"]] == ["i1"]
+    nothing = llm4rec("recommend", "--model", model, "--history", "i0,i1", "--exclude", out)
+    assert nothing.exit_code == 0
+    assert "no item left" in nothing.stdout
+
+
+def test_plain_output_is_one_line_an_item(model: Path) -> None:
+    lines = llm4rec("recommend", "--model", model, "--history", "i1", "-n", 3).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+
+
+def test_batch_gives_what_single_requests_give(model: Path, tmp_path: Path) -> None:
+    requests = pl.DataFrame({
+        "request_id": ["r1", "r2", "r3"],
+        "history": [["i1", "i2"], [], ["i5", "never-seen"]],
+        "exclude": [["i3"], [], []],
+    })
+    requests.write_parquet(tmp_path / "requests.parquet")
+    done = answered(
+        llm4rec("recommend", "--model", model, "--requests", tmp_path / "requests.parquet",
+                "--out", tmp_path / "answers.parquet", "-n", 4, "--json")
+    )  # fmt: skip
+    answers = pl.read_parquet(tmp_path / "answers.parquet")
+    assert answers.columns == ["request_id", "rank", "item_id", "score"]
+    assert (done["requests"], done["rows"]) == (3, 12)
+    alone = answered(
+        llm4rec("recommend", "--model", model, "--history", "i1,i2", "--exclude", "i3", "-n", 4, "--json")
+    )
+    first = answers.filter(pl.col("request_id") == "r1")
+    assert first["item_id"].to_list() == [row["item_id"] for row in alone["recommendations"]]
+    assert first["rank"].to_list() == [1, 2, 3, 4]
+    assert first["score"].to_list() == pytest.approx(
+        [row["score"] for row in alone["recommendations"]], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("protocol", ["leave-last-out", "global-time"])
+def test_evaluate(model: Path, data: Path, protocol: str) -> None:
+    found = answered(
+        llm4rec("evaluate", "--model", model, "--interactions", data / "events.csv",
+                "--protocol", protocol, "--json")
+    )  # fmt: skip
+    assert found["protocol"] == protocol
+    ndcg = found["metrics"]["ndcg@10"]
+    assert 0 <= ndcg["low"] <= ndcg["mean"] <= ndcg["high"] <= 1
+    assert found["people"] <= N_USERS
+    assert 0 < found["beyond"]["coverage@10"] <= 1
+
+
+def test_evaluate_strangers_and_unknown_items(model: Path, tmp_path: Path) -> None:
+    rows = [("new", f"i{i}", 100 + i) for i in range(4)] + [("new", "foreign", 50)]
+    pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(tmp_path / "e.csv")
+    found = answered(llm4rec("evaluate", "--model", model, "--interactions", tmp_path / "e.csv", "--json"))
+    assert (found["cases"], found["people"]) == (1, 1)
+    assert any(sentence.startswith("1 events on items outside") for sentence in found["notes"])
+
+
+def test_bench_measures_and_reuses(data: Path, tmp_path: Path) -> None:
+    asked = ("bench", "--data", data, "--models", "ours,popularity", *SETTINGS, "--out", tmp_path)
+    first = llm4rec(*asked)
+    assert first.exit_code == 0, first.stderr
+    assert "Accuracy, whole catalogue ranked" in first.stdout
+    assert (tmp_path / "report.html").exists() and (tmp_path / "tables.md").exists()
+    (tmp_path / "runs" / "popularity-0.json").unlink()  # as if its worker had been killed
+    before = (tmp_path / "runs" / "ours-0.json").stat().st_mtime_ns
+    again = llm4rec(*asked, "--json")
+    found = answered(again)
+    assert "ours, seed 0 (1 of 2): reused." in again.stderr
+    assert "popularity, seed 0 (2 of 2): running." in again.stderr
+    assert (tmp_path / "runs" / "ours-0.json").stat().st_mtime_ns == before
+    assert [row["model"] for row in found["rows"]] == ["ours", "popularity"]
+    assert found["comparisons"][0]["other"] == "popularity"
+    ours = found["rows"][0]
+    assert ours["fit_seconds"] > 0 and ours["peak_mib"] > 50 and ours["size_mib"] > 0
+    assert len(found["curves"]["ours"]) >= 1
+    assert {"command", "commit", "machine", "protocol", "policy", "seeds", "intervals"} <= set(found["facts"])
+    assert not list((tmp_path / "runs").glob("*.checkpoint")) + list((tmp_path / "runs").glob("*.model"))
+
+
+def test_bench_on_a_given_split_beside_peers(data: Path, tmp_path: Path) -> None:
+    events = pl.read_parquet(data / "interactions.parquet")
+    place = pl.col("timestamp").rank("ordinal").over("user_id")
+    part = pl.when(place == N_EVENTS).then(pl.lit("test")).when(place == N_EVENTS - 1).then(pl.lit("valid"))
+    events.with_columns(split=part.otherwise(pl.lit("train"))).write_parquet(tmp_path / "splits.parquet")
+    ranks = pl.DataFrame({"user_id": [f"u{u}" for u in range(N_USERS)], "first": [1] * N_USERS})
+    ranks.write_parquet(tmp_path / "ranks.parquet")
+    found = answered(
+        llm4rec("bench", "--splits", tmp_path / "splits.parquet", "--items", data / "items.parquet",
+                "--models", "ours", *SETTINGS, "--peer-ranks", tmp_path / "ranks.parquet",
+                "--out", tmp_path / "out", "--json")
+    )  # fmt: skip
+    assert found["facts"]["protocol"].startswith(f"given, {N_USERS} questions")
+    (peer,) = found["peers"]
+    assert peer["ndcg"]["mean"] == 1.0 and peer["people"] == N_USERS
+    ours = found["rows"][0]["accuracy"]["ndcg@10"]["mean"]
+    assert peer["ndcg_difference"]["difference"]["mean"] == pytest.approx(ours - 1)
+
+
+FIT = ["fit", "--interactions", "{d}/events.csv", "--out", "{t}/m"]
+BAD: list[tuple[str, list[str], str]] = [
+    ("no such events", ["fit", "--interactions", "{t}/nowhere.csv", "--out", "{t}/m"], "nowhere.csv"),
+    ("unknown key", [*FIT, "--set", "train.epoch=2"],
+     "Did you mean train.epochs"),
+    ("bad value", [*FIT, "--set", "train.epochs=x"],
+     "train.epochs"),
+    ("bad setting", [*FIT, "--set", "epochs"],
+     "section.key=value"),
+    ("no such config", [*FIT, "--config", "{t}/c.toml"],
+     "c.toml"),
+    ("bad map", [*FIT, "--map", "user"], "role=column"),
+    ("mapped column missing", [*FIT, "--map", "user=who"],
+     "who"),
+    ("bad modality", [*FIT, "--modality", "title=smell"],
+     "'smell' is no kind"),
+    ("missing option", ["fit", "--interactions", "{d}/events.csv"], "--out"),
+    ("unknown option", ["fit", "--colour", "red"], "--colour"),
+    ("unknown command", ["cook"], "cook"),
+    ("no such model", ["recommend", "--model", "{t}/nowhere", "--history", "a"], "nowhere"),
+    ("nobody named", ["recommend", "--model", "{t}/nowhere"], "Say for whom"),
+    ("two people", ["recommend", "--model", "{t}", "--user", "a", "--history", "b"], "not both"),
+    ("batch without out", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet"], "--out"),
+    ("out without batch", ["recommend", "--model", "{t}", "--user", "a", "--out", "{t}/o"], "--requests"),
+    ("zero items", ["recommend", "--model", "{t}", "--user", "a", "-n", "0"], "-n"),
+    ("no such data set", ["data", "get", "ml-99", "--out", "{t}"], "ml-100k"),
+    ("bench without data", ["bench", "--out", "{t}"], "--data"),
+    ("bench of an empty directory", ["bench", "--data", "{t}", "--out", "{t}/b"], "interactions.parquet"),
+    ("bench of an unknown model", ["bench", "--data", "{d}", "--models", "magic", "--out", "{t}/b"], "magic"),
+    ("splits without items", ["bench", "--splits", "{d}/events.csv", "--out", "{t}/b"], "--items"),
+    ("splits without the column",
+     ["bench", "--splits", "{d}/events.csv", "--items", "{d}/items.parquet", "--out", "{t}/b"], "split"),
+    ("protocol with splits", ["bench", "--splits", "{d}/events.csv", "--items", "{d}/items.parquet",
+     "--protocol", "global-time", "--out", "{t}/b"], "--protocol"),
+    ("no such ranks", ["bench", "--data", "{d}", "--peer-ranks", "{t}/r.parquet", "--out", "{t}/b"],
+     "r.parquet does not exist"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "says"), [bad[1:] for bad in BAD], ids=[bad[0] for bad in BAD])
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str], says: str, data: Path, tmp_path: Path
+) -> None:
+    result = llm4rec(*(part.format(t=tmp_path, d=data) for part in arguments))
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_evaluate_without_a_split_column(model: Path, data: Path) -> None:
+    result = llm4rec(
+        "evaluate", "--model", model, "--interactions", data / "events.csv", "--protocol", "given"
+    )
+    assert result.exit_code == 2
+    assert "split" in result.stderr
+
+
+def test_a_model_that_was_tampered_with_is_refused(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    table = next(copy.glob("*.parquet"))
+    table.write_bytes(table.read_bytes()[:-8])
+    result = llm4rec("recommend", "--model", copy, "--history", "i1")
+    assert result.exit_code == 2
+    assert str(copy) in result.stderr
+
+
+def test_the_unforeseen_is_one_sentence_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm4rec.data import sources
+
+    monkeypatch.setattr(sources, "NAMES", None)
+    result = llm4rec("data", "get", "ml-100k", "--out", "x")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Unexpected TypeError")
+    assert "LLM4REC_DEBUG=1" in result.stderr
+
+
+def test_debug_lets_the_traceback_through() -> None:
+    quiet = process("data", "get", "nothing", "--out", "x")
+    assert (quiet.returncode, quiet.stdout) == (2, "")
+    assert quiet.stderr.startswith("Error: The data set 'nothing' is unknown.")
+    loud = process("data", "get", "nothing", "--out", "x", LLM4REC_DEBUG="1")
+    assert loud.returncode != 0
+    assert "Traceback" in loud.stderr
+
+
+def test_interrupted_training_tells_how_to_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm4rec.recommender import Recommender
+
+    def interrupted(*_: object, checkpoints: Path, **__: object) -> None:
+        checkpoints.mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recommender, "fit", interrupted)
+    result = llm4rec("fit", "--interactions", data / "events.csv", "--out", tmp_path / "model")
+    assert result.exit_code == 1
+    assert "--resume" in result.stderr and "model.checkpoint" in result.stderr
