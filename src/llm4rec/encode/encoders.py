@@ -25,7 +25,7 @@ class Encoder(Protocol):
         ...
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        """The sum of an item's token vectors over the root of their number [i, d]; zeros where it has none."""
+        """Sum of an item's token vectors over the root of their number [i, d]; zeros where it has none."""
         ...
 
 
@@ -63,7 +63,8 @@ class CategoricalEncoder(nn.Module):
         return F.embedding(tokens.values, self.table) * tokens.mask.unsqueeze(-1)
 
     def pooled(self, tokens: Tokens) -> Tensor:
-        summed = F.embedding_bag(tokens.values, self.table, mode="sum", padding_idx=0)
+        codes = tokens.values * tokens.mask
+        summed = F.embedding_bag(codes, self.table, mode="sum", padding_idx=0)
         return summed * _scale(tokens.mask)
 
 

@@ -8,7 +8,7 @@ earn its share (the paper has the second term alone: a deviation).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -34,7 +34,10 @@ class FusionConfig(Section):
 
     behaviour: bool = Option(True, description="Learn a vector per item beside its content.")
     behaviour_dropout: float = Option(
-        0.1, ge=0, lt=1, description="Share of items whose behaviour vector is hidden at a step [probability]."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of items whose behaviour vector is hidden at a step [probability].",
     )
     attention: bool = Option(
         True, description="Train cross-modal attention after the plain sum; kept where validation gains."
@@ -97,14 +100,12 @@ class Fusion(nn.Module):
             self.encoders["numerical"] = NumericalEncoder(len(space.fields["numerical"]), embedding_size, std)
         if config.behaviour or not self.encoders:
             self.encoders[BEHAVIOUR] = BehaviourEncoder(n_items, embedding_size, std)
-        self.pairs = nn.ModuleDict(
-            {
-                f"{asking}_{answering}": CrossAttention(embedding_size)
-                for asking in self.encoders
-                for answering in self.encoders
-                if asking != answering
-            }
-        )
+        self.pairs = nn.ModuleDict({
+            f"{asking}_{answering}": CrossAttention(embedding_size)
+            for asking in self.encoders
+            for answering in self.encoders
+            if asking != answering
+        })
         self.squash = nn.Linear(embedding_size, embedding_size)
         self.weigh = nn.Linear(embedding_size, 1, bias=False)
         self.gate = nn.Parameter(torch.zeros(()))
@@ -117,6 +118,12 @@ class Fusion(nn.Module):
     def encoder(self, modality: str) -> Encoder:
         """The encoder f_m of one modality."""
         return cast(Encoder, self.encoders[modality])
+
+    def gated(self) -> Iterator[nn.Parameter]:
+        """The parameters behind the gate, the gate included."""
+        for module in (self.pairs, self.squash, self.weigh):
+            yield from module.parameters()
+        yield self.gate
 
     def forward(self, features: Mapping[str, Tokens], *, weights: bool = False) -> Fused:
         """Fuse the items whose tokens are given.
@@ -137,16 +144,27 @@ class Fusion(nn.Module):
 
     def _attend(self, features: Mapping[str, Tokens]) -> tuple[Tensor, Tensor]:
         """h̃_m = pool(h_m + Σ_n A_{m→n}) of equation (4), the pool being the masked mean."""
-        most = self.config.attention_tokens
-        short = {m: Tokens(t.values[:, :most], t.mask[:, :most]) for m, t in features.items()}
-        tokens = {m: self.encoder(m).tokens(short[m]) for m in self.encoders}
+        read = {m: self._first_tokens(m, features[m]) for m in self.encoders}
         pooled: list[Tensor] = []
         for m in self.encoders:
-            mixed = tokens[m]
+            asking, mask = read[m]
+            mixed = asking
             for n in self.encoders:
                 if n != m:
-                    mixed = mixed + self.pairs[f"{m}_{n}"](tokens[m], tokens[n], short[n].mask)
-            mask = short[m].mask.unsqueeze(-1)
+                    mixed = mixed + self.pairs[f"{m}_{n}"](asking, *read[n])
+            mask = mask.unsqueeze(-1)
             pooled.append((mixed * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1))
-        present = torch.stack([short[m].present for m in self.encoders], dim=1)
+        present = torch.stack([read[m][1].any(dim=1) for m in self.encoders], dim=1)
         return torch.stack(pooled, dim=1), present
+
+    def _first_tokens(self, modality: str, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Vectors [i, t, d] and mask [i, t] of every item's first `attention_tokens` tokens, wherever they stand."""
+        encoder, most = self.encoder(modality), self.config.attention_tokens
+        if tokens.mask.shape[1] <= most:
+            return encoder.tokens(tokens), tokens.mask
+        order = tokens.mask.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        mask = tokens.mask.gather(1, order)
+        if modality == "categorical":  # many places, and a code means the same in each of them
+            return encoder.tokens(Tokens(tokens.values.gather(1, order), mask)), mask
+        vectors = encoder.tokens(tokens)
+        return vectors.gather(1, order.unsqueeze(-1).expand(-1, -1, vectors.shape[-1])), mask

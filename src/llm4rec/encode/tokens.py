@@ -97,8 +97,10 @@ class TokenSpace:
                 lengths = lists.list.len().fill_null(0).cast(pl.Int64).to_numpy()
                 flat = lists.explode(keep_nulls=False, empty_as_null=False)
                 places = flat.replace_strict(
-                    list(known[:-1]), list(range(len(known) - 1)),
-                    default=len(known) - 1, return_dtype=pl.Int64,
+                    list(known[:-1]),
+                    list(range(len(known) - 1)),
+                    default=len(known) - 1,
+                    return_dtype=pl.Int64,
                 )
                 rows = np.repeat(np.arange(len(catalog)), lengths)
                 columns_of = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -141,7 +143,9 @@ def fit_tokens(
     for field in catalog.by_modality("categorical"):
         lists = catalog.table[field.name].list.unique(maintain_order=True)
         counts = lists.explode(keep_nulls=False, empty_as_null=False).value_counts()
-        counts = counts.filter(pl.col("count") >= min_count).sort(["count", field.name], descending=[True, False])
+        counts = counts.filter(pl.col("count") >= min_count).sort(
+            ["count", field.name], descending=[True, False]
+        )
         vocabularies[field.name] = (*counts[field.name].head(max_vocabulary).to_list(), RARE)
         longest = lists.list.len().max()
         most[field.name] = max(1, min(int(longest) if isinstance(longest, int) else 1, max_values))
@@ -150,7 +154,8 @@ def fit_tokens(
     numbers = catalog.by_modality("numerical") + catalog.by_modality("time")
     quantiles: dict[str, tuple[float, ...]] = {}
     for field in numbers:
-        values = catalog.table[field.name].cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
+        values = catalog.table[field.name].cast(pl.Float64).drop_nulls().to_numpy()
+        values = values[np.isfinite(values)]
         if len(values):
             quantiles[field.name] = tuple(np.quantile(values, np.linspace(0, 1, 101)).tolist())
     if quantiles:
