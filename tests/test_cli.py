@@ -186,6 +186,21 @@ def test_everybody_is_served(model: Path, asked: tuple[str, ...]) -> None:
     assert len({row["item_id"] for row in found["recommendations"]}) == 10
 
 
+def test_a_stranger_is_told_apart(model: Path) -> None:
+    asked = ("recommend", "--model", model, "--user")
+    assert "no history of 'nobody'" in llm4rec(*asked, "nobody").stderr
+    assert llm4rec(*asked, "u1").stderr == ""
+
+
+def test_histories_can_be_left_out_of_the_model(data: Path, tmp_path: Path) -> None:
+    files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
+    llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS, "--no-histories")
+    result = llm4rec("recommend", "--model", tmp_path / "model", "--user", "u1")
+    assert result.exit_code == 0 and "no history of 'u1'" in result.stderr
+    stored = b"".join(file.read_bytes() for file in (tmp_path / "model").rglob("*") if file.is_file())
+    assert b"u1" not in stored
+
+
 def test_unknown_items_of_a_history_are_named(model: Path) -> None:
     result = llm4rec("recommend", "--model", model, "--history", "i1,never-seen")
     assert "1 of 2 items of the history are not in the catalogue" in result.stderr
@@ -241,6 +256,9 @@ def test_evaluate(model: Path, data: Path, protocol: str) -> None:
     ndcg = found["metrics"]["ndcg@10"]
     assert 0 <= ndcg["low"] <= ndcg["mean"] <= ndcg["high"] <= 1
     assert found["people"] <= N_USERS
+    assert any(
+        "figures are too good" in sentence for sentence in found["notes"]
+    )  # fitted on these very events
     assert 0 < found["beyond"]["coverage@10"] <= 1
 
 
@@ -249,6 +267,7 @@ def test_evaluate_strangers_and_unknown_items(model: Path, tmp_path: Path) -> No
     pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row").write_csv(tmp_path / "e.csv")
     found = answered(llm4rec("evaluate", "--model", model, "--interactions", tmp_path / "e.csv", "--json"))
     assert (found["cases"], found["people"]) == (1, 1)
+    assert not any("too good" in sentence for sentence in found["notes"])
     assert any(sentence.startswith("1 events on items outside") for sentence in found["notes"])
 
 
@@ -294,6 +313,32 @@ def test_bench_on_a_given_split_beside_peers(data: Path, tmp_path: Path) -> None
 
 
 FIT = ["fit", "--interactions", "{d}/events.csv", "--out", "{t}/m"]
+
+
+def test_demo_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm4rec.cli import demo as command
+    from llm4rec.data import sources
+
+    def get(name: str, out: Path, **_: object) -> list[str]:
+        assert name == "ml-100k"
+        out.mkdir(parents=True)
+        write_data(out)
+        return ["It came from here."]
+
+    monkeypatch.setattr(sources, "get", get)
+    monkeypatch.setattr(command, "MODELS", ("ours", "popularity"))
+    first = llm4rec("demo", "--out", tmp_path / "demo", *SETTINGS)
+    assert first.exit_code == 0, first.stderr
+    assert "It came from here." in first.stderr
+    assert " 10  Tale " in first.stdout
+    assert "Tale " in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    again = llm4rec("demo", "--out", tmp_path / "demo", *SETTINGS, "--json")
+    assert len(answered(again)["person"]["recommended"]) == 10
+    assert again.stderr.count("reused") == 2
+    served = llm4rec("recommend", "--model", tmp_path / "demo" / "model", "--user", "u3")
+    assert served.exit_code == 0
+
+
 BAD: list[tuple[str, list[str], str]] = [
     ("no such events", ["fit", "--interactions", "{t}/nowhere.csv", "--out", "{t}/m"], "nowhere.csv"),
     ("unknown key", [*FIT, "--set", "train.epoch=2"],

@@ -26,6 +26,7 @@ TABLE = Table(
     comparisons=(GAP,),
     groups=(Group("target with 0 training events", 7, {"ours": 0.125, "ease": 0.0}),),
     curves={"ours": [0.1, 0.2, 0.15]},
+    chosen={"ease": {"ridge": 300.0}},
     facts={"command": "llm4rec bench --out 'a <b>'", "seeds": "3", "intervals": "over people"},
 )
 HOSTILE = "<script>alert(1)</script>"
@@ -67,6 +68,7 @@ def test_markdown_by_hand() -> None:
     )
     assert "| ease | +0.0200 [+0.0100, +0.0300] | +20.0% [+10.0%, +30.0%] | 0.001 | 0.002 |" in text
     assert "| ours | 12.3 | 457 | 1.50 | 0.50 | 0.75 | 1.00 |" in text
+    assert "- ease: EASE, its ridge chosen on validation: ridge 300" in text
     assert "| target with 0 training events | 7 | 0.1250 | 0.0000 |" in text
 
 
@@ -97,7 +99,7 @@ def test_report_holds_every_plot() -> None:
 
 
 def test_one_model_alone_can_be_reported() -> None:
-    alone = Table((row("popularity"),), (), (), {}, {})
+    alone = Table((row("popularity"),), (), (), {}, {}, {})
     assert parsed(report.as_html(alone)).tags.count("svg") == 2
 
 

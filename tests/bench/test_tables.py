@@ -30,6 +30,7 @@ def run(model: str, seed: int, ndcg: list[float], people: list[str], **figures: 
         "milliseconds": {"p50": 1.0, "p95": 2.0, "p99": 3.0},
         "summary": {"ndcg@10": 0.0, "coverage@10": 0.5, "coverage@100": 0.75},
         "curve": [],
+        "chosen": {},
     }
     return Result(known | figures, cases)
 

@@ -60,8 +60,21 @@ def as_document(table: Table, peers: Sequence[Peer] = ()) -> dict[str, Any]:
 def as_markdown(table: Table, peers: Sequence[Peer] = ()) -> str:
     """All grids, and the facts they rest on, as Markdown."""
     grids = [render.as_markdown(grid) for grid in render.grids(table, peers)]
+    models = [f"- {name}: {value}" for name, value in _says(table)]
     facts = [f"- {name}: {value}" for name, value in table.facts.items()]
-    return "\n".join(["# Bench", "", *grids, "## How this was measured", "", *facts, ""])
+    return "\n".join([
+        "# Bench",
+        "",
+        *grids,
+        "## The models",
+        "",
+        *models,
+        "",
+        "## How this was measured",
+        "",
+        *facts,
+        "",
+    ])
 
 
 def as_html(table: Table, peers: Sequence[Peer] = (), shown: Shown | None = None) -> str:
@@ -118,8 +131,16 @@ def _person(shown: Shown | None) -> list[str]:
 
 
 def _models(table: Table) -> str:
-    says = [(row.model, LINEUP[row.model].says) for row in table.rows if row.model in LINEUP]
-    return f"<h2>The models</h2>\n<dl>{_terms(says)}</dl>"
+    return f"<h2>The models</h2>\n<dl>{_terms(_says(table))}</dl>"
+
+
+def _says(table: Table) -> list[tuple[str, str]]:
+    """What each model is, and the settings validation chose for it."""
+    found: list[tuple[str, str]] = []
+    for row in table.rows:
+        settings = ", ".join(f"{name} {value:g}" for name, value in table.chosen.get(row.model, {}).items())
+        found.append((row.model, LINEUP[row.model].says + (f": {settings}" if settings else "")))
+    return found
 
 
 def _facts(table: Table) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from llm4rec.bench import facts, files, job, lineup
+from llm4rec.errors import LLM4RecError
 from llm4rec.types import Progress, silent
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ def run(
         plan: what is to be measured.
         say: told in a sentence what is reused, what is run and what failed.
         progress: told of every epoch of every run.
+
+    Raises:
+        LLM4RecError: where a person interrupts it.
     """
     (plan.out / "runs").mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
@@ -107,7 +111,12 @@ def run(
             results.append(found)
             continue
         say(f"{label}: {why}.")
-        ended = _start(task, progress)
+        try:
+            ended = _start(task, progress)
+        except KeyboardInterrupt:
+            raise LLM4RecError(
+                f"Interrupted in {label}. What is finished is kept, and the same command goes on from here."
+            ) from None
         if isinstance(ended, Failure):
             say(f"{label}: failed. {ended.reason}")
             failures.append(ended)

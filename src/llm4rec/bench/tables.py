@@ -70,12 +70,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A measured line-up, with what a reader needs to judge and repeat it."""
+    """A measured line-up, with what a reader needs to judge and repeat it.
+
+    `curves` holds validation NDCG@10 by epoch (first seed), `chosen` the settings of baselines that
+    validation chose, both by model.
+    """
 
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
     groups: tuple[Group, ...]
     curves: dict[str, list[float]]
+    chosen: dict[str, dict[str, float]]
     facts: dict[str, str]
 
 
@@ -101,6 +106,9 @@ def summarise(results: Sequence[Result], facts: Mapping[str, str]) -> Table:
         groups=tuple(_groups(results[0].cases, means)),
         curves={
             model: runs[0].figures["curve"] for model, runs in by_model.items() if runs[0].figures["curve"]
+        },
+        chosen={
+            model: runs[0].figures["chosen"] for model, runs in by_model.items() if runs[0].figures["chosen"]
         },
         facts=dict(facts),
     )

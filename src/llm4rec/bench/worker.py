@@ -35,6 +35,9 @@ def run(task: job.Job) -> dict[str, Any]:
     config = Config.model_validate(task.config)
     study = job.read(task.source, task.protocol, config.data)
     checkpoints = Path(f"{task.out}.{task.key[:12]}.checkpoint")
+    for old in checkpoints.parent.glob(f"{Path(task.out).name}.*.checkpoint"):
+        if old != checkpoints:  # of other data, configuration or code
+            _remove(old)
     began = time.perf_counter()
     model = LINEUP[task.model].fit(
         Task(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llm4rec.cli import console
+from llm4rec.cli.console import set_aside
 from llm4rec.errors import InputError, LLM4RecError
 
 if TYPE_CHECKING:
-    from llm4rec.bench.job import Source
+    from llm4rec.bench.job import Source, Study
     from llm4rec.bench.peers import Peer
     from llm4rec.bench.run import Failure, Plan
     from llm4rec.bench.tables import Table
@@ -68,8 +69,12 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
         chosen = lineup.choose(console.names(models), study.catalog, study.has_clock, settings_read)
         for sentence in study.data.report.notes:
             console.note(sentence)
-        facts = plan_facts(source, questions, seeds, len(study.split.test))
+        if set_aside(study.data.report.rejected, out / "rejected.parquet"):
+            console.note(f"They are in {out / 'rejected.parquet'}, each with its reason.")
+        facts = plan_facts(source, study, seeds)
         del study  # the workers need the memory
+        if ranks is not None and lineup.OURS not in chosen:
+            console.note(f"--peer-ranks is compared with {lineup.OURS}, which is not among --models.")
         plan = runs.Plan(source, questions, chosen, seeds, settings_read, out)
         results, failures = runs.run(plan, say=console.note, progress=report)
     if failures and not results:
@@ -82,17 +87,20 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
         raise LLM4RecError(_failed(failures))
 
 
-def plan_facts(source: Source, protocol: str, seeds: int, n_questions: int) -> dict[str, str]:
+def plan_facts(source: Source, study: Study, seeds: int) -> dict[str, str]:
     """What the report says about how its figures came to be."""
     from llm4rec.bench import facts, tables
 
+    log = study.data.log
     return {
         "command": facts.command(),
         "commit": facts.commit(),
         "version": facts.package_version(),
         "machine": facts.machine(),
         "data": ", ".join(f for f in (source.interactions, source.items, source.users) if f is not None),
-        "protocol": f"{protocol}, {n_questions} questions, whole catalogue ranked, seen items left out",
+        "size": f"{log.n_users:,} people, {len(study.catalog):,} items, {log.n_events:,} events",
+        "protocol": f"{study.split.protocol}, {len(study.split.test):,} questions, whole catalogue ranked, "
+        "seen items left out",
         "policy": "every model is fitted on the training part only; epochs and settings are chosen on "
         "validation; at test time a history is all events before the answer",
         "seeds": f"{seeds} (0 to {seeds - 1}) where a model is random; one where a modality is left out",

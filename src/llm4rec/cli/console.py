@@ -16,6 +16,10 @@ from typer.core import TyperGroup
 from llm4rec.errors import InputError, LLM4RecError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
     from llm4rec.types import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
@@ -97,6 +101,16 @@ def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
             raise InputError(f"{option} {part!r} is not of the form {wanted}.")
         found[key.strip()] = value.strip()
     return found
+
+
+def set_aside(rejected: pl.DataFrame, file: Path) -> int:
+    """Write rejected rows, if there are any, and say how many there are."""
+    from llm4rec.bench.files import write_parquet
+
+    if rejected.height:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(rejected, file)
+    return rejected.height
 
 
 @contextmanager

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from llm4rec.data.catalog import Catalog
     from llm4rec.data.events import EventLog
     from llm4rec.data.ingest import Ingested
-    from llm4rec.data.split import Split
+    from llm4rec.data.split import Cases, Split
     from llm4rec.evaluate.protocol import Evaluation
+    from llm4rec.recommender import Recommender
     from llm4rec.types import Array
 
 
@@ -67,6 +68,11 @@ def evaluate(  # one parameter per option of the command
             recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
         )
     notes = list(data.report.notes)
+    if known := _known_answers(recommender, split.test):
+        notes.append(
+            f"{known} of the {len(split.test)} answers are in the histories the model was fitted with: "
+            "its figures are too good. Fit without these events, or evaluate on later ones."
+        )
     if left_out:
         notes.append(f"{left_out} events on items outside the model's catalogue were left out.")
     _show(_summary(result, model, protocol, notes), json)
@@ -80,6 +86,19 @@ def _in_catalogue(data: Ingested, catalog: Catalog) -> tuple[EventLog, Array | N
     keep = numbers >= 0
     log = replace(data.log, items=numbers).select(keep)
     return log, None if data.parts is None else data.parts[keep], int((~keep).sum())
+
+
+def _known_answers(recommender: Recommender, cases: Cases) -> int:
+    """How many cases have an answer that the model's own history of that person holds."""
+    import polars as pl
+
+    kept = recommender.histories
+    if kept is None:
+        return 0
+    first = cases.targets[cases.target_offsets[:-1]]
+    asked = pl.DataFrame({"user": cases.log.user_ids[cases.rows], "item": first})
+    known = pl.DataFrame({"user": kept.user_ids[kept.rows], "item": kept.items})
+    return asked.join(known, on=["user", "item"], how="semi").height
 
 
 def _split(protocol: Protocol, log: EventLog, parts: Array | None) -> Split:

@@ -82,7 +82,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     aside = rejected or out.parent / "rejected.parquet"
     with console.progress() as report:
         data = _ingest(interactions, items, users, mapping, kinds, settings_read, report)
-        n_rejected = _set_aside(data, aside)
+        n_rejected = console.set_aside(data.report.rejected, aside)
         for sentence in data.report.notes:
             console.note(sentence)
         recommender = _train(data, settings_read, out, resume, report)
@@ -128,16 +128,6 @@ def _ingest(  # hands the options of the command through
     return ingest(
         interactions, items, users, columns=mapping, modalities=kinds, config=config.data, progress=report
     )
-
-
-def _set_aside(data: Ingested, file: Path) -> int:
-    """Write the rejected rows, if any, and say how many there are."""
-    from llm4rec.bench.files import write_parquet
-
-    if data.report.rejected.height:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(data.report.rejected, file)
-    return data.report.rejected.height
 
 
 def _checkpoints(out: Path) -> Path:

@@ -84,6 +84,8 @@ def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool
             f"{len(unknown)} of {len(asked)} items of the history are not in the catalogue and are passed "
             f"over: {', '.join(unknown[:5])}{'…' if len(unknown) > 5 else ''}."
         )
+    if query.user is not None and recommender.known_history(query.user) is None:
+        console.note(f"The model knows no history of {query.user!r}: the list is that of a newcomer.")
     ranking = recommender.recommend(query, n)
     rows = listed(recommender, ranking)
     if json:

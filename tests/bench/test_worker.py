@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import sparse
+
+from llm4rec.bench import facts, files, job, lineup, worker
+from llm4rec.data.events import EventLog
+from llm4rec.recommender import Config
+from llm4rec.types import Rankings
+
+# Three people; the last event of each is asked. a and b are popular; d is never trained on.
+EVENTS = [("1", "a"), ("1", "b"), ("1", "c"), ("1", "d"),
+          ("2", "a"), ("2", "b"), ("2", "c"), ("2", "a"),
+          ("3", "b"), ("3", "a"), ("3", "c"), ("3", "e")]  # fmt: skip
+
+
+def make_job(folder: Path, model: str = "popularity", protocol: str = "leave-last-out") -> job.Job:
+    rows = [(user, item, 100 * row) for row, (user, item) in enumerate(EVENTS)]
+    table = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    table.with_columns(
+        timestamp=pl.when(pl.col("item_id") == "d").then(200).otherwise("timestamp")
+    ).write_csv(folder / "events.csv")
+    config = Config().model_dump(mode="json")
+    (folder / "runs").mkdir(exist_ok=True)
+    out = str(folder / "runs" / f"{model}-0")
+    return job.Job(job.Source(str(folder / "events.csv")), protocol, model, 0, config, "key", out)
+
+
+def test_a_run_by_hand(tmp_path: Path) -> None:
+    figures = worker.run(make_job(tmp_path))
+    cases = pl.read_parquet(tmp_path / "runs" / "popularity-0.parquet")
+    assert cases["user_id"].to_list() == ["1", "2", "3"]
+    assert cases["person_events"].to_list() == [2, 2, 2]
+    assert cases["target_events"].to_list() == [0, 3, 0]
+    assert cases["tied"].to_list() == [True, False, False]
+    # Person 2's answer, a, has been seen, so no list holds it; d and e are level after all that is
+    # unseen: a tie counts against the model, so each stands second of two.
+    assert cases["hr@5"].to_list() == [1, 0, 1]
+    assert cases["ndcg@5"].to_list() == pytest.approx([1 / np.log2(3), 0, 1 / np.log2(3)])
+    assert figures["size_mib"] == pytest.approx(5 * 4 / 2**20)  # one float32 per item
+    written = json.loads((tmp_path / "runs" / "popularity-0.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(figures))
+    assert set(figures["milliseconds"]) == {"p50", "p95", "p99"}
+
+
+def test_without_times_nothing_is_tied(tmp_path: Path) -> None:
+    task = make_job(tmp_path)
+    pl.read_csv(tmp_path / "events.csv").drop("timestamp").write_csv(tmp_path / "events.csv")
+    worker.run(task)
+    cases = pl.read_parquet(tmp_path / "runs" / "popularity-0.parquet")
+    assert cases["tied"].null_count() == len(cases)
+
+
+def test_checkpoints_of_other_keys_are_removed(tmp_path: Path) -> None:
+    task = make_job(tmp_path)
+    stale = tmp_path / "runs" / "popularity-0.0123456789ab.checkpoint"
+    other = tmp_path / "runs" / "popularity-1.0123456789ab.checkpoint"
+    for folder in (stale, other):
+        folder.mkdir()
+    worker.run(task)
+    assert not stale.exists() and other.exists()
+
+
+def test_a_killed_process_leaves_no_result_and_runs_again(tmp_path: Path) -> None:
+    task = make_job(tmp_path, "ours")
+    slow = {"train": {"epochs": 100_000, "patience": 100_000}, "encode": {"text": {"encoder": "hash"}}}
+    described = tmp_path / "job.json"
+    described.write_text(job.Job(**{**vars(task), "config": slow}).to_json(), encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-m", "llm4rec.bench.worker", str(described)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["stage"] == "floor":
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    assert not list((tmp_path / "runs").glob("ours-0.json*"))
+    assert not list((tmp_path / "runs").glob("ours-0.parquet*"))
+
+
+def test_array_bytes_reads_nested_and_sparse() -> None:
+    @dataclass(frozen=True)
+    class Inner:
+        weights: sparse.csr_array
+
+    @dataclass(frozen=True)
+    class Outer:
+        scores: np.ndarray
+        inner: Inner
+        name: str = "x"
+
+    csr = sparse.csr_array(np.eye(3, dtype=np.float32))
+    expected = 8 * 5 + csr.data.nbytes + csr.indices.nbytes + csr.indptr.nbytes
+    assert worker.array_bytes(Outer(np.zeros(5), Inner(csr))) == expected
+
+
+def test_peak_memory_is_this_process_own() -> None:
+    # A child of a large parent must not report its parent's size.
+    held = np.ones(40 << 20, dtype=np.uint8)
+    code = "from llm4rec.bench.facts import peak_mib; print(peak_mib())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert held.sum() == 40 << 20
+    assert 5 < float(done.stdout) < facts.peak_mib()
+
+
+def test_a_model_that_reads_only_order_is_told_no_more() -> None:
+    class Spy:
+        """Notes what it is asked."""
+
+        def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
+            assert histories.times is None and histories.ratings is None and histories.kinds is None
+            assert histories.items.tolist() == [2, 1] and (n, keep_seen) == (3, True)
+            return Rankings(np.zeros((1, n), dtype=np.int64), np.zeros((1, n), dtype=np.float32))
+
+    log = EventLog(
+        pl.Series(["1"]),
+        np.array([0, 2]),
+        np.array([2, 1]),
+        np.array([5, 6]),
+        np.ones(2, dtype=np.float32),
+        np.array([0, 0]),
+        ("view",),
+    )
+    assert lineup.OrderOnly(Spy()).rank(log, 3, keep_seen=True).items.shape == (1, 3)  # type: ignore[arg-type]
+
+
+def test_sizes_of_files_and_directories(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "sub" / "b").write_bytes(b"123")
+    assert files.size(tmp_path) == 8
+    assert files.size(tmp_path / "a") == 5
+
+
+def test_source_hash_is_stable() -> None:
+    assert facts.source_hash() == facts.source_hash()
+    assert len(facts.source_hash()) == 64
