@@ -28,8 +28,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "article_id", "business_id", "book_id", "track_id", "song_id", "artist_id", "game_id", "video_id",
         "news_id", "sku",
     ),
-    "time": ("timestamp", "time", "ts", "unix_review_time", "unix_time", "event_time", "datetime", "date_time",
-             "created_at", "date"),
+    "time": (
+        "timestamp", "time", "ts", "unix_review_time", "unix_time", "event_time", "datetime", "date_time",
+        "created_at", "date",
+    ),
     "order": ("order", "sequence", "seq"),
     "rating": ("rating", "ratings", "stars", "overall", "score"),
     "type": ("event_type", "event", "action", "interaction_type", "behavior", "behaviour"),

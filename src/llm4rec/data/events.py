@@ -141,7 +141,7 @@ def build_log(
         times: UTC seconds [e].
         order: rank within the person [e]; ignored where `times` is given.
         ratings: float32 [e], NaN where missing.
-        event_types: names [e].
+        event_types: names [e]; an event without one is of the type ''.
     """
     names = users.unique(maintain_order=True)
     lookup = pl.DataFrame({"name": names, "row": np.arange(len(names))})
@@ -154,8 +154,9 @@ def build_log(
     kind_names: tuple[str, ...] = ()
     kinds: Ints | None = None
     if event_types is not None:
-        kind_names = tuple(event_types.unique().sort().to_list())
-        kinds = event_types.replace_strict(
+        types = event_types.cast(pl.String).fill_null("")
+        kind_names = tuple(types.unique().sort().to_list())
+        kinds = types.replace_strict(
             list(kind_names), list(range(len(kind_names))), return_dtype=pl.Int64
         ).to_numpy()
     log = EventLog(names, np.zeros(1, dtype=np.int64), items, times, ratings, kinds, kind_names)
@@ -174,8 +175,9 @@ def arrange(flat: EventLog, rows: Ints, order: Array | None = None) -> EventLog:
     n_users = len(flat.user_ids)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_users))]).astype(np.int64)
     index: Ints | slice = slice(None)
-    later = np.diff(rows)
-    if (later < 0).any() or (rank is not None and ((later == 0) & (np.diff(rank) < 0)).any()):
+    same = rows[1:] == rows[:-1]
+    # compared, not subtracted: differences of unsigned ranks or of extreme times would wrap around
+    if (rows[1:] < rows[:-1]).any() or (rank is not None and (same & (rank[1:] < rank[:-1])).any()):
         index = np.lexsort((rows,) if rank is None else (rank, rows))
     return EventLog(
         user_ids=flat.user_ids,

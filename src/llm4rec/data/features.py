@@ -20,8 +20,8 @@ TEXT_NAMES = (
 )  # fmt: skip
 CATEGORY_NAMES = (
     "brand", "genre", "genres", "category", "categories", "tag", "tags", "color", "colour", "department",
-    "division", "class", "country", "language", "author", "artist", "publisher", "store", "occupation", "city",
-    "state", "attributes", "gender",
+    "division", "class", "country", "language", "author", "artist", "publisher", "store", "occupation",
+    "city", "state", "attributes", "gender",
 )  # fmt: skip
 IMAGE_NAMES = ("image", "img", "photo", "picture", "poster", "thumbnail", "cover")
 TIME_NAMES = ("timestamp", "time", "date", "created", "updated", "released", "published")

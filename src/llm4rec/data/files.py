@@ -147,8 +147,8 @@ def _look(path: Path, kind: str, compression: str | None) -> None:
         raise InputError(f"{path} is UTF-16 text: save it as UTF-8.")
     if (found or "plain text") != wanted:
         raise InputError(
-            f"{path} is not what its ending says: it should be {wanted} and looks like {found or 'plain text'}. "
-            "Rename or convert it."
+            f"{path} is not what its ending says: it should be {wanted} and looks like "
+            f"{found or 'plain text'}. Rename or convert it."
         )
 
 

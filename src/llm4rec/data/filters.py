@@ -50,8 +50,8 @@ def keep_core(frame: pl.DataFrame, name: str, k: int) -> tuple[pl.DataFrame, lis
         (each["user"].n_unique(), each["item"].n_unique(), each.height) for each in (frame, kept)
     )
     return kept, [
-        f"The {k}-core, after {rounds} rounds, keeps {after[0]} of {before[0]} people, {after[1]} of {before[1]} "
-        f"items and {after[2]} of {before[2]} events."
+        f"The {k}-core, after {rounds} rounds, keeps {after[0]} of {before[0]} people, {after[1]} of "
+        f"{before[1]} items and {after[2]} of {before[2]} events."
     ]
 
 

@@ -53,6 +53,10 @@ class DataConfig(Section):
         ("gender", "sex", "age", "race", "ethnicity", "religion", "nationality", "disability"),
         description="Columns of people that are never used as features.",
     )
+    modalities: dict[str, Declared] = Option(
+        {},
+        description="Column → text, categorical, numerical, image, time or ignore, where inference is wrong.",
+    )
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,8 @@ def ingest(  # three sources and how to read them
         InputError: naming file, column and remedy, if a source can't be used at all.
     """
     mapping = roles_of(columns)
+    modalities = {**config.modalities, **modalities}
     sources = [(items, "item", ()), (users, "user", config.protected)]
-    total = 1 + sum(source is not None for source, *_ in sources)
     tables: dict[str, Catalog] = {}
     notes: list[str] = []
     rejected: list[pl.DataFrame] = []

@@ -27,10 +27,10 @@ def read_events(
         column; sentences on what was done.
     """
     roles: dict[str, str] = {}
+    shown = source.partition("://")[0] + "://…" if "://" in source else source  # a URL may hold a password
 
     def choose(found: list[str]) -> list[str]:
-        roles.update(find_columns(found, mapping, ROLES, ("user", "item"), source.partition("://")[0] + "://…"
-                                  if "://" in source else source))  # fmt: skip
+        roles.update(find_columns(found, mapping, ROLES, ("user", "item"), shown))
         return list(dict.fromkeys(roles.values()))
 
     table = read_table(source, choose, as_text=True)
@@ -158,5 +158,5 @@ def drop_duplicates(sieve: Sieve, shown: str | None) -> int:
     copies = np.zeros(len(users), dtype=bool)
     copies[candidates[~first]] = True
     return sieve.drop(
-        pl.Series(copies), shown, "it is an exact copy of an earlier row (all columns are equal)"
+        pl.Series(copies), shown, "it is an exact copy of an earlier row (every column that is read is equal)"
     )

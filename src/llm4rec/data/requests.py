@@ -63,9 +63,8 @@ def read_requests(
     history = _lists(table, "history", pl.String)
     known, items, lengths = _known(history, catalog)
     if not known.all():
-        note(
-            f"{int((~known).sum())} of {len(known)} history items are not in the catalogue and are passed over."
-        )
+        absent = int((~known).sum())
+        note(f"{absent} of {len(known)} history items are not in the catalogue and are passed over.")
     excluded, excluded_items, excluded_lengths = _known(_lists(table, "exclude", pl.String), catalog)
     times, ratings = _along(table, history, note)
     user_ids = users.cast(pl.String).alias("user_id")
@@ -89,8 +88,8 @@ def _lists(table: Table, column: str, inner: pl.DataType | type[pl.DataType]) ->
         values = values.arr.to_list()
     if not isinstance(values.dtype, pl.List):
         raise InputError(
-            f"{table.name}: the column {column!r} holds {values.dtype}, not lists. Write requests as Parquet or JSONL, "
-            'with lists such as ["a", "b"].'
+            f"{table.name}: the column {column!r} holds {values.dtype}, not lists. Write requests as Parquet "
+            'or JSONL, with lists such as ["a", "b"].'
         )
     if isinstance(values.dtype.inner, pl.List | pl.Array | pl.Struct):
         raise InputError(

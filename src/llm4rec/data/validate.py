@@ -12,6 +12,7 @@ LATEST = 4_102_444_800  # UTC seconds at the start of 2100
 MISSING = ("", "nan", "NaN", "null", "NULL", "None", "\\N")  # how programs write a missing value as text
 SCALES = ((0.0, 5.0), (0.0, 10.0), (0.0, 100.0), (-10.0, 10.0))
 RARE = 0.01  # more ratings than this share outside a scale, and it is not the scale
+COMMON = 0.05  # share of the top value of a scale from which even a lone stray is believed to be one
 ENOUGH = 10  # ratings below which no scale is guessed
 
 
@@ -86,8 +87,8 @@ def times(sieve: Sieve, column: str, shown: str) -> list[str]:
         seconds = raw.dt.epoch("s")
     elif raw.dtype.is_temporal():
         raise InputError(
-            f"The times in column {shown!r} of {sieve.name} say no time zone: write UTC seconds, or date-times "
-            "with their zone, such as 2024-05-01T12:00:00Z."
+            f"The times in column {shown!r} of {sieve.name} say no time zone: write UTC seconds, or "
+            "date-times with their zone, such as 2024-05-01T12:00:00Z."
         )
     elif raw.dtype.is_numeric():
         number = raw.cast(pl.Float64)
@@ -210,14 +211,18 @@ def rating_range(ratings: pl.Series) -> tuple[float, float] | None:
     for low, high in SCALES:
         outside = np.count_nonzero((values < low) | (values > high))
         at_top = np.count_nonzero(values == high)
-        lone = outside == 1 and bool((values > 2 * high).any() or (values < low).any())
+        lone = (
+            outside == 1
+            and at_top >= COMMON * len(values)
+            and bool(((values > 2 * high) | (values < low)).any())
+        )
         if lone or (outside <= RARE * len(values) and outside <= 0.05 * at_top):
             return low, high
     return None
 
 
 def ratings_in_range(sieve: Sieve, column: str, shown: str, declared: tuple[float, float] | None) -> None:
-    """Set aside the rows whose rating lies outside the declared range, or outside the scale all others keep."""
+    """Set aside the rows whose rating is outside the declared range, or outside the scale all others keep."""
     ratings = sieve.frame[column]
     bounds = declared or rating_range(ratings)
     if bounds is None:

@@ -1,0 +1,100 @@
+"""The kind of each column is told from its type, values and name, and its values get that kind's type."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import polars as pl
+import pytest
+
+from llm4rec.data.features import Declared, infer, read_features
+from llm4rec.errors import InputError
+
+WORDS = [
+    f"{a} {b}" for a in ("red", "blue", "green", "grey", "pink") for b in ("chair", "table", "lamp", "sofa")
+]
+
+
+@pytest.mark.parametrize(
+    ("column", "typed", "expected"),
+    [
+        (pl.Series("title", ["Casablanca", "Alien", "Heat"]), True, "text"),
+        (pl.Series("story", ["A long tale of a man who went to sea and never came back."] * 3 + ["x"]), True,
+         "categorical"),
+        (pl.Series("story", [f"Tale {n} of a man who went to sea and never came back." for n in range(9)]), True,
+         "text"),
+        (pl.Series("label", WORDS), True, "text"),
+        (pl.Series("kind", WORDS * 3), True, "categorical"),
+        (pl.Series("brand", ["HP", "Sealed Unit Parts Co., Inc.", "3M"]), True, "categorical"),
+        (pl.Series("x", ["a|b", "b", "c|a", "b"]), False, "categorical"),
+        (pl.Series("x", [["a"], ["b", "c"], []], dtype=pl.List(pl.String)), True, "categorical"),
+        (pl.Series("x", [True, False, None]), True, "categorical"),
+        (pl.Series("year", [1995, 1996, None]), True, "numerical"),
+        (pl.Series("price", ["1.50", "2", "30"]), False, "numerical"),
+        (pl.Series("price", ["1.50", "2", "30"]), True, "ignore"),
+        (pl.Series("zip_code", ["85711", "94043", "32067"]), False, "ignore"),
+        (pl.Series("imdb_id", [114709, 113497, 113228]), True, "ignore"),
+        (pl.Series("shop_id", [1, 1, 2, 2, 2]), True, "categorical"),
+        (pl.Series("url", ["http://a.b/c", "http://a.b/d"]), True, "ignore"),
+        (pl.Series("vector", [[0.1, 0.2], [0.3, 0.4]]), True, "image"),
+        (pl.Series("vector", [[0.1, 0.2], [0.3]]), True, "ignore"),
+        (pl.Series("vector", [[0.1, 0.2], [0.3, 0.4]], dtype=pl.Array(pl.Float32, 2)), True, "image"),
+        (pl.Series("vector", ["[0.1, 0.2]", "[0.3, 4e-1]"]), False, "image"),
+        (pl.Series("image_path", ["a/1.jpg", "a/2.PNG"]), True, "image"),
+        (pl.Series("image_url", ["http://a/1.jpg", "http://a/2.jpg"]), True, "ignore"),
+        (pl.Series("released", [date(2020, 1, 1), None]), True, "time"),
+        (pl.Series("release_date", ["01-Jan-1995", "22-Dec-1996"]), True, "time"),
+        (pl.Series("created_at", [1700000000, 1700000001]), True, "time"),
+        (pl.Series("code", [f"x{n}" for n in range(30)]), True, "ignore"),
+        (pl.Series("constant", [1, 1, 1]), True, "ignore"),
+        (pl.Series("nothing", [None, None], dtype=pl.String), True, "ignore"),
+        (pl.Series("record", [{"a": 1}]), True, "ignore"),
+    ],
+)  # fmt: skip
+def test_modality(column: pl.Series, typed: bool, expected: Declared) -> None:
+    assert infer(column, typed=typed) == expected
+
+
+def read(column: pl.Series, kind: Declared, *, typed: bool = False) -> pl.Series:
+    return read_features(column.to_frame(), "f", typed=typed, declared={column.name: kind}).table[column.name]
+
+
+def test_values_take_the_type_of_their_kind() -> None:
+    categories = read(pl.Series("x", ["a| b", "", None, "c"]), "categorical")
+    assert categories.dtype == pl.List(pl.String)
+    assert categories.to_list() == [["a", "b"], [], [], ["c"]]
+    assert read(pl.Series("x", ["['a', \"b\"]", "[]"]), "categorical").to_list() == [["a", "b"], []]
+    assert read(pl.Series("x", [1, None]), "categorical").to_list() == [["1"], []]
+    assert read(pl.Series("x", [1.0, 2.0]), "categorical").to_list() == [["1"], ["2"]]
+    assert read(pl.Series("x", [True, False]), "categorical").to_list() == [["true"], ["false"]]
+    assert read(pl.Series("x", [[1, 2], None]), "categorical").to_list() == [["1", "2"], []]
+    numbers = read(pl.Series("x", ["1.5", "many", None, "inf"]), "numerical")
+    assert numbers.dtype == pl.Float64
+    assert numbers.to_list() == [1.5, None, None, None]
+    assert read(pl.Series("x", [["Toy", None, "Story"], []]), "text").to_list() == ["Toy Story", None]
+    assert read(pl.Series("x", [" a ", "NaN"]), "text").to_list() == ["a", None]
+    vectors = read(pl.Series("x", ["[1, 2]", "[3]", "[4,5]", None]), "image")
+    assert vectors.dtype == pl.List(pl.Float32)
+    assert vectors.to_list() == [[1, 2], None, [4, 5], None]
+    assert read(pl.Series("x", ["a.jpg", None]), "image").to_list() == ["a.jpg", None]
+    times = read(pl.Series("x", ["01-Jan-1970", "1970-01-02", "soon"]), "time")
+    assert times.dtype == pl.Int64
+    assert times.to_list() == [0, 86400, None]
+    assert read(pl.Series("x", [datetime(1970, 1, 1, 0, 1)]), "time").to_list() == [60]
+
+
+def test_what_is_lost_is_said_and_nothing_left_is_an_error() -> None:
+    found = read_features(
+        pl.DataFrame({"x": ["1", "2", "?"]}), "f.csv", typed=False, declared={"x": "numerical"}
+    )
+    assert "1 values in column 'x' of f.csv are not numerical and count as missing." in found.notes
+    with pytest.raises(InputError, match=r"column 'x' of f\.csv can't be read as numerical"):
+        read_features(pl.DataFrame({"x": ["a", "b"]}), "f.csv", typed=False, declared={"x": "numerical"})
+
+
+def test_columns_left_alone_stay_as_they_are() -> None:
+    table = pl.DataFrame({"key": ["a", "b"], "gender": ["F", "M"], "note": ["http://x/y", "http://x/z"]})
+    found = read_features(table, "f", typed=True, leave=("key", "gender"))
+    assert found.table.equals(table)
+    assert found.fields == ()
+    assert found.notes == ("Columns of f not used as features: note.",)

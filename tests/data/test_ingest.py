@@ -1,0 +1,308 @@
+"""Good input in every format ends in the same log; the options leave out what they say."""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm4rec.data.columns import find_columns, roles_of
+from llm4rec.data.filters import core
+from llm4rec.data.ingest import DataConfig, Ingested, ingest
+from llm4rec.errors import InputError
+
+EVENTS = pl.DataFrame({
+    "user_id": ["u1", "u2", "u1", "u1", "u2"],
+    "item_id": ["a", "b", "b", "a", "c"],
+    "timestamp": [30, 5, 10, 20, 4],
+    "rating": [4.0, 3.0, 5.0, 1.0, 2.0],
+})
+
+
+def write(path: Path, frame: pl.DataFrame) -> str:
+    """Write `frame` in the format of the path's ending."""
+    name = path.name
+    if name.endswith(".parquet"):
+        frame.write_parquet(path)
+        return str(path)
+    if ".jsonl" in name:
+        text = frame.write_ndjson()
+    elif name.endswith(".inter"):
+        types = {"user_id": "token", "item_id": "token", "timestamp": "float", "rating": "float"}
+        text = frame.rename({column: f"{column}:{kind}" for column, kind in types.items()}).write_csv(
+            separator="\t"
+        )
+    else:
+        text = frame.write_csv(separator="\t" if ".tsv" in name else ",")
+    raw = text.encode()
+    if name.endswith(".gz"):
+        raw = gzip.compress(raw)
+    if name.endswith(".zst"):
+        raw = zstandard.compress(raw)
+    path.write_bytes(raw)
+    return str(path)
+
+
+def events_of(data: Ingested) -> dict[str, list[tuple[str, int]]]:
+    """Each person's (item, time), oldest first."""
+    found = data.log.to_frame(data.catalog.ids)
+    return {
+        str(user): list(part.select("item_id", "timestamp").iter_rows())
+        for (user,), part in found.group_by("user_id", maintain_order=True)
+    }
+
+
+EXPECTED = {"u1": [("b", 10), ("a", 20), ("a", 30)], "u2": [("c", 4), ("b", 5)]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["e.parquet", "e.csv", "e.tsv", "e.jsonl", "e.inter", "e.csv.gz", "e.csv.zst", "e.tsv.gz", "e.jsonl.gz",
+     "e.jsonl.zst", "E.CSV"],
+)  # fmt: skip
+def test_every_format_gives_the_same_log(tmp_path: Path, name: str) -> None:
+    data = ingest(write(tmp_path / name, EVENTS))
+    assert events_of(data) == EXPECTED
+    assert data.log.user_ids.to_list() == ["u1", "u2"]
+    assert data.log.ratings is not None
+    assert data.log.ratings.tolist() == [5, 1, 4, 2, 3]
+    assert data.catalog.ids.to_list() == ["a", "b", "c"]
+    assert data.report.rejected.height == 0
+    assert data.report.counts["events"] == 5
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_delimiter_is_recognised(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "e.csv"
+    path.write_text(EVENTS.write_csv(separator=separator, quote_style="always"))
+    assert events_of(ingest(str(path))) == EXPECTED
+
+
+def test_a_database_table_is_read(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.execute("create table events (user_id text, item_id text, timestamp integer, rating real)")
+        connection.execute("create table other (x integer)")
+        connection.executemany("insert into events values (?, ?, ?, ?)", EVENTS.rows())
+    connection.close()
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    assert events_of(ingest(f"{url}?table=events")) == EXPECTED
+    with pytest.raises(InputError, match="no table 'event; drop table other', .* Tables: events, other"):
+        ingest(f"{url}?table=event; drop table other")
+    with pytest.raises(InputError, match="Say which table"):
+        ingest(url)
+    with pytest.raises(InputError, match="no SQLite file"):
+        ingest("sqlite:////nowhere/shop.db?table=events")
+    assert not Path("/nowhere").exists()
+
+
+def test_a_password_is_not_shown() -> None:
+    with pytest.raises(InputError) as caught:
+        ingest("sqlite://name:secret@host/x.db?table=events")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("userId", "movieId", "ts", "stars"),
+        ("USER ID", "asin", "unixReviewTime", "overall"),
+        ("uid", "parent_asin", "Date", "Rating"),
+    ],
+)
+def test_other_names_are_recognised(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    renamed = EVENTS.rename(dict(zip(EVENTS.columns, columns, strict=True)))
+    assert events_of(ingest(write(tmp_path / "e.csv", renamed))) == EXPECTED
+
+
+def test_columns_are_mapped_as_said(tmp_path: Path) -> None:
+    frame = EVENTS.rename({"user_id": "who", "item_id": "what", "timestamp": "when"})
+    frame = frame.with_columns(item_id=pl.lit("z"), extra=pl.lit(1))
+    mapping = {"user": "who", "item": "what", "time": "when"}
+    data = ingest(write(tmp_path / "e.csv", frame), columns=mapping)
+    assert events_of(data) == EXPECTED
+    assert any("not read: item_id, extra" in note for note in data.report.notes)
+    with pytest.raises(InputError, match=r"no column 'wen'.*Its columns: who, what.*Did you mean 'when'\?"):
+        ingest(str(tmp_path / "e.csv"), columns={**mapping, "time": "wen"})
+    with pytest.raises(InputError, match="no role 'clock'"):
+        ingest(str(tmp_path / "e.csv"), columns={"clock": "when"})
+
+
+def test_the_best_name_wins_and_mapped_columns_are_taken() -> None:
+    assert find_columns(["asin", "parent_asin"], {}, ["item"], [], "f") == {"item": "parent_asin"}
+    assert find_columns(["user", "item"], {"user": "item", "item": "user"}, ["user", "item"], [], "f") == {
+        "user": "item",
+        "item": "user",
+    }
+    assert roles_of({"event": "e", "timestamp": "t"}) == {"type": "e", "time": "t"}
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("1970-01-01T00:00:10Z", 10),
+        ("1970-01-01 01:00:10+01:00", 10),
+        ("1970-01-01T01:00:10+0100", 10),
+        ("1970-01-01 01:00:10+01", 10),
+        ("1970-01-01 00:00:10 UTC", 10),
+        ("1969-12-31T23:00:10.5-01:00", 10),
+        ("1970-01-01T00:01Z", 60),
+        ("10.0", 10),
+        ("1e1", 10),
+        (" 10 ", 10),
+    ],
+)
+def test_times_are_read_as_utc_seconds(tmp_path: Path, written: str, seconds: int) -> None:
+    (tmp_path / "e.csv").write_text(f"user,item,time\nu,a,{written}\n")
+    times = ingest(str(tmp_path / "e.csv")).log.times
+    assert times is not None
+    assert times.tolist() == [seconds]
+
+
+def test_ids_stay_the_text_they_are(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user,item\n007,1\n7,01\n")
+    data = ingest(str(tmp_path / "e.csv"))
+    assert data.log.user_ids.to_list() == ["007", "7"]
+    assert data.catalog.ids.to_list() == ["1", "01"]
+
+
+def test_whole_numbers_lose_their_point(tmp_path: Path) -> None:
+    pl.DataFrame({"user": [1, 2], "item": [10.0, 11.0]}).write_parquet(tmp_path / "e.parquet")
+    (tmp_path / "e.csv").write_text("user,item\n1,10.0\n2,11.0\n")
+    for name in ("e.parquet", "e.csv"):
+        data = ingest(str(tmp_path / name))
+        assert data.log.user_ids.to_list() == ["1", "2"]
+        assert data.catalog.ids.to_list() == ["10", "11"]
+
+
+def test_without_time_or_order_the_rows_keep_their_order_and_it_is_said(tmp_path: Path) -> None:
+    data = ingest(write(tmp_path / "e.csv", EVENTS.drop("timestamp")))
+    assert data.log.times is None
+    assert data.catalog.ids[data.log.items].to_list() == ["a", "b", "a", "b", "c"]
+    assert any("neither times nor an order" in note for note in data.report.notes)
+
+
+def test_order_sorts_within_each_person(tmp_path: Path) -> None:
+    frame = EVENTS.drop("timestamp").with_columns(order=pl.Series([2, 1, 10, 1, 0]))
+    data = ingest(write(tmp_path / "e.csv", frame))
+    assert data.log.times is None
+    assert data.catalog.ids[data.log.items].to_list() == ["a", "a", "b", "c", "b"]
+
+
+def test_parts_run_along_the_log(tmp_path: Path) -> None:
+    frame = EVENTS.with_columns(split=pl.Series(["TEST", "test", "train", "valid", "history"]))
+    data = ingest(write(tmp_path / "e.parquet", frame))
+    assert data.parts is not None
+    assert data.parts.tolist() == ["train", "valid", "test", "history", "test"]
+
+
+def test_a_split_orders_what_has_no_clock(tmp_path: Path) -> None:
+    frame = pl.DataFrame({
+        "user_id": ["u"] * 3,
+        "item_id": ["a", "b", "c"],
+        "split": ["test", "train", "valid"],
+    })
+    data = ingest(write(tmp_path / "e.csv", frame))
+    assert data.catalog.ids[data.log.items].to_list() == ["b", "c", "a"]
+
+
+def test_event_types_become_kinds(tmp_path: Path) -> None:
+    frame = EVENTS.with_columns(event_type=pl.Series(["buy", "view", "view", None, "view"]))
+    log = ingest(write(tmp_path / "e.parquet", frame)).log
+    assert log.kinds is not None
+    assert [log.kind_names[kind] for kind in log.kinds] == ["view", "", "buy", "view", "view"]
+
+
+def test_exact_copies_are_set_aside_where_there_are_times(tmp_path: Path) -> None:
+    twice = pl.concat([EVENTS, EVENTS.head(1), EVENTS.head(1).with_columns(rating=pl.lit(2.0))])
+    data = ingest(write(tmp_path / "e.parquet", twice))
+    assert data.log.n_events == 6
+    assert data.report.counts["duplicates"] == 1
+    assert data.report.rejected["row"].to_list() == [6]
+    assert ingest(write(tmp_path / "o.parquet", twice.drop("timestamp"))).log.n_events == 7
+
+
+def test_low_ratings_are_left_out_on_request(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.csv", EVENTS)
+    data = ingest(path, config=DataConfig(min_rating=3))
+    assert events_of(data) == {"u1": [("b", 10), ("a", 30)], "u2": [("b", 5)]}
+    assert any(note.startswith("2 of 5 events are rated below 3") for note in data.report.notes)
+    assert len(data.catalog) == 3
+    with pytest.raises(InputError, match=r"the highest is 5\.0"):
+        ingest(path, config=DataConfig(min_rating=6))
+    with pytest.raises(InputError, match="has no ratings"):
+        ingest(write(tmp_path / "n.csv", EVENTS.drop("rating")), config=DataConfig(min_rating=3))
+
+
+def test_a_core_keeps_who_has_enough(tmp_path: Path) -> None:
+    frame = pl.DataFrame({
+        "user_id": ["u", "u", "v", "v", "w", "w"],
+        "item_id": ["a", "b", "a", "b", "b", "c"],
+        "order": [0, 1] * 3,
+    })
+    data = ingest(write(tmp_path / "e.parquet", frame), config=DataConfig(k_core=2))
+    # c has one event and goes; w is then left with one and goes too
+    assert data.log.user_ids.to_list() == ["u", "v"]
+    assert data.catalog.ids.to_list() == ["a", "b"]
+    assert data.log.items.tolist() == [0, 1, 0, 1]
+    assert any("2 of 3 people, 2 of 3 items and 4 of 6 events" in note for note in data.report.notes)
+    with pytest.raises(InputError, match="Nothing of"):
+        ingest(str(tmp_path / "e.parquet"), config=DataConfig(k_core=4))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60), st.integers(1, 4))
+def test_the_core_is_one(pairs: list[tuple[int, int]], k: int) -> None:
+    users, items = np.array(pairs, dtype=np.int64).T
+    keep, _ = core(users, items, k)
+    for owners in (users, items):
+        counts = np.bincount(owners[keep], minlength=1)
+        assert (counts[counts > 0] >= k).all()
+    again, _ = core(users[keep], items[keep], k) if keep.any() else (keep[keep], 0)
+    assert again.all()
+
+
+def test_items_and_people_line_up_with_the_log(tmp_path: Path) -> None:
+    items = pl.DataFrame({"item_id": ["x", "c", "b", "a"], "title": ["Ex", "Sea", "Bee", "Ay"]})
+    users = pl.DataFrame({"user_id": ["u2", "u9"], "Gender": ["F", "M"], "tags": [["p", "q"], []]})
+    paths = [write(tmp_path / f"{name}.parquet", frame) for name, frame in
+             (("e", EVENTS), ("i", items), ("u", users))]  # fmt: skip
+    data = ingest(*paths)
+    assert data.catalog.ids.to_list() == ["x", "c", "b", "a"]
+    assert events_of(data) == EXPECTED
+    assert data.people is not None
+    assert data.people.key == "user_id"
+    assert data.people.ids.to_list() == ["u1", "u2"]
+    assert [field.name for field in data.people.fields] == ["tags"]
+    assert data.people.table["Gender"].to_list() == [None, "F"]
+    assert data.people.table["tags"].to_list() == [[], ["p", "q"]]
+    narrow = ingest(*paths, only_items_with_events=True)
+    assert narrow.catalog.ids.to_list() == ["c", "b", "a"]
+    assert events_of(narrow) == EXPECTED
+
+
+def test_items_may_be_keyed_by_id_or_by_the_mapped_name(tmp_path: Path) -> None:
+    events = write(tmp_path / "e.csv", EVENTS.rename({"item_id": "what"}))
+    for key in ("id", "what", "item_id"):
+        items = write(
+            tmp_path / f"{key}.csv", pl.DataFrame({key: ["a", "b", "c"], "genre": ["x|y", "x", "y"]})
+        )
+        data = ingest(events, items, columns={"item": "what"})
+        assert events_of(data) == EXPECTED
+        assert data.catalog.table["genre"].to_list() == [["x", "y"], ["x"], ["y"]]
+
+
+def test_recbole_sequences_are_lists(tmp_path: Path) -> None:
+    (tmp_path / "m.item").write_text(
+        'item_id:token\ttitle:token_seq\tclass:token_seq\na\tToy Story\tFun Kids\nb\t"It\t\n'
+    )
+    events = write(tmp_path / "e.inter", EVENTS.filter(pl.col("item_id") != "c"))
+    catalog = ingest(events, str(tmp_path / "m.item")).catalog
+    assert catalog.table["title"].to_list() == ["Toy Story", '"It']
+    assert catalog.table["class"].to_list() == [["Fun", "Kids"], []]
