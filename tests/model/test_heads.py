@@ -20,10 +20,21 @@ def test_dot_products_by_hand() -> None:
     assert head(STATES, VECTORS).tolist() == [[3, 20, -6], [0, 10, 0]]
 
 
+def biased(bias: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """Vectors whose first coordinate is the bias."""
+    return torch.cat([bias.unsqueeze(1), directions], dim=1)
+
+
+NOTHING = torch.zeros(3)
+
+
 def test_cosines_by_hand() -> None:
     head = DenseHead(cosine=True, temperature=0.5)
-    expected = torch.tensor([[1.2, 1.6, -1.2], [0, 2, 0]])
-    torch.testing.assert_close(head(STATES, VECTORS), expected)
+    cosines = torch.tensor([[0.6, 0.8, -0.6], [0, 1, 0]])
+    bias = torch.tensor([0.5, -1.0, 0.0])
+    states = biased(torch.tensor([9.0, -9.0]), STATES)  # what stands in a state's first place is not read
+    expected = cosines / 0.5 + bias * math.sqrt(3)
+    torch.testing.assert_close(head(states, biased(bias, VECTORS)), expected)
 
 
 @pytest.mark.parametrize("cosine", [True, False])
@@ -39,8 +50,9 @@ def test_cosine_knows_no_lengths_and_stays_within_the_temperature(
     a: float, b: float, temperature: float
 ) -> None:
     head = DenseHead(cosine=True, temperature=temperature)
-    logits = head(STATES, VECTORS)
-    torch.testing.assert_close(head(a * STATES, b * VECTORS), logits, rtol=1e-4, atol=1e-4)
+    states = biased(torch.zeros(2), STATES)
+    logits = head(states, biased(NOTHING, VECTORS))
+    torch.testing.assert_close(head(a * states, biased(NOTHING, b * VECTORS)), logits, rtol=1e-4, atol=1e-4)
     assert logits.abs().max().item() <= (1 + 1e-5) / temperature
 
 
@@ -50,8 +62,8 @@ def test_states_may_have_any_leading_axes() -> None:
 
 
 def test_a_zero_vector_is_finite_also_for_gradients() -> None:
-    vectors = torch.tensor([[0.0, 0.0], [1.0, 0.0]], requires_grad=True)
-    logits = DenseHead(cosine=True, temperature=0.1)(STATES, vectors)
+    vectors = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
+    logits = DenseHead(cosine=True, temperature=0.1)(biased(torch.zeros(2), STATES), vectors)
     assert logits[:, 0].tolist() == [0, 0]
     logits.sum().backward()
     assert vectors.grad is not None and vectors.grad.isfinite().all()

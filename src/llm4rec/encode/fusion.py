@@ -158,7 +158,7 @@ class Fusion(nn.Module):
         return torch.stack(pooled, dim=1), present
 
     def _first_tokens(self, modality: str, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """Vectors [i, t, d] and mask [i, t] of every item's first `attention_tokens` tokens, wherever they stand."""
+        """Vectors [i, t, d] and mask [i, t] of each item's first `attention_tokens` tokens."""
         encoder, most = self.encoder(modality), self.config.attention_tokens
         if tokens.mask.shape[1] <= most:
             return encoder.tokens(tokens), tokens.mask
