@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -131,3 +132,10 @@ def test_axis_marks_are_round_and_inside() -> None:
     drawn = charts.intervals({"a": Estimate(0.1, 0.05, 0.12)}, "t")
     marks = [float(found) for found in re.findall(r"text-anchor=middle>([\d.]+)<", drawn)]
     assert marks == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12])
+
+
+def test_names_of_points_at_one_place_do_not_overlap() -> None:
+    drawn = charts.scatter({"a": (0.3, 0.1), "b": (0.3, 0.1), "c": (0.31, 0.1)}, "t", "x", "y")
+    heights = sorted(float(y) for y in re.findall(r"<text x=[\d.]+ y=([\d.]+) text-anchor=\w+>[abc]<", drawn))
+    assert len(heights) == 3
+    assert all(later - earlier >= 13 for earlier, later in itertools.pairwise(heights))

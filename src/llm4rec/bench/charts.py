@@ -44,13 +44,17 @@ def scatter(points: Mapping[str, tuple[float, float]], title: str, across: str, 
     x = _Axis(0.0, max(point[0] for point in points.values()), 60, WIDTH - EDGE)
     y = _Axis(0.0, max(point[1] for point in points.values()), HEIGHT - FOOT, 10)
     parts = [_grid(x, HEIGHT - FOOT, HEIGHT, across), _side(y, upwards)]
-    for place, (name, (a, b)) in enumerate(points.items()):
+    labels: list[tuple[float, float]] = []
+    for place, (name, (a, b)) in enumerate(sorted(points.items(), key=lambda point: -point[1][1])):
         colour = COLOURS[place % len(COLOURS)]
         end = "end" if x(a) > WIDTH * 0.75 else "start"
-        shift = -9 if end == "end" else 9
+        label = (x(a) + (-9 if end == "end" else 9), y(b) + 4)
+        while any(abs(label[0] - u) < LABELS and abs(label[1] - v) < 13 for u, v in labels):
+            label = (label[0], label[1] + 1)  # downwards: the points come from the top
+        labels.append(label)
         parts.append(
             f'<circle cx={x(a)} cy={y(b)} r=5 fill="{colour}"><title>{escape(name)}: {a:.4f}, {b:.4f}</title>'
-            f"</circle><text x={x(a) + shift:.1f} y={y(b) + 4:.1f} text-anchor={end}>{escape(name)}</text>"
+            f"</circle><text x={label[0]:.1f} y={label[1]:.1f} text-anchor={end}>{escape(name)}</text>"
         )
     return _svg(parts, HEIGHT, title)
 
