@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from llm4rec.data.events import EventLog
 from llm4rec.errors import InputError
@@ -82,9 +83,16 @@ def global_time(log: EventLog, *, valid_share: float = 0.1, test_share: float = 
 
     Raises:
         ClockError: if the log has no times.
-        InputError: if either stretch would be empty.
+        InputError: if a share leaves nothing for another part, or a stretch would be empty.
     """
+    if min(valid_share, test_share) <= 0 or valid_share + test_share >= 1:
+        raise InputError(
+            f"A global-time split can't give {valid_share:g} of all events to validation and {test_share:g} "
+            "to test: both shares must be above 0 and leave something for training."
+        )
     times = log.clock
+    if not len(times):
+        raise InputError("There are no events to split.")
     ordered = np.sort(times)
     at = [int((1 - test_share - valid_share) * len(ordered)), int((1 - test_share) * len(ordered))]
     valid_from, test_from = ordered[at[0]], ordered[at[1]]
@@ -115,12 +123,11 @@ def given(log: EventLog, parts: Array) -> Split:
         InputError: on a name that is none of these, or where a later part precedes an earlier one.
     """
     names = {"train": 0, "history": 0, "valid": 1, "validation": 1, "test": 2}
-    unknown = sorted({str(part) for part in np.unique(parts)} - names.keys())
+    named = pl.Series(parts, dtype=pl.String)
+    unknown = sorted({str(part) for part in named.unique()} - names.keys())
     if unknown:
-        raise InputError(
-            f"The column 'split' holds {unknown[0]!r}; it may hold train, valid and test."
-        )
-    rank = np.array([names[str(part)] for part in parts], dtype=np.int64)
+        raise InputError(f"The column 'split' holds {unknown[0]!r}; it may hold train, valid and test.")
+    rank = named.replace_strict(names, return_dtype=pl.Int64).to_numpy()
     rows = log.rows
     backwards = (np.diff(rank) < 0) & (np.diff(rows) == 0)
     if backwards.any():

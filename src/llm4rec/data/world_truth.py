@@ -32,7 +32,7 @@ class WorldConfig(Section):
 
     seed: int = Field(0, ge=0, description="seed of every draw: the same one gives the same world")
     n_events: int = Field(100_000, ge=1, description="events in the log [events]")
-    n_users: int | None = Field(None, ge=1, description="people; empty: one per 50 events")
+    n_users: int | None = Field(None, ge=1, description="people; empty: one per 50 events, √n_events or more")
     n_items: int | None = Field(
         None, ge=2, description="items; empty: 0.4 · n_events^0.74, 2 per aspect or more"
     )
@@ -73,7 +73,7 @@ class WorldConfig(Section):
     @property
     def users(self) -> int:
         """People in this world."""
-        return self.n_users or max(1, self.n_events // 50)
+        return self.n_users or max(round(self.n_events**0.5), self.n_events // 50)
 
     @property
     def items(self) -> int:
