@@ -35,26 +35,27 @@ class DataConfig(Section):
     """Which events count, how far back a history reaches, and what is never a feature."""
 
     min_rating: float | None = Option(
-        None, description="Ratings below are not positives and are left out; none: every event is a positive."
+        default=None,
+        description="Ratings below are not positives and are left out; none: every event is a positive.",
     )
     max_history: int = Option(
-        100, ge=1, description="Newest events of a person that the model reads [events]."
+        default=100, ge=1, description="Newest events of a person that the model reads [events]."
     )
     k_core: int = Option(
-        0,
+        default=0,
         ge=0,
         description="Keep people and items with at least this many events, iterated; 0: off [events].",
     )
     rating_range: tuple[float, float] | None = Option(
-        None,
+        default=None,
         description="Lowest and highest possible rating; none: the scale that all but stray ratings keep to.",
     )
     protected: tuple[str, ...] = Option(
-        ("gender", "sex", "age", "race", "ethnicity", "religion", "nationality", "disability"),
+        default=("gender", "sex", "age", "race", "ethnicity", "religion", "nationality", "disability"),
         description="Columns of people that are never used as features.",
     )
     modalities: dict[str, Declared] = Option(
-        {},
+        default={},
         description="Column → text, categorical, numerical, image, time or ignore, where inference is wrong.",
     )
 
@@ -105,7 +106,7 @@ def ingest(  # three sources and how to read them
         InputError: naming file, column and remedy, if a source can't be used at all.
     """
     mapping = roles_of(columns)
-    modalities = {**config.modalities, **modalities}
+    declared = {**config.modalities, **modalities}
     sources = [(items, "item", ()), (users, "user", config.protected)]
     tables: dict[str, Catalog] = {}
     notes: list[str] = []
@@ -113,11 +114,12 @@ def ingest(  # three sources and how to read them
     for source, role, protected in sources:
         if source is not None:
             progress(f"read {role}s", 0, 1)
-            tables[role], aside, said = read_entities(source, role, mapping, modalities, protected)
+            tables[role], aside, said = read_entities(source, role, mapping, declared, protected)
             progress(f"read {role}s", 1, 1)
             notes += said
             rejected.append(aside)
-    check_declared(modalities, list(tables.values()))
+    # what the configuration declares is about tables that need not all be here (evaluate reads events only)
+    check_declared(declared if tables else modalities, list(tables.values()))
     progress("read events", 0, 1)
     sieve, roles, said = read_events(interactions, mapping, config.rating_range)
     catalog = number_items(sieve, tables.get("item"), roles["item"])

@@ -34,22 +34,28 @@ def _scale(mask: Tensor) -> Tensor:
     return mask.sum(dim=1, keepdim=True).clamp(min=1).to(torch.float32).rsqrt()
 
 
+def _initial(*shape: int, std: float) -> nn.Parameter:
+    """Random start [..., d]; the first coordinate, which the dense head reads as the item's bias, starts at 0."""
+    values = torch.empty(*shape).normal_(std=std)
+    values[..., 0] = 0
+    return nn.Parameter(values)
+
+
 class VectorEncoder(nn.Module):
     """Frozen vectors (sentences, images) through one linear map, with a bias per field."""
 
     def __init__(self, width: int, n_fields: int, embedding_size: int, std: float) -> None:
         super().__init__()
-        self.project = nn.Linear(width, embedding_size, bias=False)
-        nn.init.normal_(self.project.weight, std=std)  # unit vectors in: entries of the given std out
+        self.project = _initial(width, embedding_size, std=std)  # unit vectors in: entries of that std out
         self.field = nn.Parameter(torch.zeros(n_fields, embedding_size))
 
     def tokens(self, tokens: Tokens) -> Tensor:
-        return (self.project(tokens.values) + self.field) * tokens.mask.unsqueeze(-1)
+        return (tokens.values @ self.project + self.field) * tokens.mask.unsqueeze(-1)
 
     def pooled(self, tokens: Tokens) -> Tensor:
         mask = tokens.mask.to(torch.float32)
         summed = (tokens.values * mask.unsqueeze(-1)).sum(dim=1)
-        return (self.project(summed) + mask @ self.field) * _scale(tokens.mask)
+        return (summed @ self.project + mask @ self.field) * _scale(tokens.mask)
 
 
 class CategoricalEncoder(nn.Module):
@@ -57,7 +63,7 @@ class CategoricalEncoder(nn.Module):
 
     def __init__(self, n_codes: int, embedding_size: int, std: float) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.empty(n_codes, embedding_size).normal_(std=std))
+        self.table = _initial(n_codes, embedding_size, std=std)
 
     def tokens(self, tokens: Tokens) -> Tensor:
         return F.embedding(tokens.values, self.table) * tokens.mask.unsqueeze(-1)
@@ -77,9 +83,7 @@ class NumericalEncoder(nn.Module):
     def __init__(self, n_fields: int, embedding_size: int, std: float, frequencies: int = 16) -> None:
         super().__init__()
         self.frequency = nn.Parameter(torch.empty(n_fields, frequencies).normal_(std=2.0))
-        self.weight = nn.Parameter(
-            torch.empty(n_fields, 2 * frequencies, embedding_size).normal_(std=std / math.sqrt(frequencies))
-        )
+        self.weight = _initial(n_fields, 2 * frequencies, embedding_size, std=std / math.sqrt(frequencies))
 
     def tokens(self, tokens: Tokens) -> Tensor:
         angle = 2 * math.pi * tokens.values.unsqueeze(-1) * self.frequency
@@ -98,7 +102,7 @@ class BehaviourEncoder(nn.Module):
 
     def __init__(self, n_items: int, embedding_size: int, std: float) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.empty(n_items, embedding_size).normal_(std=std))
+        self.table = _initial(n_items, embedding_size, std=std)
 
     def tokens(self, tokens: Tokens) -> Tensor:
         return self.pooled(tokens).unsqueeze(1)

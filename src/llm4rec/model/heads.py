@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class DenseHead(nn.Module):
-    """Score of every item in the space of item vectors: cosine over temperature, or a plain dot product."""
+    """Score of every item in the space of item vectors.
+
+    Cosine: s(h, i) = cos(h', z'_i) / τ + √d · z_i0. The first coordinate of an item vector is the item's
+    bias, so that how common an item is needs no room among the directions; h' and z' are the others.
+    Without `cosine`, a plain dot product.
+    """
 
     def __init__(self, *, cosine: bool, temperature: float) -> None:
         super().__init__()
@@ -21,10 +28,14 @@ class DenseHead(nn.Module):
         return states @ vectors.T
 
     def prepared(self, states: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """States and item vectors in the form whose plain dot products are the logits."""
+        """States and item vectors in the form whose plain dot products are the logits, [..., d] each."""
         if not self.cosine:
             return states, vectors
-        return F.normalize(states, dim=-1) / self.temperature, F.normalize(vectors, dim=-1)
+        bias = vectors[..., :1] * math.sqrt(vectors.shape[-1])
+        vectors = F.normalize(vectors[..., 1:], dim=-1)
+        states = F.normalize(states[..., 1:], dim=-1) / self.temperature
+        ones = torch.ones_like(states[..., :1])
+        return torch.cat([ones, states], dim=-1), torch.cat([bias, vectors], dim=-1)
 
 
 class PointwiseHead(nn.Module):

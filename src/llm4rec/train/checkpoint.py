@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,7 @@ class Run:
             ArtefactError: where the checkpoint is damaged or belongs to another model or configuration.
         """
         run = cls(network, config, log, folder, stage)
-        if run._folder is not None and run._folder.exists():
+        if run._folder is not None and (run._folder.exists() or artefact.exists(run._folder)):
             run._restore(run._folder)
         return run
 
@@ -77,7 +77,8 @@ class Run:
         # a short memory first, or the average would remember its random start
         decay = min(self._config.averaging, self._updates / (self._updates + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self._average.values()), list(self._named.values()), 1 - decay)
+            for name, parameter in self._named.items():
+                self._average[name].lerp_(parameter, 1 - decay)
         self.step += 1
         self._summed += loss
         self._seconds += seconds
@@ -97,7 +98,7 @@ class Run:
         self._save()
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> Generator[None]:
         """The network with averaged weights, for as long as it is validated."""
         current = {name: parameter.detach().clone() for name, parameter in self._named.items()}
         self._load(self._average)

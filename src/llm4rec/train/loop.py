@@ -48,7 +48,9 @@ class TrainConfig(Section):
         30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
     )
     negatives: int = Option(4096, ge=1, description="Shared negatives per step when sampling [items].")
-    attention_epochs: int = Option(8, ge=0, description="The most epochs of the stage that opens the fusion gate.")
+    attention_epochs: int = Option(
+        4, ge=0, description="The most epochs of the stage that opens the fusion gate."
+    )
     validation_people: int = Option(10_000, ge=1, description="The most cases validation asks [cases].")
     checkpoint_seconds: float = Option(60.0, ge=0, description="Time between checkpoints within an epoch [s].")
     seed: int = Option(0, ge=0, description="Seed of initial weights, batches, dropout and negatives.")
@@ -88,6 +90,7 @@ def train(
     validate: Callable[[Network], float],
     config: TrainConfig,
     epochs: int | None = None,
+    to_beat: float = -1.0,
     weights: Floats | None = None,
     penalties: Sequence[Penalty] = (),
     checkpoints: Path | None = None,
@@ -102,6 +105,7 @@ def train(
         validate: the metric that chooses the epoch, higher is better.
         config: options.
         epochs: the most epochs, `config.epochs` where None.
+        to_beat: the metric of the weights it starts from; it ends with those where no epoch is better.
         weights: weight of each event as a target [e]; None weighs all alike.
         penalties: terms added to the loss.
         checkpoints: where to keep, and from where to take up, unfinished work; None keeps none.
@@ -112,7 +116,7 @@ def train(
         TrainingError: where the loss stops being finite; the message names epoch, step and remedy.
     """
     epochs = config.epochs if epochs is None else epochs
-    run = Run.begin(network, config, TrainLog(), checkpoints, stage)
+    run = Run.begin(network, config, TrainLog(best_metric=to_beat), checkpoints, stage)
     step_weights = None if weights is None else torch.from_numpy(np.append(weights, 0).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         while run.epoch < epochs and not run.stopped(config.patience):

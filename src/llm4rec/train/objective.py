@@ -88,16 +88,11 @@ def sampled_softmax_loss(
     Source: Bengio & Senécal, Adaptive Importance Sampling to Accelerate Training of a Neural
     Probabilistic Language Model, 2008. The target is scored as it is and left out of the negatives.
     """
-    positive = _paired(head, states, target_vectors)
+    prepared, wanted = head.prepared(states, target_vectors)
+    positive = (prepared * wanted).sum(dim=-1)
     logits = head(states, negative_vectors) - log_counts
     logits = logits.masked_fill(targets.unsqueeze(1) == negatives.unsqueeze(0), -torch.inf)
     return torch.logsumexp(torch.cat([positive.unsqueeze(1), logits], dim=1), dim=1) - positive
-
-
-def _paired(head: DenseHead, states: Tensor, vectors: Tensor) -> Tensor:
-    if head.cosine:
-        return F.cosine_similarity(states, vectors, dim=-1) / head.temperature
-    return (states * vectors).sum(dim=-1)
 
 
 def rating_loss(head: PointwiseHead, states: Tensor, vectors: Tensor, ratings: Tensor) -> Tensor:

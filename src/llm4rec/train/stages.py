@@ -7,10 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from llm4rec.model.network import Network
-from llm4rec.train.loop import Material, TrainConfig, train
+from llm4rec.train.loop import Material, TrainConfig, TrainLog, train
 from llm4rec.types import Progress, silent
 
 
@@ -33,17 +31,34 @@ def train_in_stages(
     floor = train(network, material, stage="floor", progress=progress, **options)
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False}
     if attention and config.attention_epochs:
-        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        network.fusion.attend = True
-        opened = train(
-            network, material, stage="attention", epochs=config.attention_epochs, progress=progress, **options
-        )
+        opened = _open(network, material, options | {"to_beat": floor.best_metric}, config, progress)
         told["attention"] = asdict(opened)
-        told["attention_kept"] = opened.best_metric > floor.best_metric
-        if not told["attention_kept"]:
-            network.load_state_dict(before)
-            network.fusion.attend = False
-    told["gate"] = float(network.fusion.gate.detach())
-    with torch.no_grad():
-        told["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        network.fusion.attend = told["attention_kept"] = opened.best_epoch >= 0
+    told["gate"] = float(network.fusion.gate.detach()) if network.fusion.attend else 0.0
+    told["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     return told
+
+
+def _open(
+    network: Network, material: Material, options: dict[str, Any], config: TrainConfig, progress: Progress
+) -> TrainLog:
+    """Train what is behind the gate and nothing else, so that closing it gives the floor back.
+
+    Negatives are sampled: the vectors of a few thousand items are then computed per step, not of all.
+    """
+    sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2})
+    network.fusion.attend = True
+    behind = {id(parameter) for parameter in network.fusion.gated()}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in behind)
+    try:
+        return train(
+            network,
+            material,
+            stage="attention",
+            epochs=config.attention_epochs,
+            progress=progress,
+            **options | {"config": sampled},
+        )
+    finally:
+        network.requires_grad_(True)
