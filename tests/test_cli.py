@@ -440,3 +440,41 @@ def test_interrupted_training_tells_how_to_go_on(
     result = llm4rec("fit", "--interactions", data / "events.csv", "--out", tmp_path / "model")
     assert result.exit_code == 1
     assert "--resume" in result.stderr and "model.checkpoint" in result.stderr
+
+
+def test_an_interrupted_fit_resumed_ends_like_an_undisturbed_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from llm4rec.cli import console
+
+    @contextmanager
+    def stops_after_one_epoch() -> Any:
+        def report(stage: str, done: int, total: int, **figures: float) -> None:
+            if stage == "floor" and done == 1:
+                raise KeyboardInterrupt
+
+        yield report
+
+    def fit(name: str, *more: str) -> Result:
+        files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
+        return llm4rec("fit", *files, "--out", tmp_path / name, *SETTINGS, "--json", *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(console, "progress", stops_after_one_epoch)
+        assert fit("broken").exit_code == 1
+    assert (tmp_path / "broken.checkpoint").is_dir()
+    resumed, whole = answered(fit("broken", "--resume")), answered(fit("whole"))
+    for part in ("losses", "metrics"):
+        assert resumed["training"]["floor"][part] == whole["training"]["floor"][part]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["broken", "whole"]
+
+
+def test_without_resume_a_fit_starts_anew_and_says_so(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.checkpoint").mkdir()
+    files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
+    result = llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS)
+    assert result.exit_code == 0
+    assert "started anew" in result.stderr
+    assert not (tmp_path / "model.checkpoint").exists()

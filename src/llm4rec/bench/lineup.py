@@ -64,6 +64,7 @@ def _ours(task: Task) -> Recommender:
         people=task.people,
         valid=task.split.valid,
         checkpoints=task.checkpoints,
+        resume=True,
         progress=task.progress,
     )
 

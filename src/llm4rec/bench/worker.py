@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -166,6 +167,11 @@ def main() -> int:
     except LLM4RecError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        # The traceback stays in the log; its last line is what the bench repeats.
+        traceback.print_exc()
+        print(f"Unexpected {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -157,6 +157,7 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
             people=data.people,
             valid=valid,
             checkpoints=checkpoints,
+            resume=resume,
             progress=report,
         )
     except KeyboardInterrupt:
