@@ -21,7 +21,7 @@ WORDS = [
         (pl.Series("title", ["Casablanca", "Alien", "Heat"]), True, "text"),
         (pl.Series("story", ["A long tale of a man who went to sea and never came back."] * 3 + ["x"]), True,
          "categorical"),
-        (pl.Series("story", [f"Tale {n} of a man who went to sea and never came back." for n in range(9)]), True,
+        (pl.Series("story", [f"Tale {n} of a man gone to sea for good" for n in range(9)]), True,
          "text"),
         (pl.Series("label", WORDS), True, "text"),
         (pl.Series("kind", WORDS * 3), True, "categorical"),

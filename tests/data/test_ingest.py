@@ -93,7 +93,7 @@ def test_a_database_table_is_read(tmp_path: Path) -> None:
     connection.close()
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     assert events_of(ingest(f"{url}?table=events")) == EXPECTED
-    with pytest.raises(InputError, match="no table 'event; drop table other', .* Tables: events, other"):
+    with pytest.raises(InputError, match=r"no table 'event; drop table other', .* Tables: events, other"):
         ingest(f"{url}?table=event; drop table other")
     with pytest.raises(InputError, match="Say which table"):
         ingest(url)
@@ -306,3 +306,18 @@ def test_recbole_sequences_are_lists(tmp_path: Path) -> None:
     catalog = ingest(events, str(tmp_path / "m.item")).catalog
     assert catalog.table["title"].to_list() == ["Toy Story", '"It']
     assert catalog.table["class"].to_list() == [["Fun", "Kids"], []]
+
+
+def test_declared_modalities_hold_and_unknown_columns_are_refused(tmp_path: Path) -> None:
+    events = write(tmp_path / "e.csv", EVENTS)
+    items = write(
+        tmp_path / "i.csv", pl.DataFrame({"item_id": ["a", "b", "c"], "year": [1, 2, 3], "title": ["x"] * 3})
+    )
+    data = ingest(events, items, modalities={"year": "categorical", "title": "ignore"})
+    assert [(field.name, field.modality) for field in data.catalog.fields] == [("year", "categorical")]
+    config = DataConfig(modalities={"year": "ignore"})
+    assert [field.name for field in ingest(events, items, config=config).catalog.fields] == ["title"]
+    with pytest.raises(InputError, match="declared for 'yaer'.*Columns: item_id, title, year"):
+        ingest(events, items, modalities={"yaer": "text"})
+    # a model's configuration may speak of tables that are not read now
+    assert ingest(events, config=config).log.n_events == 5

@@ -56,7 +56,8 @@ REFUSED = {
 
 # name, content, (row, column, words of the reason) of each row set aside
 SET_ASIDE = {
-    "missing id": ("e.csv", GOOD + b",c,3,4\nu,,4,4\n", [(4, "user_id", "missing"), (5, "item_id", "missing")]),
+    "missing id": ("e.csv", GOOD + b",c,3,4\nu,,4,4\n",
+                   [(4, "user_id", "missing"), (5, "item_id", "missing")]),
     "null written out": ("e.csv", GOOD + b"NULL,c,3,4\n", [(4, "user_id", "missing")]),
     "time in 1900": ("e.csv", GOOD + b"u,c,-2208988800,4\n", [(4, "timestamp", "before 1970")]),
     "one in milliseconds": ("e.csv", GOOD + b"u,c,1700000000000,4\n", [(4, "timestamp", "milliseconds")]),
@@ -66,8 +67,8 @@ SET_ASIDE = {
     "mixed types": ("e.csv", GOOD + b"u,c,3,five\n", [(4, "rating", "five is not a number")]),
     "infinite rating": ("e.csv", GOOD + b"u,c,3,inf\n", [(4, "rating", "not finite")]),
     "stray rating": ("e.csv", GOOD + MANY + b"u,c,3,500\n", [(44, "rating", "500.0 is outside 0.0 to 5.0")]),
-    "bad UTF-8": ("e.csv", GOOD + b"u,\xff\xfe,3,4\nu,d,4,4\n", [(4, None, "byte 3 of the line is not UTF-8")]),
-    "too many fields": ("e.csv", GOOD + b"u,c,3,4,9\nu,d,4,4\n", [(4, None, "5 fields where the header has 4")]),
+    "bad UTF-8": ("e.csv", GOOD + b"u,\xff\xfe,3,4\nu,d,4,4\n", [(4, None, "byte 3 of the line is not")]),
+    "too many fields": ("e.csv", GOOD + b"u,c,3,4,9\nu,d,4,4\n", [(4, None, "5 fields where the header")]),
     "open quote": ("e.csv", GOOD + b'u,"c,3,4\nu,d,4,4\n', [(4, None, "never closed")]),
     "odd quote": ("e.csv", GOOD + b'u,"c"x,3,4\nu,d,4,4\n', [(4, None, "quotes can't be read")]),
     "broken JSON": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -49,7 +50,7 @@ def read_delimited(path: Path, name: str, kind: str, choose: Choose) -> Table:
     return _with_sequences(table, sequences)
 
 
-def _quoting(kind: str) -> int:
+def _quoting(kind: str) -> Literal[0, 3]:
     return csv.QUOTE_NONE if kind == "recbole" else csv.QUOTE_MINIMAL
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +153,7 @@ def _look(path: Path, kind: str, compression: str | None) -> None:
 
 
 @contextmanager
-def _plain(path: Path, compression: str | None) -> Iterator[Path]:
+def _plain(path: Path, compression: str | None) -> Generator[Path]:
     """The file as plain text: itself, or a decompressed copy that is removed afterwards."""
     if compression is None:
         yield path

@@ -106,7 +106,7 @@ def ingest(  # three sources and how to read them
         InputError: naming file, column and remedy, if a source can't be used at all.
     """
     mapping = roles_of(columns)
-    declared = {**config.modalities, **modalities}
+    declared: dict[str, Declared] = {**config.modalities, **modalities}
     sources = [(items, "item", ()), (users, "user", config.protected)]
     tables: dict[str, Catalog] = {}
     notes: list[str] = []

@@ -117,25 +117,20 @@ def numbered(names: pl.Series, known: pl.Series) -> pl.Series:
 def sort_events(sieve: Sieve) -> None:
     """Sort by person, then time (or order), then part of the split, then row; the sort is stable."""
     frame = sieve.frame
+    part = pl.lit(0, pl.Int64)
     if "split" in frame.columns:
-        part = frame["split"].replace_strict(list(PARTS), list(PARTS.values()), return_dtype=pl.Int8)
-        frame = frame.with_columns(part.alias("part"))
-    keys = [key for key in ("time", "order") if key in frame.columns][:1]
-    keys = ["user", *keys, *(["part"] if "part" in frame.columns else [])]
-    if not _sorted(frame, keys):
-        frame = frame.sort(keys, maintain_order=True)
-    sieve.frame = frame.drop("part", strict=False)
-
-
-def _sorted(frame: pl.DataFrame, keys: list[str]) -> bool:
-    """Whether the rows already lie in the order of `keys`."""
-    later = np.ones(max(frame.height - 1, 0), dtype=bool)  # rows so far equal to the row before
-    for key in keys:
-        values = frame[key].to_numpy()
-        if (later & (values[1:] < values[:-1])).any():
-            return False
-        later &= values[1:] == values[:-1]
-    return True
+        part = pl.col("split").replace_strict(list(PARTS), list(PARTS.values()), return_dtype=pl.Int64)
+    if "order" in frame.columns and "time" not in frame.columns:
+        sieve.frame = (
+            frame.with_columns(part=part).sort("user", "order", "part", maintain_order=True).drop("part")
+        )
+        return
+    # one number to sort by is several times faster than three: a part takes 3 bits, a time takes 32
+    time = pl.col("time") if "time" in frame.columns else pl.lit(0, pl.Int64)
+    frame = frame.with_columns((pl.col("user") * (1 << 35) + time * 8 + part).alias("key"))
+    if not frame["key"].is_sorted():
+        frame = frame.sort("key", maintain_order=True)
+    sieve.frame = frame.drop("key")
 
 
 def drop_duplicates(sieve: Sieve, shown: str | None) -> int:
