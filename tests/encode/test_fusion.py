@@ -162,7 +162,7 @@ def test_attention_by_hand() -> None:
     module.attend = True
     ask, answer = module.pairs["text_categorical"], module.pairs["categorical_text"]
     with torch.no_grad():
-        module.encoders["text"].project.weight.copy_(torch.eye(2))  # type: ignore[union-attr]
+        module.encoders["text"].project.copy_(torch.eye(2))  # type: ignore[union-attr,operator]
         module.encoders["categorical"].table.copy_(torch.tensor([[0.0, 0], [2, 0], [0, 4]]))  # type: ignore[union-attr]
         for pair in (ask, answer):
             for linear in (pair.query, pair.key, pair.value):  # type: ignore[union-attr]

@@ -39,10 +39,16 @@ class TrainConfig(Section):
     weight_decay: float = Option(0.01, ge=0, description="Decoupled weight decay of AdamW.")
     batch_size: int = Option(2048, ge=1, description="Events predicted per step [events].")
     averaging: float = Option(
-        0.99, ge=0, lt=1, description="Decay of the weight average that is validated and kept; 0 = last weights."
+        0.99,
+        ge=0,
+        lt=1,
+        description="Decay of the weight average that is validated and kept; 0 = last weights.",
     )
     hide: float = Option(
-        0.1, ge=0, lt=1, description="Share of histories whose times, and whose ratings, are hidden at a step."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of histories whose times, and whose ratings, are hidden at a step.",
     )
     full_softmax_up_to: int = Option(
         30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
@@ -52,7 +58,9 @@ class TrainConfig(Section):
         4, ge=0, description="The most epochs of the stage that opens the fusion gate."
     )
     validation_people: int = Option(10_000, ge=1, description="The most cases validation asks [cases].")
-    checkpoint_seconds: float = Option(60.0, ge=0, description="Time between checkpoints within an epoch [s].")
+    checkpoint_seconds: float = Option(
+        60.0, ge=0, description="Time between checkpoints within an epoch [s]."
+    )
     seed: int = Option(0, ge=0, description="Seed of initial weights, batches, dropout and negatives.")
 
 
@@ -83,7 +91,7 @@ class TrainLog:
     best_metric: float = -1.0
 
 
-def train(
+def train(  # noqa: PLR0913  # what every kind of training can ask for
     network: Network,
     material: Material,
     *,
@@ -143,11 +151,13 @@ def _epoch(
     run.network.train()
     while run.step < len(plan):
         began = time.perf_counter()
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, run.epoch, run.step]).generate_state(1)[0]))
+        torch.manual_seed(
+            int(np.random.SeedSequence([config.seed, run.epoch, run.step]).generate_state(1)[0])
+        )
         loss = step(run.network, material, windows, plan[run.step], config, weights, penalties)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
-                f"The loss became {float(loss)} in epoch {run.epoch + 1}, step {run.step + 1}. "
+                f"The loss became {float(loss.detach())} in epoch {run.epoch + 1}, step {run.step + 1}. "
                 f"Lower train.learning_rate (now {config.learning_rate:g}) and look for extreme numbers "
                 "in the item features."
             )
@@ -183,7 +193,9 @@ def step(
     if weights is not None:
         share = share * weights[targets]
     if len(material.items[next(iter(material.items))].mask) > config.full_softmax_up_to:
-        states, wanted_vectors, loss = _sampled(network, material, batch, place, wanted, share, config.negatives)
+        states, wanted_vectors, loss = _sampled(
+            network, material, batch, place, wanted, share, config.negatives
+        )
     else:
         vectors = network.fuse(material.items).vectors
         states = network.read(batch, vectors, material.people).flatten(0, 1)[place]

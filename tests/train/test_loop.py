@@ -1,0 +1,199 @@
+"""The training loop learns, stops, weighs, punishes, repeats itself exactly, and says why it can't go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from llm4rec.encode.tokens import Tokens
+from llm4rec.errors import TrainingError
+from llm4rec.model.network import Batch, Network
+from llm4rec.train import loop
+from llm4rec.train.windows import cut_windows
+
+if TYPE_CHECKING:
+    from conftest import Toy
+
+Weights = Callable[[Network], dict[str, Tensor]]
+
+
+def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    assert left.keys() == right.keys()
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_the_loss_falls_below_guessing(toy: Toy) -> None:
+    _, log = toy.changed(epochs=10, patience=10).train()
+    assert log.losses[-1] < log.losses[0] - 0.3
+    assert log.losses[-1] < np.log(12)
+
+
+def test_the_network_ends_with_the_weights_of_its_best_epoch(toy: Toy, weights: Weights) -> None:
+    metrics = iter([0.1, 0.5, 0.3, 0.5, 0.2])
+    kept: list[dict[str, Tensor]] = []
+
+    def validate(network: Network) -> float:
+        assert not network.training and not torch.is_grad_enabled()
+        kept.append(weights(network))
+        return next(metrics)
+
+    network, log = toy.changed(epochs=20, patience=3).train(validate=validate)
+    assert log.metrics == [0.1, 0.5, 0.3, 0.5, 0.2]  # an equal metric later is no better
+    assert (log.best_epoch, log.best_metric) == (1, 0.5)
+    assert equal(weights(network), kept[1])
+    assert not equal(kept[1], kept[4])
+    assert not network.training
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(toy: Toy, weights: Weights) -> None:
+    torch.manual_seed(1)
+    once, _ = toy.train()
+    torch.manual_seed(2)
+    np.random.default_rng(3).random()
+    again, _ = toy.train()
+    assert equal(weights(once), weights(again))
+    other, _ = toy.changed(seed=1).train()
+    assert not equal(weights(once), weights(other))
+
+
+def test_training_leaves_the_callers_random_numbers_alone(toy: Toy) -> None:
+    network = toy.network()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    toy.train(network)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("full_softmax_up_to", [100, 1], ids=["full", "sampled"])
+def test_uniform_weights_are_no_weights(toy: Toy, weights: Weights, full_softmax_up_to: int) -> None:
+    toy = toy.changed(full_softmax_up_to=full_softmax_up_to, negatives=20)
+    plain, _ = toy.train()
+    weighed, _ = toy.train(weights=np.ones(toy.log.n_events, dtype=np.float32))
+    assert equal(weights(plain), weights(weighed))
+    doubled, _ = toy.train(weights=np.full(toy.log.n_events, 2, dtype=np.float32))
+    assert not equal(weights(plain), weights(doubled))
+
+
+@pytest.mark.parametrize("pointwise", [0.0, 1.0], ids=["softmax", "with ratings"])
+def test_an_event_of_weight_zero_teaches_nothing(toy: Toy, weights: Weights, pointwise: float) -> None:
+    """Everybody's last event, which is never an input, may be anything at all once it has no weight."""
+    last = toy.log.offsets[1:] - 1
+    event_weights = np.ones(toy.log.n_events, dtype=np.float32)
+    event_weights[last] = 0
+    items, ratings = toy.log.items.copy(), toy.log.ratings.copy()  # type: ignore[union-attr]
+    items[last] = (items[last] + 5) % 12
+    ratings[last] = np.where(np.isnan(ratings[last]), np.nan, 6 - ratings[last])  # keeps the classes
+    other = replace(toy, log=replace(toy.log, items=items, ratings=ratings))
+
+    def fitted(which: Any, **options: Any) -> dict[str, Tensor]:
+        network = toy.network(pointwise=pointwise)
+        loop.train(network, which, validate=lambda network: 0.5, config=toy.config, **options)
+        return weights(network)
+
+    # the same standardisation of all other ratings, so that only the last events differ
+    told = toy.material().ratings
+    told[last] = -told[last]
+    material = replace(other.material(), ratings=told)
+    assert equal(fitted(toy.material(), weights=event_weights), fitted(material, weights=event_weights))
+    assert not equal(fitted(toy.material()), fitted(material))
+
+
+def test_a_penalty_reaches_the_weights(toy: Toy) -> None:
+    def heavy(network: Network, states: Tensor, batch: Batch) -> Tensor:
+        assert states.requires_grad and states.ndim == 2
+        assert batch.items.shape[1] <= 6
+        return 100 * (network.start - 3).square().sum()
+
+    pulled, log = toy.changed(averaging=0.0, epochs=1).train(penalties=[heavy])
+    free, _ = toy.changed(averaging=0.0, epochs=1).train()
+    before = toy.network().start
+    assert log.losses[0] > 100
+    assert ((pulled.start - before) > 0).all()
+    assert not ((free.start - before) > 0).all()
+
+
+def test_a_penalty_of_zero_changes_nothing(toy: Toy, weights: Weights) -> None:
+    plain, _ = toy.train()
+    free, _ = toy.train(penalties=[lambda network, states, batch: 0 * states.sum()])
+    assert equal(weights(plain), weights(free))
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_remedy(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = loop.step, []
+
+    def broken(*arguments: Any) -> Tensor:
+        calls.append(1)
+        return real(*arguments) * (float("nan") if len(calls) == 2 else 1)
+
+    monkeypatch.setattr(loop, "step", broken)
+    with pytest.raises(
+        TrainingError, match=r"nan in epoch 1, step 2\. Lower train\.learning_rate \(now 0\.01\)"
+    ):
+        toy.train()
+
+
+def test_an_endless_feature_is_found_out(toy: Toy) -> None:
+    material = toy.material()
+    values = material.items["text"].values.clone()
+    values[4, 0, 0] = float("inf")
+    spoilt = {**material.items, "text": Tokens(values, material.items["text"].mask)}
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1\..*item features"):
+        loop.train(
+            toy.network(), replace(material, items=spoilt), validate=lambda network: 0.0, config=toy.config
+        )
+
+
+def test_progress_is_told_of_every_step_and_epoch(toy: Toy) -> None:
+    told: list[tuple[str, int, int, dict[str, float]]] = []
+    toy.train(progress=lambda stage, done, total, **figures: told.append((stage, done, total, figures)))
+    epochs = [entry for entry in told if "ndcg" in entry[3]]
+    assert [entry[:3] for entry in epochs] == [("train", 1, 3), ("train", 2, 3), ("train", 3, 3)]
+    parts = [entry[3]["part"] for entry in told if "part" in entry[3]]
+    assert len(parts) > 6 and parts[-1] == 1
+
+
+@pytest.mark.parametrize("hide", [0.0, 0.4])
+def test_times_and_ratings_are_hidden_from_whole_histories_each_by_itself(toy: Toy, hide: float) -> None:
+    material = toy.material()
+    windows = cut_windows(material.events.offsets, 6, np.random.default_rng(0))
+    batch = material.events.batch(windows.rows, windows.starts, windows.lengths - 1)
+    torch.manual_seed(0)
+    shares: dict[str, list[Tensor]] = {"gaps": [], "ratings": []}
+    for _ in range(60):
+        now = loop._hidden(batch, hide)
+        for name in shares:
+            then, here = getattr(batch, name), getattr(now, name)
+            told = (then > 0).any(dim=1)
+            hidden = (here == 0).all(dim=1)
+            assert (hidden | (here == then).all(dim=1)).all()
+            shares[name].append(hidden[told])
+        assert torch.equal(now.items, batch.items)
+    for name, found in shares.items():
+        assert torch.cat(found).float().mean().item() == pytest.approx(hide, abs=0.05), name
+
+
+def test_a_catalogue_too_large_for_the_full_softmax_is_learnt_too(toy: Toy) -> None:
+    _, log = toy.changed(epochs=10, patience=10, full_softmax_up_to=1, negatives=50).train()
+    assert log.losses[-1] < log.losses[0] - 0.3
+
+
+def test_sampling_reads_the_items_it_should(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every item a negative, a step's sampled loss is its full one: no index is out of place."""
+    material = toy.material()
+    network = toy.network(dropout=0.0).eval()
+    windows = cut_windows(material.events.offsets, 6, np.random.default_rng(0))
+    chosen = np.arange(len(windows.rows))
+    full = loop.step(network, material, windows, chosen, toy.changed(hide=0.0).config, None, [])
+    sampled = toy.changed(hide=0.0, full_softmax_up_to=1, negatives=12).config
+    monkeypatch.setattr(loop.torch, "randint", lambda high, shape: torch.arange(high))
+    found = loop.step(network, material, windows, chosen, sampled, None, [])
+    torch.testing.assert_close(found, full)

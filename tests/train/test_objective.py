@@ -1,0 +1,133 @@
+"""The losses: equal to the textbook's in value and gradient, however they are computed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llm4rec.model.heads import DenseHead, PointwiseHead
+from llm4rec.train import objective
+from llm4rec.train.objective import rating_loss, sampled_softmax_loss, softmax_loss
+
+P, N, D = 13, 29, 6
+
+
+def drawn(dtype: torch.dtype, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """States [p, d], vectors [i, d], targets [p], weights [p], one of them 0."""
+    draw = torch.Generator().manual_seed(0)
+    states = (scale * torch.randn(P, D, generator=draw, dtype=dtype)).requires_grad_()
+    vectors = torch.randn(N, D, generator=draw, dtype=dtype).requires_grad_()
+    weights = torch.rand(P, generator=draw, dtype=dtype)
+    weights[3] = 0
+    return states, vectors, torch.randint(N, (P,), generator=draw), weights
+
+
+def textbook(head: DenseHead, states: Tensor, vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return (F.cross_entropy(head(states, vectors), targets, reduction="none") * weights).sum()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("rows", [1, 4, 1000], ids=["a row a block", "last block short", "one block"])
+@pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
+def test_full_softmax_is_cross_entropy_in_value_and_gradient(
+    dtype: torch.dtype, rows: int, cosine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "BLOCK", rows * N)
+    head = DenseHead(cosine=cosine, temperature=0.1)
+    states, vectors, targets, weights = drawn(dtype)
+    tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
+    found = softmax_loss(head, states, vectors, targets, weights)
+    expected = textbook(head, states, vectors, targets, weights)
+    torch.testing.assert_close(found, expected, **tolerance)
+    # a factor behind the loss must reach the gradients, which were computed before it was known
+    mine = torch.autograd.grad(3 * found, [states, vectors])
+    theirs = torch.autograd.grad(3 * expected, [states, vectors])
+    for left, right in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(left, right, **tolerance)
+
+
+def test_full_softmax_agrees_with_finite_differences() -> None:
+    states, vectors, targets, weights = drawn(torch.float64)
+    head = DenseHead(cosine=False, temperature=1.0)
+    assert torch.autograd.gradcheck(
+        lambda s, v: softmax_loss(head, s, v, targets, weights), (states, vectors)
+    )
+
+
+def test_huge_logits_stay_finite() -> None:
+    head = DenseHead(cosine=False, temperature=1.0)
+    states, vectors, targets, weights = drawn(torch.float32, scale=1e4)
+    loss = softmax_loss(head, states, vectors, targets, weights)
+    loss.backward()
+    torch.testing.assert_close(loss, textbook(head, states, vectors, targets, weights), rtol=1e-4, atol=1e-3)
+    assert states.grad is not None and states.grad.isfinite().all()
+
+
+def test_full_softmax_by_hand() -> None:
+    head = DenseHead(cosine=False, temperature=1.0)
+    states, vectors = torch.tensor([[math.log(3.0)]]), torch.tensor([[1.0], [0.0]])
+    # p = ¾, ¼
+    loss = softmax_loss(head, states, vectors, torch.tensor([1]), torch.tensor([2.0]))
+    assert loss.item() == pytest.approx(2 * math.log(4))
+
+
+@pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
+def test_with_every_item_once_as_a_negative_sampling_is_the_full_softmax(cosine: bool) -> None:
+    head = DenseHead(cosine=cosine, temperature=0.2)
+    states, vectors, targets, _ = drawn(torch.float64)
+    everything = torch.arange(N)
+    losses = sampled_softmax_loss(
+        head, states, vectors[targets], vectors, targets, everything, torch.zeros(N, dtype=torch.float64)
+    )
+    expected = F.cross_entropy(head(states, vectors), targets, reduction="none")
+    torch.testing.assert_close(losses, expected)
+    for left, right in zip(
+        torch.autograd.grad(losses.sum(), [states, vectors]),
+        torch.autograd.grad(expected.sum(), [states, vectors]),
+        strict=True,
+    ):
+        torch.testing.assert_close(left, right)
+
+
+def test_log_q_by_hand() -> None:
+    """Two negatives, each expected ½ a time: each stands for two; the target among them is left out."""
+    head = DenseHead(cosine=False, temperature=1.0)
+    states = torch.tensor([[1.0]])
+    losses = sampled_softmax_loss(
+        head, states, torch.tensor([[0.0]]), torch.tensor([[math.log(3.0)], [5.0]]),
+        torch.tensor([7]), torch.tensor([2, 7]), torch.full((2,), math.log(0.5)),
+    )  # fmt: skip
+    assert losses.tolist() == pytest.approx([math.log(1 + 2 * 3)])
+
+
+def test_sampling_estimates_the_full_softmax() -> None:
+    head = DenseHead(cosine=False, temperature=1.0)
+    states, vectors, targets, _ = drawn(torch.float32)
+    draw = torch.Generator().manual_seed(1)
+    n, total = 4000, torch.zeros(P)
+    with torch.no_grad():
+        for _ in range(10):
+            negatives = torch.randint(N, (n,), generator=draw)
+            counts = torch.full((n,), math.log(n / N))
+            total += sampled_softmax_loss(
+                head, states, vectors[targets], vectors[negatives], targets, negatives, counts
+            )
+        expected = F.cross_entropy(head(states, vectors), targets, reduction="none")
+    torch.testing.assert_close(total / 10, expected, rtol=0.02, atol=0.02)
+
+
+def test_rating_loss_passes_over_missing_ratings() -> None:
+    head = PointwiseHead(2)
+    states, vectors = torch.randn(3, 2), torch.randn(3, 2)
+    ratings = torch.tensor([1.0, float("nan"), -0.5])
+    losses = rating_loss(head, states, vectors, ratings)
+    predicted = head(states, vectors)
+    assert losses[1].item() == 0
+    torch.testing.assert_close(losses[[0, 2]], (predicted - ratings).square()[[0, 2]])
+    losses[1].backward()
+    for parameter in head.parameters():
+        assert parameter.grad is not None and (parameter.grad == 0).all()

@@ -1,0 +1,174 @@
+"""A run that was killed and taken up again ends exactly like one that was not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from llm4rec.errors import ArtefactError
+from llm4rec.model.network import Network
+from llm4rec.train.stages import train_in_stages
+
+if TYPE_CHECKING:
+    from conftest import Toy
+
+Weights = Callable[[Network], dict[str, Tensor]]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+class KillAfter:
+    """Progress that kills the run at its n-th call."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self, stage: str, done: int, total: int, **figures: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Killed(stage)
+
+
+def metric(network: Network) -> float:
+    """Something that depends on every weight, so that a difference would show in the log."""
+    return float(torch.stack([p.double().abs().sum() for p in network.parameters()]).sum()) % 1
+
+
+def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 9], ids=lambda steps: f"after call {steps}")
+@pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["every step", "every epoch"])
+def test_resumed_is_undisturbed(
+    toy: Toy, tmp_path: Path, weights: Weights, steps: int, seconds: float
+) -> None:
+    toy = toy.changed(checkpoint_seconds=seconds)
+    whole, expected = toy.train(validate=metric)
+    with pytest.raises(Killed):
+        toy.train(validate=metric, checkpoints=tmp_path, progress=KillAfter(steps))
+    resumed, log = toy.train(validate=metric, checkpoints=tmp_path)
+    assert (log.losses, log.metrics, log.best_epoch) == (
+        expected.losses,
+        expected.metrics,
+        expected.best_epoch,
+    )
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_a_run_may_be_killed_again_and_again(toy: Toy, tmp_path: Path, weights: Weights) -> None:
+    whole, _ = toy.train(validate=metric)
+    for _ in range(4):
+        with pytest.raises(Killed):
+            toy.train(validate=metric, checkpoints=tmp_path, progress=KillAfter(2))
+    resumed, _ = toy.train(validate=metric, checkpoints=tmp_path)
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_a_finished_run_is_not_run_again(toy: Toy, tmp_path: Path, weights: Weights) -> None:
+    first, log = toy.train(validate=metric, checkpoints=tmp_path)
+    calls: list[str] = []
+    again, same = toy.train(
+        validate=metric, checkpoints=tmp_path, progress=lambda stage, *_, **__: calls.append(stage)
+    )
+    assert calls == []
+    assert equal(weights(first), weights(again))
+    assert vars(log) == vars(same)
+
+
+def staged(toy: Toy, folder: Path | None, progress: Any = None) -> tuple[Network, dict[str, Any]]:
+    network = toy.network()
+    told = train_in_stages(
+        network, toy.material(), validate=metric, config=toy.config, attention=True, checkpoints=folder,
+        **({} if progress is None else {"progress": progress}),
+    )  # fmt: skip
+    for stage in ("floor", "attention"):
+        told[stage].pop("seconds")
+    return network, told
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_the_second_stage_is_taken_up_too(toy: Toy, tmp_path: Path, weights: Weights, steps: int) -> None:
+    whole, expected = staged(toy, None)
+
+    class KillInAttention(KillAfter):
+        def __call__(self, stage: str, done: int, total: int, **figures: float) -> None:
+            if stage == "attention":
+                super().__call__(stage, done, total, **figures)
+
+    with pytest.raises(Killed, match="attention"):
+        staged(toy, tmp_path, KillInAttention(steps))
+    stages: list[str] = []
+    resumed, told = staged(toy, tmp_path, lambda stage, *_, **__: stages.append(stage))
+    assert set(stages) == {"attention"}  # the floor is done
+    assert told == expected
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: Toy) -> None:
+    for gains in (True, False):
+        network = toy.network()
+
+        def validate(now: Network, gains: bool = gains) -> float:
+            return 0.5 + (0.1 if gains else -0.1) * now.fusion.attend
+
+        floor, _ = toy.train(validate=validate)
+        told = train_in_stages(network, toy.material(), validate=validate, config=toy.config, attention=True)
+        assert told["attention_kept"] is gains
+        assert network.fusion.attend is gains
+        assert (told["gate"] != 0) is gains
+        items = toy.material().items
+        same = torch.equal(network.fuse(items).vectors, floor.fuse(items).vectors)
+        assert same is not gains
+        assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(toy: Toy, tmp_path: Path) -> None:
+    toy.train(checkpoints=tmp_path)
+    with pytest.raises(
+        ArtefactError, match=r"another configuration\. Resume with the same settings, or remove"
+    ):
+        toy.changed(learning_rate=0.02).train(checkpoints=tmp_path)
+
+
+def test_a_checkpoint_of_another_model_is_refused(toy: Toy, tmp_path: Path) -> None:
+    toy.train(checkpoints=tmp_path)
+    with pytest.raises(ArtefactError, match="another model or other data"):
+        toy.train(toy.network(embedding_size=16), checkpoints=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(toy: Toy, tmp_path: Path) -> None:
+    toy.train(checkpoints=tmp_path)
+    file = tmp_path / "train" / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ArtefactError, match=r"weights\.safetensors .* cut short"):
+        toy.train(checkpoints=tmp_path)
+
+
+def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(
+    toy: Toy, tmp_path: Path, weights: Weights
+) -> None:
+    """Between moving the old one away and the new one in, the old one is still found."""
+    from llm4rec.store import replace
+
+    whole, _ = toy.train(validate=metric)
+    with pytest.raises(Killed):
+        toy.train(validate=metric, checkpoints=tmp_path, progress=KillAfter(5))
+    (tmp_path / "train").rename(replace.previous(tmp_path / "train"))
+    calls: list[float] = []
+    resumed, _ = toy.train(
+        validate=metric,
+        checkpoints=tmp_path,
+        progress=lambda *_, **figures: calls.append(figures.get("part", 0)),
+    )
+    undisturbed: list[float] = []
+    toy.train(validate=metric, progress=lambda *_, **figures: undisturbed.append(figures.get("part", 0)))
+    assert len(calls) == len(undisturbed) - 5
+    assert equal(weights(resumed), weights(whole))
