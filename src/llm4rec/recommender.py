@@ -1,6 +1,6 @@
 """The recommender: composes the rooms; reads as the architecture.
 
-    events, items → tokens → fused vectors → backbone → dense head → prior → top n
+events, items → tokens → fused vectors → backbone → dense head → prior → top n
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Recommender:
     Made by `fit` or `load`; satisfies the `Recommends` protocol.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the parts that `fit` and `load` have made
         self,
         config: Config,
         catalog: Catalog,
@@ -117,7 +117,7 @@ class Recommender:
             events: what people did; its items are dense numbers of `catalog`.
             catalog: the items.
             config: options, the defaults where None.
-            people: features of the people, rows as in `events`; protected columns must not be among its fields.
+            people: features of the people, rows as in `events`; no protected column may be among its fields.
             valid: cases that choose the epoch. Where None, the last event of up to
                 `train.validation_people` people is kept from training for it.
             checkpoints: a directory for unfinished work; None keeps none.
@@ -238,7 +238,9 @@ class Recommender:
         """α [i, m] of equation (6): how much each modality of an item weighs; rows sum to 1."""
         index = torch.from_numpy(items)
         with torch.inference_mode():
-            fused = self._scorer.network.fuse({m: t.take(index) for m, t in self._scorer.items.items()}, weights=True)
+            fused = self._scorer.network.fuse(
+                {m: t.take(index) for m, t in self._scorer.items.items()}, weights=True
+            )
         assert fused.weights is not None  # asked for above
         return fused.weights.numpy()
 
@@ -264,14 +266,18 @@ class Recommender:
             tables["people"] = self.people.table
         if histories and self.histories is not None:
             tables["histories"] = self.histories.to_frame(self.catalog.ids)
-        network = {name: tensor.detach().numpy() for name, tensor in self._scorer.network.state_dict().items()}
+        network = {
+            name: tensor.detach().numpy() for name, tensor in self._scorer.network.state_dict().items()
+        }
         artefact.write(
             path,
             kind=KIND,
             meta={
                 "config": self.config.model_dump(mode="json"),
                 "item_fields": [asdict(field) for field in self.catalog.fields],
-                "people_fields": [] if self.people is None else [asdict(field) for field in self.people.fields],
+                "people_fields": []
+                if self.people is None
+                else [asdict(field) for field in self.people.fields],
                 "spaces": [None if space is None else asdict(space) for space in self._spaces],
                 "events": asdict(self._scorer.events),
                 "attend": self._scorer.network.fusion.attend,
@@ -312,7 +318,9 @@ class Recommender:
         event_space = EventSpace(**meta["events"])
         network = _network(config, (space, people_space), event_space, len(catalog))
         network.fusion.attend = bool(meta["attend"])
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in kept.tensors("network").items()})
+        network.load_state_dict({
+            name: torch.from_numpy(array) for name, array in kept.tensors("network").items()
+        })
         known = None if people is None or people_space is None else people_space.transform(people, {})
         histories = None
         if "histories.parquet" in kept:
@@ -321,7 +329,15 @@ class Recommender:
         scorer = Scorer(network, tokens, known, event_space)
         spaces = (space, people_space)
         return cls(
-            config, catalog, vectors, scorer, prior, spaces, people=people, histories=histories, meta=meta["about"]
+            config,
+            catalog,
+            vectors,
+            scorer,
+            prior,
+            spaces,
+            people=people,
+            histories=histories,
+            meta=meta["about"],
         )
 
     def _history(self, query: Query) -> EventLog:
@@ -342,12 +358,14 @@ class Recommender:
             user_ids=pl.Series([query.user or ""], dtype=pl.String),
             offsets=np.array([0, int(known_items.sum())]),
             items=items[known_items],
-            times=None if query.timestamps is None else np.array(query.timestamps, dtype=np.int64)[known_items],
+            times=None
+            if query.timestamps is None
+            else np.array(query.timestamps, dtype=np.int64)[known_items],
             ratings=None if query.ratings is None else np.array(query.ratings, dtype=np.float32)[known_items],
         )
 
     def _wish(self, text: str) -> Floats:
-        """log p(i | wish) [1, i] up to a constant: the item's closest text field decides."""
+        """The wish as log p(i | wish) [1, i] up to a constant: the item's closest text field decides."""
         tokens = self._scorer.items.get("text")
         if tokens is None:
             raise InputError("This model can't read a wish: its items have no text fields.")

@@ -157,7 +157,8 @@ def test_behaviour_is_hidden_in_training_only() -> None:
 def test_where_nothing_else_says_who_an_item_is_behaviour_is_never_hidden() -> None:
     bare = Network(
         TokenSpace({}, {}, {}, {}, {}), None, n_items=N_ITEMS, n_ratings=1, n_kinds=0, max_history=4,
-        backbone=BackboneConfig(embedding_size=SIZE, layers=1, heads=1), fusion=FusionConfig(behaviour_dropout=0.9),
+        backbone=BackboneConfig(embedding_size=SIZE, layers=1, heads=1),
+        fusion=FusionConfig(behaviour_dropout=0.9),
     ).train()  # fmt: skip
     vectors = bare.fuse({BEHAVIOUR: behaviour_tokens(torch.ones(N_ITEMS, dtype=torch.bool))}).vectors
     assert (vectors.abs().sum(dim=1) > 0).all()

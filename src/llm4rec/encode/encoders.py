@@ -35,7 +35,7 @@ def _scale(mask: Tensor) -> Tensor:
 
 
 def _initial(*shape: int, std: float) -> nn.Parameter:
-    """Random start [..., d]; the first coordinate, which the dense head reads as the item's bias, starts at 0."""
+    """Random start [..., d]; the first coordinate, read by the dense head as the item's bias, starts at 0."""
     values = torch.empty(*shape).normal_(std=std)
     values[..., 0] = 0
     return nn.Parameter(values)

@@ -32,18 +32,19 @@ BEHAVIOUR = "behaviour"
 class FusionConfig(Section):
     """How the modalities of an item become one vector."""
 
-    behaviour: bool = Option(True, description="Learn a vector per item beside its content.")
+    behaviour: bool = Option(default=True, description="Learn a vector per item beside its content.")
     behaviour_dropout: float = Option(
-        0.1,
+        default=0.1,
         ge=0,
         lt=1,
         description="Share of items whose behaviour vector is hidden at a step [probability].",
     )
     attention: bool = Option(
-        True, description="Train cross-modal attention after the plain sum; kept where validation gains."
+        default=True,
+        description="Train cross-modal attention after the plain sum; kept where validation gains.",
     )
     attention_tokens: int = Option(
-        8, ge=1, description="The most tokens of one modality that attention reads per item [tokens]."
+        default=8, ge=1, description="The most tokens of one modality that attention reads per item [tokens]."
     )
 
 

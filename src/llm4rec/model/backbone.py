@@ -18,19 +18,30 @@ from llm4rec.config import Section
 class BackboneConfig(Section):
     """Size and regularisation of the model (section `model`)."""
 
-    backbone: Literal["compact"] = Option("compact", description="Decoder that reads the history.")
-    embedding_size: int = Option(128, ge=4, description="Length d of item vectors and hidden states.")
-    layers: int = Option(2, ge=1, description="Decoder layers.")
-    heads: int = Option(2, ge=1, description="Attention heads; must divide embedding_size.")
-    feedforward: int = Option(2, ge=1, description="Width of the feed-forward part [multiples of embedding_size].")
-    dropout: float = Option(0.3, ge=0, lt=1, description="Dropout of inputs, residual branches and attention.")
-    positions: Literal["rotary", "learned"] = Option(
-        "rotary", description="How the order of events is told: rotary, or a learned vector per place."
+    backbone: Literal["compact"] = Option(default="compact", description="Decoder that reads the history.")
+    embedding_size: int = Option(default=128, ge=4, description="Length d of item vectors and hidden states.")
+    layers: int = Option(default=2, ge=1, description="Decoder layers.")
+    heads: int = Option(default=2, ge=1, description="Attention heads; must divide embedding_size.")
+    feedforward: int = Option(
+        default=2, ge=1, description="Width of the feed-forward part [multiples of embedding_size]."
     )
-    temperature: float = Option(0.06, gt=0, description="Divides cosine scores; ignored by plain dot products.")
-    cosine: bool = Option(True, description="Score by cosine over temperature instead of plain dot products.")
+    dropout: float = Option(
+        default=0.3, ge=0, lt=1, description="Dropout of inputs, residual branches and attention."
+    )
+    positions: Literal["rotary", "learned"] = Option(
+        default="rotary",
+        description="How the order of events is told: rotary, or a learned vector per place.",
+    )
+    temperature: float = Option(
+        default=0.06, gt=0, description="Divides cosine scores; ignored by plain dot products."
+    )
+    cosine: bool = Option(
+        default=True, description="Score by cosine over temperature instead of plain dot products."
+    )
     pointwise: float = Option(
-        0.0, ge=0, description="Weight of the rating head's squared error in the loss; 0 leaves the head out."
+        default=0.0,
+        ge=0,
+        description="Weight of the rating head's squared error in the loss; 0 leaves the head out.",
     )
 
 
@@ -58,7 +69,7 @@ class CompactBackbone(nn.Module):
                 attn_implementation="sdpa",
             )
         )
-        self.model.embed_tokens = nn.Identity()  # events come as embeddings; there is no vocabulary
+        self.model.set_input_embeddings(nn.Identity())  # events come as embeddings; there is no vocabulary
         for layer in self.model.layers:
             # Llama has no residual dropout, without which small data are learnt by heart
             attention, mlp = cast(nn.Module, layer.self_attn), cast(nn.Module, layer.mlp)

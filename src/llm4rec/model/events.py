@@ -58,7 +58,10 @@ def fit_events(log: EventLog) -> EventSpace:
         distinct = np.unique(np.quantile(known, np.linspace(0.1, 1, MOST_RATING_CLASSES)))
     std = float(known.std())
     return EventSpace(
-        tuple(float(cut) for cut in distinct[:-1]), float(known.mean()), std if std > 0 else 1.0, log.kind_names
+        tuple(float(cut) for cut in distinct[:-1]),
+        float(known.mean()),
+        std if std > 0 else 1.0,
+        log.kind_names,
     )
 
 
@@ -83,7 +86,7 @@ class EventArrays:
     people: Ints
 
     def batch(self, rows: Ints, starts: Ints, lengths: Ints) -> Batch:
-        """Windows of `lengths` [b] events that begin at event `starts` [b] of the log, owned by `rows` [b]."""
+        """Windows of `lengths` [b] events from event `starts` [b] of the log on, owned by `rows` [b]."""
         longest = int(lengths.max(initial=0))
         place = np.arange(longest)
         index = np.where(place < lengths[:, None], starts[:, None] + place, len(self.items) - 1)

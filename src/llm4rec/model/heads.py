@@ -23,7 +23,7 @@ class DenseHead(nn.Module):
         self.temperature = temperature
 
     def forward(self, states: Tensor, vectors: Tensor) -> Tensor:
-        """Logits [..., i] of states [..., d] against item vectors [i, d]; log_softmax makes log-probabilities."""
+        """Logits [..., i] of states [..., d] and item vectors [i, d]; log_softmax makes log-probabilities."""
         states, vectors = self.prepared(states, vectors)
         return states @ vectors.T
 
@@ -39,7 +39,7 @@ class DenseHead(nn.Module):
 
 
 class PointwiseHead(nn.Module):
-    """r̂(u, i): the rating a person in a state would give an item, from state, item vector and their product."""
+    """r̂(u, i): the rating a person in a state would give an item, of state, item vector and their product."""
 
     def __init__(self, embedding_size: int) -> None:
         super().__init__()

@@ -77,7 +77,12 @@ class Network(nn.Module):
     def fuse(self, features: Mapping[str, Tokens], *, weights: bool = False) -> Fused:
         """Item vectors [i, d] of the items whose tokens are given; in training some behaviour is hidden."""
         share = self.fusion.config.behaviour_dropout
-        if self.training and share and BEHAVIOUR in self.fusion.modalities and len(self.fusion.modalities) > 1:
+        if (
+            self.training
+            and share
+            and BEHAVIOUR in self.fusion.modalities
+            and len(self.fusion.modalities) > 1
+        ):
             tokens = features[BEHAVIOUR]
             keep = torch.rand(tokens.mask.shape) >= share
             features = {**features, BEHAVIOUR: Tokens(tokens.values, tokens.mask & keep)}

@@ -42,12 +42,15 @@ def classes(lengths: Ints) -> Ints:
 
 
 def recent_popularity(log: EventLog, n_items: int, window: float) -> Floats:
-    """log p [i] from the newest `window` share of events, half an event added to each item.
+    """Recent popularity as log p [i], from the newest `window` share of events.
 
+    Half an event is added to each item, so that none is impossible.
     Without a clock the newest are each person's last.
     """
     if log.times is not None:
-        newest = log.times >= np.quantile(log.times, 1 - window) if window < 1 else np.ones(log.n_events, bool)
+        newest = (
+            log.times >= np.quantile(log.times, 1 - window) if window < 1 else np.ones(log.n_events, bool)
+        )
     else:
         left = np.repeat(log.offsets[1:], log.lengths) - np.arange(log.n_events)
         newest = left <= np.ceil(window * np.repeat(log.lengths, log.lengths))

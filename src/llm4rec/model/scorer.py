@@ -44,7 +44,7 @@ class Scorer:
             return self.network.fuse(self.items).vectors
 
     def states(self, histories: EventLog, people: Ints) -> Tensor:
-        """The state after the newest events of each row [b, d]; `people` [b] are rows of their tokens or -1."""
+        """States after the newest events of each row [b, d]; `people` [b] are rows of their tokens or -1."""
         lengths = np.minimum(histories.lengths, self.network.max_history)
         starts = histories.offsets[1:] - lengths
         arrays = event_arrays(histories, self.events, people)

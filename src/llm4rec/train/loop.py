@@ -33,35 +33,43 @@ from llm4rec.types import Floats, Ints, Progress, silent
 class TrainConfig(Section):
     """How the model is trained (section `train`)."""
 
-    epochs: int = Option(100, ge=1, description="The most passes over the training events.")
-    patience: int = Option(5, ge=1, description="Epochs without a better validation NDCG@10 before it stops.")
-    learning_rate: float = Option(1e-3, gt=0, description="Step size of AdamW.")
-    weight_decay: float = Option(0.01, ge=0, description="Decoupled weight decay of AdamW.")
-    batch_size: int = Option(2048, ge=1, description="Events predicted per step [events].")
+    epochs: int = Option(default=100, ge=1, description="The most passes over the training events.")
+    patience: int = Option(
+        default=5, ge=1, description="Epochs without a better validation NDCG@10 before it stops."
+    )
+    learning_rate: float = Option(default=1e-3, gt=0, description="Step size of AdamW.")
+    weight_decay: float = Option(default=0.01, ge=0, description="Decoupled weight decay of AdamW.")
+    batch_size: int = Option(default=2048, ge=1, description="Events predicted per step [events].")
     averaging: float = Option(
-        0.99,
+        default=0.99,
         ge=0,
         lt=1,
         description="Decay of the weight average that is validated and kept; 0 = last weights.",
     )
     hide: float = Option(
-        0.1,
+        default=0.1,
         ge=0,
         lt=1,
         description="Share of histories whose times, and whose ratings, are hidden at a step.",
     )
     full_softmax_up_to: int = Option(
-        30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
+        default=30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
     )
-    negatives: int = Option(4096, ge=1, description="Shared negatives per step when sampling [items].")
+    negatives: int = Option(
+        default=4096, ge=1, description="Shared negatives per step when sampling [items]."
+    )
     attention_epochs: int = Option(
-        4, ge=0, description="The most epochs of the stage that opens the fusion gate."
+        default=4, ge=0, description="The most epochs of the stage that opens the fusion gate."
     )
-    validation_people: int = Option(10_000, ge=1, description="The most cases validation asks [cases].")
+    validation_people: int = Option(
+        default=10_000, ge=1, description="The most cases validation asks [cases]."
+    )
     checkpoint_seconds: float = Option(
-        60.0, ge=0, description="Time between checkpoints within an epoch [s]."
+        default=60.0, ge=0, description="Time between checkpoints within an epoch [s]."
     )
-    seed: int = Option(0, ge=0, description="Seed of initial weights, batches, dropout and negatives.")
+    seed: int = Option(
+        default=0, ge=0, description="Seed of initial weights, batches, dropout and negatives."
+    )
 
 
 class Penalty(Protocol):
