@@ -317,7 +317,7 @@ def test_declared_modalities_hold_and_unknown_columns_are_refused(tmp_path: Path
     assert [(field.name, field.modality) for field in data.catalog.fields] == [("year", "categorical")]
     config = DataConfig(modalities={"year": "ignore"})
     assert [field.name for field in ingest(events, items, config=config).catalog.fields] == ["title"]
-    with pytest.raises(InputError, match="declared for 'yaer'.*Columns: item_id, title, year"):
+    with pytest.raises(InputError, match=r"declared for 'yaer'.*Columns: item_id, title, year"):
         ingest(events, items, modalities={"yaer": "text"})
     # a model's configuration may speak of tables that are not read now
     assert ingest(events, config=config).log.n_events == 5
