@@ -99,6 +99,8 @@ def _read(directory: Path, wanted: dict[bytes, int], into: Floats) -> list[int]:
                 raise ValueError("its content is not what was written")
             shard = load(content)
             keys, vectors = shard["keys"], shard["vectors"]
+            if vectors.shape != (len(keys), into.shape[1]) or vectors.dtype != into.dtype:
+                raise ValueError(f"it holds {vectors.dtype} vectors {vectors.shape}")
         except FileNotFoundError:  # another process found it damaged first
             continue
         except (OSError, ValueError, KeyError, SafetensorError) as error:

@@ -24,16 +24,20 @@ class TextConfig(Section):
     """How texts become frozen vectors."""
 
     encoder: str = Field(
-        "minilm",
+        default="minilm",
         description="Text encoder: `minilm` (all-MiniLM-L6-v2), `static` (its token vectors averaged), "
         "`hash` (hashed character n-grams), or the path of a sentence-transformers directory.",
     )
     full_up_to: int = Field(
-        20_000, ge=0, description="Distinct texts above which `minilm` gives way to `static` [texts]."
+        default=20_000, ge=0, description="Distinct texts above which `minilm` gives way to `static` [texts]."
     )
-    max_tokens: int = Field(256, ge=1, description="Longest text an encoder reads; the rest is cut [tokens].")
+    max_tokens: int = Field(
+        default=256, ge=1, description="Longest text an encoder reads; the rest is cut [tokens]."
+    )
     batch_characters: int = Field(
-        4_000, ge=1, description="Size of a sentence model's batch: texts times the longest [characters]."
+        default=4_000,
+        ge=1,
+        description="Size of a sentence model's batch: texts times the longest [characters].",
     )
 
 

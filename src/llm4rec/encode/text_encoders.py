@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -48,10 +48,17 @@ def digest(directory: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(directory.rglob("*")):
         if file.suffix in {".json", ".txt", ".safetensors", ".model"} and file.is_file():
-            with file.open("rb") as stream:
-                inner = hashlib.file_digest(stream, "sha256").digest()
+            state = file.stat()
+            inner = _file_digest(file, state.st_size, state.st_mtime_ns)
             total.update(file.relative_to(directory).as_posix().encode() + b"\0" + inner)
     return total.hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _file_digest(file: Path, size: int, changed: int) -> bytes:
+    """SHA-256 of a file, read again only where its size or time of change is another."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 class _Sentences(Protocol):
@@ -220,7 +227,7 @@ class HashEncoder:
 
     kind = "hash"
     size = 256
-    name = "hash-256-v1"
+    name = "hash-256-v2"  # to be raised with every change of the vectors: caches go by it
 
     def encode(self, texts: Sequence[str], progress: Progress = silent) -> Floats:
         """Unit vectors [n, size] of `texts`."""
@@ -239,10 +246,9 @@ class HashEncoder:
         """Polynomial hashes (base B, modulo 2^64) of all words and n-grams, from one running sum."""
         joined = " " + "".join(f"{text} " for text in texts)
         codes = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-        row = np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts])
-        row = np.append(0, row)  # the blank that opens the first word
-        powers = np.cumprod(np.append(np.uint64(1), np.full(len(codes), _BASE)), dtype=np.uint64)
-        running = np.append(np.uint64(0), np.cumsum(codes * powers[:-1], dtype=np.uint64))
+        row = np.append(0, np.repeat(np.arange(len(texts)), [len(text) + 1 for text in texts]))
+        running = np.append(np.uint64(0), np.cumsum(codes * _powers(_BASE, len(codes)), dtype=np.uint64))
+        back = _powers(_INVERSE, len(codes))
         blank = codes == ord(" ")
         blanks = np.append(0, np.cumsum(blank))
         total = np.zeros(len(texts) * self.size)
@@ -255,8 +261,7 @@ class HashEncoder:
             spans.append((first, first + n))
         for first, end in spans:
             first, end = first[end > first], end[end > first]
-            # B^(last − first) brings every span to the same offset before it is compared
-            value = _mix((running[end] - running[first]) * powers[len(codes) - first])
+            value = _mix((running[end] - running[first]) * back[first])  # as if the span stood at 0
             bucket = (value >> np.uint64(8)).astype(np.int64) % self.size
             place = row[end - 1] * self.size + bucket
             sign = np.where(value & np.uint64(1), 1.0, -1.0)
@@ -264,7 +269,13 @@ class HashEncoder:
         return unit(total.reshape(len(texts), self.size))
 
 
-_BASE = np.uint64(0x9E3779B97F4A7C15)
+_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
+_INVERSE = pow(_BASE, -1, 2**64)
+
+
+def _powers(base: int, n: int) -> NDArray[np.uint64]:
+    """1, base, base², … [n], modulo 2^64."""
+    return np.cumprod(np.append(np.uint64(1), np.full(n - 1, base, dtype=np.uint64)), dtype=np.uint64)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
