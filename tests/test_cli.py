@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
+from llm4rec.bench import facts
 from llm4rec.cli import app
 
 TINY = [
@@ -271,7 +272,9 @@ def test_evaluate_strangers_and_unknown_items(model: Path, tmp_path: Path) -> No
     assert any(sentence.startswith("1 events on items outside") for sentence in found["notes"])
 
 
-def test_bench_measures_and_reuses(data: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_bench_measures_and_reuses(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "source_hash", lambda: "unchanged")  # also while somebody edits the sources
     asked = ("bench", "--data", data, "--models", "ours,popularity", *SETTINGS, "--out", tmp_path)
     first = llm4rec(*asked)
     assert first.exit_code == 0, first.stderr
@@ -293,6 +296,7 @@ def test_bench_measures_and_reuses(data: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "runs").glob("*.checkpoint")) + list((tmp_path / "runs").glob("*.model"))
 
 
+@pytest.mark.slow
 def test_bench_on_a_given_split_beside_peers(data: Path, tmp_path: Path) -> None:
     events = pl.read_parquet(data / "interactions.parquet")
     place = pl.col("timestamp").rank("ordinal").over("user_id")
@@ -315,9 +319,11 @@ def test_bench_on_a_given_split_beside_peers(data: Path, tmp_path: Path) -> None
 FIT = ["fit", "--interactions", "{d}/events.csv", "--out", "{t}/m"]
 
 
+@pytest.mark.slow
 def test_demo_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm4rec.cli import demo as command
     from llm4rec.data import sources
+
+    monkeypatch.setattr(facts, "source_hash", lambda: "unchanged")
 
     def get(name: str, out: Path, **_: object) -> list[str]:
         assert name == "ml-100k"
@@ -326,7 +332,7 @@ def test_demo_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.Mo
         return ["It came from here."]
 
     monkeypatch.setattr(sources, "get", get)
-    monkeypatch.setattr(command, "MODELS", ("ours", "popularity"))
+    monkeypatch.setattr(sys.modules["llm4rec.cli.demo"], "MODELS", ("ours", "popularity"))
     first = llm4rec("demo", "--out", tmp_path / "demo", *SETTINGS)
     assert first.exit_code == 0, first.stderr
     assert "It came from here." in first.stderr
