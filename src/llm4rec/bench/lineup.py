@@ -86,7 +86,7 @@ def _without_behaviour(task: Task) -> Recommends:
 
 
 def _sasrec(task: Task) -> Recommends:
-    from llm4rec.recommender import sasrec_config
+    from llm4rec.settings import sasrec_config
 
     split = task.split
     ordered = replace(split, train=_bare(split.train), valid=replace(split.valid, log=_bare(split.valid.log)))

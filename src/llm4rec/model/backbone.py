@@ -66,7 +66,7 @@ class CompactBackbone(nn.Module):
                 use_cache=False,
                 bos_token_id=None,  # there is no vocabulary to hold one
                 eos_token_id=None,
-                attn_implementation="sdpa",
+                attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  # one of the base class
             )
         )
         self.model.set_input_embeddings(nn.Identity())  # events come as embeddings; there is no vocabulary

@@ -50,7 +50,7 @@ class TrainConfig(Section):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of histories whose times, and whose ratings, are hidden at a step.",
+        description="Share of histories whose times, ratings or owners are hidden at a step, each by itself.",
     )
     full_softmax_up_to: int = Option(
         default=30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
@@ -254,8 +254,9 @@ def _targets(windows: Windows, chosen: Ints) -> tuple[Tensor, Tensor]:
 
 
 def _hidden(batch: Batch, share: float) -> Batch:
-    """Some histories without their times, some without their ratings, as some requests come."""
+    """Some histories without times, some without ratings, some of strangers, as some requests come."""
     if not share:
         return batch
-    times, ratings = (torch.rand(len(batch.items), 1) >= share for _ in range(2))
-    return Batch(batch.items, batch.gaps * times, batch.ratings * ratings, batch.kinds, batch.people)
+    times, ratings, named = (torch.rand(len(batch.items), 1) >= share for _ in range(3))
+    people = batch.people.masked_fill(~named.squeeze(1), -1)
+    return Batch(batch.items, batch.gaps * times, batch.ratings * ratings, batch.kinds, people)

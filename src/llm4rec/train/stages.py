@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llm4rec.model.network import Network
-from llm4rec.train.loop import Material, TrainConfig, TrainLog, train
+from llm4rec.train.loop import Material, TrainConfig, train
 from llm4rec.types import Progress, silent
 
 
@@ -27,11 +29,16 @@ def train_in_stages(
     Returns:
         what happened, by stage, and whether attention was kept: values JSON can hold.
     """
-    options: dict[str, Any] = {"validate": validate, "config": config, "checkpoints": checkpoints}
-    floor = train(network, material, stage="floor", progress=progress, **options)
+    run = partial(train, network, material, validate=validate, checkpoints=checkpoints, progress=progress)
+    floor = run(config=config, stage="floor")
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False}
     if attention and config.attention_epochs:
-        opened = _open(network, material, options | {"to_beat": floor.best_metric}, config, progress)
+        # of a few thousand items only, so that attention is not computed for all at every step
+        sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2})
+        with _behind_the_gate(network):
+            opened = run(
+                config=sampled, stage="attention", epochs=config.attention_epochs, to_beat=floor.best_metric
+            )
         told["attention"] = asdict(opened)
         network.fusion.attend = told["attention_kept"] = opened.best_epoch >= 0
     told["gate"] = float(network.fusion.gate.detach()) if network.fusion.attend else 0.0
@@ -39,26 +46,14 @@ def train_in_stages(
     return told
 
 
-def _open(
-    network: Network, material: Material, options: dict[str, Any], config: TrainConfig, progress: Progress
-) -> TrainLog:
-    """Train what is behind the gate and nothing else, so that closing it gives the floor back.
-
-    Negatives are sampled: the vectors of a few thousand items are then computed per step, not of all.
-    """
-    sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2})
+@contextmanager
+def _behind_the_gate(network: Network) -> Generator[None]:
+    """Attention computed, nothing trained but what is behind the gate: closing it gives the floor back."""
     network.fusion.attend = True
-    behind = {id(parameter) for parameter in network.fusion.gated()}
-    for parameter in network.parameters():
-        parameter.requires_grad_(id(parameter) in behind)
+    network.requires_grad_(False)
+    for parameter in network.fusion.gated():
+        parameter.requires_grad_(True)
     try:
-        return train(
-            network,
-            material,
-            stage="attention",
-            epochs=config.attention_epochs,
-            progress=progress,
-            **options | {"config": sampled},
-        )
+        yield
     finally:
         network.requires_grad_(True)

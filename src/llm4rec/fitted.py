@@ -1,0 +1,185 @@
+"""What a fitted model is made of, and how it is kept as an artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from llm4rec.data.catalog import Catalog, Field
+from llm4rec.data.events import EventLog, build_log
+from llm4rec.encode.encoders import behaviour_tokens
+from llm4rec.encode.fusion import BEHAVIOUR
+from llm4rec.encode.tokens import TokenSpace
+from llm4rec.model.events import EventSpace
+from llm4rec.model.network import Network
+from llm4rec.model.prior import Prior
+from llm4rec.model.scorer import Scorer
+from llm4rec.settings import Config
+from llm4rec.store import artefact
+from llm4rec.types import Floats, Ints
+
+KIND = "model"
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What fixes the meaning of tokens and events; `people` is None where they have no features."""
+
+    items: TokenSpace
+    people: TokenSpace | None
+    events: EventSpace
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model: everything an answer needs, and nothing else.
+
+    Attributes:
+        config: what it was fitted with.
+        catalog: the items.
+        people: the people's table, None without one.
+        histories: what known people did, None where they were left out.
+        vectors: frozen vectors [i, w] of each text and image field.
+        spaces: the meaning of tokens and events.
+        scorer: the network with its tokens.
+        prior: recent popularity and its shares.
+        about: how it came about; values JSON can hold.
+    """
+
+    config: Config
+    catalog: Catalog
+    people: Catalog | None
+    histories: EventLog | None
+    vectors: Mapping[str, Floats]
+    spaces: Spaces
+    scorer: Scorer
+    prior: Prior
+    about: Mapping[str, Any]
+
+    def person_rows(self, histories: EventLog) -> Ints:
+        """Row of each history's owner in the people's table [b]; -1 for strangers."""
+        return person_rows(self.people, histories)
+
+
+def person_rows(people: Catalog | None, histories: EventLog) -> Ints:
+    """Row of each history's owner in the people's table [b]; -1 for strangers."""
+    if people is None:
+        return np.full(histories.n_users, -1, dtype=np.int64)
+    return people.numbers(histories.user_ids)
+
+
+def new_network(config: Config, spaces: Spaces, n_items: int) -> Network:
+    """A network with the random weights of `train.seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return Network(
+            spaces.items,
+            spaces.people,
+            n_items=n_items,
+            n_ratings=spaces.events.n_ratings,
+            n_kinds=len(spaces.events.kind_names),
+            max_history=config.data.max_history,
+            backbone=config.model,
+            fusion=config.encode,
+        )
+
+
+def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
+    """Write the artefact at `path`.
+
+    Args:
+        fitted: the model.
+        path: the directory to make, or to replace where it holds a model.
+        histories: whether known people's histories go with it.
+
+    Raises:
+        ArtefactError: where something else is in the way, or the disk refuses.
+    """
+    network = fitted.scorer.network
+    tables = {"items": fitted.catalog.table}
+    if fitted.people is not None:
+        tables["people"] = fitted.people.table
+    if histories and fitted.histories is not None:
+        tables["histories"] = fitted.histories.to_frame(fitted.catalog.ids)
+    people_fields = () if fitted.people is None else fitted.people.fields
+    artefact.write(
+        path,
+        kind=KIND,
+        meta={
+            "config": fitted.config.model_dump(mode="json"),
+            "item_fields": [asdict(field) for field in fitted.catalog.fields],
+            "people_fields": [asdict(field) for field in people_fields],
+            "spaces": asdict(fitted.spaces),
+            "attend": network.fusion.attend,
+            "prior": {"shares": fitted.prior.shares, "window": fitted.prior.window},
+            "about": fitted.about,
+        },
+        tensors={
+            "network": {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()},
+            "vectors": fitted.vectors,
+            "items": {
+                "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
+                "log_popularity": fitted.prior.log_popularity,
+            },
+        },
+        tables=tables,
+    )
+
+
+def read(path: Path) -> Fitted:
+    """Read an artefact; needs neither training data nor a network connection.
+
+    Raises:
+        ArtefactError: where it is missing, incomplete, altered or of a newer format.
+    """
+    kept = artefact.read(path, KIND)
+    meta = kept.meta
+    config = Config.model_validate(meta["config"])
+    catalog = Catalog(kept.table("items"), tuple(Field(**field) for field in meta["item_fields"]))
+    people: Catalog | None = None
+    if "people.parquet" in kept:
+        people_fields = tuple(Field(**field) for field in meta["people_fields"])
+        people = Catalog(kept.table("people"), people_fields, "user_id")
+    told = meta["spaces"]
+    spaces = Spaces(
+        TokenSpace(**told["items"]),
+        None if told["people"] is None else TokenSpace(**told["people"]),
+        EventSpace(**told["events"]),
+    )
+    vectors, stored = kept.tensors("vectors"), kept.tensors("items")
+    items = spaces.items.transform(catalog, vectors)
+    items[BEHAVIOUR] = behaviour_tokens(torch.from_numpy(stored["seen"]))
+    network = new_network(config, spaces, len(catalog))
+    network.fusion.attend = bool(meta["attend"])
+    network.load_state_dict({
+        name: torch.from_numpy(array) for name, array in kept.tensors("network").items()
+    })
+    known = None if people is None or spaces.people is None else spaces.people.transform(people, {})
+    return Fitted(
+        config=config,
+        catalog=catalog,
+        people=people,
+        histories=_log(kept.table("histories"), catalog) if "histories.parquet" in kept else None,
+        vectors=vectors,
+        spaces=spaces,
+        scorer=Scorer(network, items, known, spaces.events),
+        prior=Prior(stored["log_popularity"], tuple(meta["prior"]["shares"]), meta["prior"]["window"]),
+        about=meta["about"],
+    )
+
+
+def _log(table: pl.DataFrame, catalog: Catalog) -> EventLog:
+    columns = table.columns
+    return build_log(
+        table["user_id"],
+        catalog.numbers(table["item_id"]),
+        times=table["timestamp"].to_numpy() if "timestamp" in columns else None,
+        ratings=table["rating"].fill_null(float("nan")).to_numpy() if "rating" in columns else None,
+        event_types=table["event_type"] if "event_type" in columns else None,
+    )

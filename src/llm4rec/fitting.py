@@ -1,0 +1,159 @@
+"""From events and items to a fitted model: the order of the work, room by room."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.events import EventLog
+from llm4rec.data.split import Cases, next_event_cases
+from llm4rec.encode.encoders import behaviour_tokens
+from llm4rec.encode.fusion import BEHAVIOUR
+from llm4rec.encode.tokens import Tokens, TokenSpace, fit_tokens
+from llm4rec.encode.vectors import frozen_vectors
+from llm4rec.errors import InputError
+from llm4rec.evaluate.metrics import per_case
+from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
+from llm4rec.model.events import EventSpace, event_arrays, fit_events
+from llm4rec.model.network import Network
+from llm4rec.model.prior import Prior, fit_prior
+from llm4rec.model.scorer import Scorer
+from llm4rec.settings import Config
+from llm4rec.topn import top_n
+from llm4rec.train.loop import Material
+from llm4rec.train.stages import train_in_stages
+from llm4rec.types import Array, Progress, Rankings, silent
+
+
+def fit(
+    events: EventLog,
+    catalog: Catalog,
+    config: Config,
+    *,
+    people: Catalog | None = None,
+    valid: Cases | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Fitted:
+    """Train on `events`; the arguments are those of `Recommender.fit`.
+
+    Raises:
+        InputError: where there is nothing to learn from.
+        TrainingError: where the loss stops being finite.
+    """
+    began = time.perf_counter()
+    if checkpoints is not None and not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    histories = events
+    if valid is None:
+        events, valid = hold_out(events, config.train.validation_people, config.train.seed)
+    if events.n_events == 0 or len(valid) == 0:
+        raise InputError(
+            "There is too little to learn from: at least one person needs three events or more. "
+            "Check the column mapping and data.min_rating."
+        )
+    frozen = frozen_vectors(catalog, config.encode.text, progress=progress)
+    spaces = Spaces(_space(catalog, frozen.by_field), _people_space(people), fit_events(events))
+    items = spaces.items.transform(catalog, frozen.by_field)
+    items[BEHAVIOUR] = behaviour_tokens(torch.from_numpy(events.item_counts(len(catalog)) > 0))
+    known = None if people is None or spaces.people is None else spaces.people.transform(people, {})
+    network = new_network(config, spaces, len(catalog))
+    scorer = Scorer(network, items, known, spaces.events)
+    asked = _sample(valid, config.train.validation_people, config.train.seed)
+    training = train_in_stages(
+        network,
+        _material(events, spaces.events, items, known),
+        validate=_validation(asked, scorer, people),
+        config=config.train,
+        attention=config.encode.attention and len(spaces.items.fields) > 0,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+    scorer = Scorer(network, items, known, spaces.events)  # item vectors of the trained weights
+    return Fitted(
+        config=config,
+        catalog=catalog,
+        people=people,
+        histories=histories,
+        vectors=frozen.by_field,
+        spaces=spaces,
+        scorer=scorer,
+        prior=_prior(events, len(catalog), asked, scorer, people),
+        about={
+            "training": training,
+            "seconds": time.perf_counter() - began,
+            "text_encoder": frozen.encoder,
+            "notes": frozen.notes,
+            "n_events": events.n_events,
+            "n_users": events.n_users,
+        },
+    )
+
+
+def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:
+    """Keep the last event of up to `most` people with three events or more from training, as validation."""
+    able = np.flatnonzero(log.lengths >= 3)
+    rows = np.sort(np.random.default_rng([seed, 1]).permutation(able)[:most])
+    kept = log.lengths.copy()
+    kept[rows] -= 1
+    return log.heads(kept), next_event_cases(log, rows, log.lengths[rows] - 1)
+
+
+def _space(catalog: Catalog, vectors: Mapping[str, Array]) -> TokenSpace:
+    return fit_tokens(catalog, vectors, max_values=16, max_vocabulary=50_000, min_count=2)
+
+
+def _people_space(people: Catalog | None) -> TokenSpace | None:
+    """The people's token space; None where no usable feature is left."""
+    space = None if people is None else _space(people, {})
+    return space if space is not None and space.fields else None
+
+
+def _material(
+    events: EventLog, space: EventSpace, items: Mapping[str, Tokens], people: Mapping[str, Tokens] | None
+) -> Material:
+    rows = np.arange(events.n_users) if people is not None else np.full(events.n_users, -1)
+    ratings = np.full(events.n_events + 1, np.nan, dtype=np.float32)
+    if events.ratings is not None:
+        ratings[:-1] = (events.ratings - space.rating_mean) / space.rating_std
+    return Material(event_arrays(events, space, rows), items, people, torch.from_numpy(ratings))
+
+
+def _sample(cases: Cases, most: int, seed: int) -> Cases:
+    if len(cases) <= most:
+        return cases
+    return cases.take(np.sort(np.random.default_rng([seed, 2]).permutation(len(cases))[:most]))
+
+
+def _validation(cases: Cases, scorer: Scorer, people: Catalog | None) -> Callable[[Network], float]:
+    """NDCG@10 on the validation cases, as a function of the network in training."""
+    histories = cases.histories()
+    rows_of = person_rows(people, histories)
+
+    def validate(network: Network) -> float:
+        now = replace(scorer, network=network)  # item vectors are computed anew
+        items = np.empty((len(cases), 10), dtype=np.int64)
+        scores = np.empty((len(cases), 10), dtype=np.float32)
+        for rows, chosen, log_scores in now.chunks(histories, rows_of):
+            best = top_n(log_scores, 10, chosen)
+            items[rows], scores[rows] = best.items, best.scores
+        return float(per_case(Rankings(items, scores), cases, ks=(10,))["ndcg@10"].mean())
+
+    return validate
+
+
+def _prior(events: EventLog, n_items: int, cases: Cases, scorer: Scorer, people: Catalog | None) -> Prior:
+    first = cases.target_offsets[:-1]
+    histories = cases.histories()
+    likely = np.empty(len(cases), dtype=np.float32)
+    for rows, _, log_scores in scorer.chunks(histories, person_rows(people, histories)):
+        likely[rows] = log_scores[np.arange(len(rows)), cases.targets[first[rows]]]
+    return fit_prior(events, n_items, cases.targets[first], histories.lengths, likely)

@@ -1,0 +1,35 @@
+"""The configuration tree: every section in its place. Each is declared beside the component it belongs to."""
+
+from __future__ import annotations
+
+from llm4rec.config import Section
+from llm4rec.data.ingest import DataConfig
+from llm4rec.encode.fusion import FusionConfig
+from llm4rec.encode.text import TextConfig
+from llm4rec.model.backbone import BackboneConfig
+from llm4rec.train.loop import TrainConfig
+
+
+class EncodeConfig(FusionConfig):
+    """How items become vectors (section `encode`)."""
+
+    text: TextConfig = TextConfig()
+
+
+class Config(Section):
+    """The whole configuration tree."""
+
+    data: DataConfig = DataConfig()
+    encode: EncodeConfig = EncodeConfig()
+    model: BackboneConfig = BackboneConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def sasrec_config(config: Config) -> Config:
+    """SASRec with softmax in this code: ids alone, learnt positions, plain dot products.
+
+    Ratings and times must be taken from the events as well.
+    Source: Kang & McAuley, Self-Attentive Sequential Recommendation, 2018, with the full softmax.
+    """
+    model = config.model.model_copy(update={"positions": "learned", "cosine": False})
+    return config.model_copy(update={"model": model})
