@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 DATA = "ml-100k"
 MODELS = ("ours", "ease", "itemknn", "popularity")
 SHOWN = 10
-SETTINGS: tuple[str, ...] = ()
+SETTINGS: tuple[str, ...] = (
+    "model.embedding_size=64",
+    "train.learning_rate=0.002",
+    "train.epochs=20",
+    "train.attention_epochs=2",
+)
 """Settings that keep the demo within ten minutes on two cores; what the person sets comes after them."""
 
 
