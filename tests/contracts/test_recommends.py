@@ -10,13 +10,27 @@ from llm4rec.bench.baselines import fit_ease, fit_item_knn, fit_popularity, fit_
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Split, leave_last_out
+from llm4rec.recommender import Config, Recommender
 from llm4rec.types import Recommends
+
+
+def fit_recommender(split: Split, catalog: Catalog) -> Recommends:
+    """The model itself, as small as it goes."""
+    config = Config.model_validate({
+        "data": {"max_history": 6},
+        "encode": {"text": {"encoder": "hash"}},
+        "model": {"embedding_size": 8, "layers": 1, "heads": 1},
+        "train": {"epochs": 2, "attention_epochs": 1, "batch_size": 128},
+    })
+    return Recommender.fit(split.train, catalog, config, valid=split.valid)
+
 
 MODELS: dict[str, Callable[[Split, Catalog], Recommends]] = {
     "popularity": fit_popularity,
     "recent_popularity": fit_recent_popularity,
     "item_knn": fit_item_knn,
     "ease": fit_ease,
+    "recommender": fit_recommender,
 }
 N_ITEMS = 30
 UNSEEN = 29  # in the catalogue, and in nobody's events

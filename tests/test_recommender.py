@@ -1,0 +1,304 @@
+"""The recommender through its public face: what it learns, what it answers, and what it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from llm4rec.bench.baselines import fit_popularity
+from llm4rec.data.catalog import Catalog, Field
+from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.split import Split, leave_last_out
+from llm4rec.errors import InputError
+from llm4rec.evaluate.metrics import per_case
+from llm4rec.fitting import hold_out
+from llm4rec.recommender import Config, Recommender
+from llm4rec.types import Query, Ranking, Recommends
+
+KINDS = ("ocean", "desert", "forest", "arctic")
+PER_KIND = 7  # the last of each kind is in nobody's events
+N_ITEMS = len(KINDS) * PER_KIND
+NEW = [kind * PER_KIND + PER_KIND - 1 for kind in range(len(KINDS))]
+SMALL: dict[str, Any] = {
+    "data": {"max_history": 8},
+    "encode": {"text": {"encoder": "hash"}},
+    "model": {"embedding_size": 16, "layers": 1, "heads": 1, "dropout": 0.1},
+    "train": {
+        "epochs": 12,
+        "batch_size": 256,
+        "learning_rate": 0.01,
+        "attention_epochs": 1,
+        "averaging": 0.9,
+    },
+}
+
+
+def small_config(**changes: dict[str, Any]) -> Config:
+    return Config.model_validate({
+        name: SMALL.get(name, {}) | changes.get(name, {}) for name in SMALL | changes
+    })
+
+
+def shop() -> tuple[EventLog, Catalog, Catalog]:
+    """People who stay with the kind they have a taste for; item 0 of each kind is its favourite."""
+    draw = np.random.default_rng(0)
+    n_people, each = 90, 7
+    taste = draw.integers(len(KINDS), size=n_people)
+    odds = np.array([0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+    stays = draw.random((n_people, each)) < 0.9
+    kind = np.where(stays, taste[:, None], draw.integers(len(KINDS), size=(n_people, each)))
+    items = kind * PER_KIND + draw.choice(PER_KIND - 1, size=(n_people, each), p=odds)
+    times = 1_600_000_000 + np.cumsum(draw.integers(60, 90_000, size=(n_people, each)), axis=1)
+    ratings = draw.choice([2.0, 4.0, 5.0, np.nan], size=(n_people, each))
+    log = build_log(
+        pl.Series([f"u{row}" for row in range(n_people) for _ in range(each)]), items.ravel(),
+        times=times.ravel(), ratings=ratings.ravel().astype(np.float32),
+    )  # fmt: skip
+    of_kind = [KINDS[item // PER_KIND] for item in range(N_ITEMS)]
+    table = pl.DataFrame({
+        "item_id": [f"i{item}" for item in range(N_ITEMS)],
+        "title": [f"{kind} tale {'abcdefg'[item % PER_KIND] * 3}" for item, kind in enumerate(of_kind)],
+        "tags": [[kind] for kind in of_kind],
+        "price": [None if item % 5 == 0 else float(item % PER_KIND) for item in range(N_ITEMS)],
+    })
+    fields = (Field("title", "text"), Field("tags", "categorical"), Field("price", "numerical"))
+    people = pl.DataFrame({
+        "user_id": log.user_ids, "climate": [[KINDS[kind]] for kind in taste],
+        "gender": [["f"] if row % 2 else ["m"] for row in range(n_people)],
+    })  # fmt: skip
+    return log, Catalog(table, fields), Catalog(people, (Field("climate", "categorical"),), "user_id")
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return leave_last_out(shop()[0])
+
+
+@pytest.fixture(scope="module")
+def model(split: Split) -> Recommender:
+    _, catalog, people = shop()
+    return Recommender.fit(split.train, catalog, small_config(), people=people, valid=split.valid)
+
+
+def kinds(ranking: Ranking) -> list[str]:
+    return [KINDS[int(item[1:]) // PER_KIND] for item in ranking.item_ids]
+
+
+def ndcg(model: Recommends, split: Split, histories: EventLog) -> float:
+    return float(per_case(model.rank(histories, 10), split.test, ks=(10,))["ndcg@10"].mean())
+
+
+# --- what it learns
+
+
+def test_it_knows_taste_from_history_alone(model: Recommender, split: Split) -> None:
+    strangers = replace(split.test.histories(), user_ids=pl.Series(["?"] * len(split.test)))
+    popular = fit_popularity(split, model.catalog)
+    assert ndcg(model, split, strangers) > 1.3 * ndcg(popular, split, strangers)
+
+
+def test_a_bare_history_is_served_nearly_as_well(model: Recommender, split: Split) -> None:
+    full = split.test.histories()
+    bare = replace(full, times=None, ratings=None)
+    assert ndcg(model, split, bare) >= 0.8 * ndcg(model, split, full)
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_an_item_nobody_has_touched_finds_its_audience(model: Recommender, kind: int) -> None:
+    """Among items without any event, that of the history's kind comes before the three others."""
+    history = tuple(f"i{kind * PER_KIND + place}" for place in (1, 2, 3))
+    ranked = model.recommend(Query(history), N_ITEMS).item_ids
+    places = {item: ranked.index(f"i{item}") for item in NEW}
+    assert min(places, key=places.__getitem__) == NEW[kind]
+
+
+def test_people_are_known_by_their_features(model: Recommender) -> None:
+    for row in range(4):
+        climate = shop()[2].table["climate"][row][0]
+        asked = EventLog(pl.Series([f"u{row}"]), np.array([0, 0]), np.zeros(0, dtype=np.int64))
+        best = model.catalog.ids[model.rank(asked, 3).items[0]].to_list()
+        assert kinds(Ranking(tuple(best), (0.0,) * 3)).count(climate) >= 2
+
+
+def test_protected_columns_are_not_read(model: Recommender, split: Split) -> None:
+    _, catalog, people = shop()
+    flipped = replace(people, table=people.table.with_columns(gender=pl.col("gender").reverse()))
+    config = small_config(train={"epochs": 1})
+    one, other = (
+        Recommender.fit(split.train, catalog, config, people=which, valid=split.valid)
+        for which in (people, flipped)
+    )
+    np.testing.assert_array_equal(
+        one.rank(split.test.histories(), 5).scores, other.rank(split.test.histories(), 5).scores
+    )
+
+
+# --- what it answers
+
+
+def test_an_empty_history_is_answered_by_popularity(model: Recommender, split: Split) -> None:
+    ranking = model.recommend(Query(), N_ITEMS)
+    assert len(ranking) == N_ITEMS
+    assert np.isfinite(ranking.scores).all()
+    counts = split.train.item_counts(N_ITEMS)
+    ranked = counts[[int(item[1:]) for item in ranking.item_ids]]
+    assert ranked[:4].min() > np.median(counts)
+    assert ranked[:8].mean() > 2 * ranked[8:].mean()
+
+
+def test_a_stranger_is_served_nearly_as_well_as_a_known_person(model: Recommender, split: Split) -> None:
+    known = split.test.histories()
+    strangers = replace(known, user_ids=pl.Series(["?"] * known.n_users))
+    assert ndcg(model, split, strangers) >= 0.8 * ndcg(model, split, known)
+
+
+def test_scores_are_log_probabilities_best_first(model: Recommender) -> None:
+    for query in (
+        Query(),
+        Query(("i1", "i2"), keep_seen=True),
+        Query(("i1",), text="arctic", keep_seen=True),
+    ):
+        ranking = model.recommend(query, N_ITEMS)
+        assert list(ranking.scores) == sorted(ranking.scores, reverse=True)
+        assert np.exp(ranking.scores).sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_unknown_users_and_items_are_passed_over(model: Recommender) -> None:
+    known = Query(("i1", "i9"), timestamps=(100, 700), ratings=(4.0, 2.0))
+    mixed = Query(
+        ("ghost", "i1", "gone", "i9"), user="nobody", timestamps=(1, 100, 5, 700),
+        ratings=(1.0, 4.0, 1.0, 2.0), exclude=("never",),
+    )  # fmt: skip
+    assert model.recommend(mixed, 5) == model.recommend(known, 5)
+    assert model.recommend(Query(("ghost",)), 5) == model.recommend(Query(), 5)
+
+
+def test_a_known_user_is_looked_up(model: Recommender, split: Split) -> None:
+    history = model.known_history("u3")
+    assert history is not None
+    assert history.items.tolist() == split.train.history(3).tolist()
+    asked = model.recommend(Query(user="u3"), 5)
+    ids = tuple(f"i{item}" for item in history.items)
+    assert history.times is not None and history.ratings is not None
+    told = Query(ids, "u3", timestamps=tuple(history.times.tolist()), ratings=tuple(history.ratings.tolist()))
+    assert asked == model.recommend(told, 5)
+    assert not set(asked.item_ids) & set(ids)
+    assert model.known_history("nobody") is None
+
+
+def test_a_wish_moves_matching_titles_up(model: Recommender) -> None:
+    history = ("i1", "i2", "i3")
+    plain, wished = (kinds(model.recommend(Query(history, text=text), 5)) for text in (None, "arctic tale"))
+    assert plain.count("arctic") <= 1
+    assert wished.count("arctic") >= 4
+    exact = model.recommend(Query(history, text="desert tale ccc"), 3)
+    assert exact.item_ids[0] == f"i{PER_KIND + 2}"
+    assert model.recommend(Query(history, text="  "), 5) == model.recommend(Query(history), 5)
+
+
+def test_a_wish_needs_texts(split: Split) -> None:
+    catalog = shop()[1].without("text")
+    bare = Recommender.fit(split.train, catalog, small_config(train={"epochs": 1}), valid=split.valid)
+    with pytest.raises(InputError, match="items have no text"):
+        bare.recommend(Query(text="sea"))
+
+
+def test_seen_and_excluded_items_do_not_come_back(model: Recommender) -> None:
+    query = Query(("i1", "i2", "i1"), exclude=("i3", "i8"))
+    assert not set(model.recommend(query, N_ITEMS).item_ids) & {"i1", "i2", "i3", "i8"}
+    kept = set(model.recommend(replace(query, keep_seen=True), N_ITEMS).item_ids)
+    assert {"i1", "i2"} <= kept and not kept & {"i3", "i8"}
+
+
+def test_the_list_is_shorter_where_fewer_items_are_legal(model: Recommender) -> None:
+    rest = tuple(f"i{item}" for item in range(3, N_ITEMS))
+    assert sorted(model.recommend(Query(("i1",), exclude=rest), 10).item_ids) == ["i0", "i2"]
+    assert len(model.recommend(Query(exclude=(*rest, "i0", "i1", "i2")), 10)) == 0
+
+
+@pytest.mark.parametrize("what", ["timestamps", "ratings"])
+def test_times_and_ratings_must_run_along_the_history(model: Recommender, what: str) -> None:
+    with pytest.raises(InputError, match=rf"2 items of history and 1 {what}; give one for each"):
+        model.recommend(Query(("i1", "i2"), **{what: (5,)}))
+
+
+def test_an_answer_does_not_depend_on_who_else_asks(model: Recommender, split: Split) -> None:
+    asked = split.test.histories()
+    together = model.rank(asked, 5)
+    order = np.random.default_rng(1).permutation(asked.n_users)
+    shuffled = model.rank(asked.histories(order, asked.lengths[order]), 5)
+    np.testing.assert_allclose(shuffled.scores, together.scores[order], atol=1e-4)
+    assert (shuffled.items == together.items[order]).mean() > 0.99
+    single = model.rank(asked.histories(np.array([4]), asked.lengths[[4]]), 5)
+    np.testing.assert_allclose(single.scores[0], together.scores[4], atol=1e-4)
+
+
+def test_many_requests_leave_out_what_each_excludes(model: Recommender, split: Split) -> None:
+    asked = split.test.histories(0, 4)
+    first = model.rank(asked, 2).items
+    exclude = EventLog(asked.user_ids, np.arange(5), first[:, 0])
+    second = model.recommend_many(asked, exclude, 2)
+    np.testing.assert_array_equal(second.items[:, 0], first[:, 1])
+    kept = model.recommend_many(asked, exclude, N_ITEMS, keep_seen=True)
+    for row in range(4):
+        assert asked.history(row)[-1] in kept.items[row]
+        assert first[row, 0] not in kept.items[row]
+    assert (kept.items[:, -1] == -1).all() and (kept.scores[:, -1] == -np.inf).all()
+
+
+def test_weights_of_modalities_can_be_read(model: Recommender) -> None:
+    items = np.array([0, 1, NEW[0]])
+    weights = model.modality_weights(items)
+    assert weights.shape == (3, len(model.modalities))
+    assert weights.sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    assert weights[0, model.modalities.index("numerical")] == 0  # item 0 has no price
+    assert weights[2, model.modalities.index("behaviour")] == 0
+
+
+# --- what it keeps
+
+
+def test_a_stored_model_answers_alike_without_its_data(
+    model: Recommender, split: Split, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    asked = split.test.histories()
+    np.testing.assert_array_equal(loaded.rank(asked, 10).items, model.rank(asked, 10).items)
+    np.testing.assert_array_equal(loaded.rank(asked, 10).scores, model.rank(asked, 10).scores)
+    for query in (Query(user="u5"), Query(("i1",), text="forest"), Query(("i1",), "u2", ratings=(4.0,))):
+        assert loaded.recommend(query, 5) == model.recommend(query, 5)
+    assert loaded.config == model.config
+    assert loaded.meta["training"]["floor"]["metrics"] == model.meta["training"]["floor"]["metrics"]
+    np.testing.assert_array_equal(loaded.item_vectors, model.item_vectors)
+    loaded.save(tmp_path / "again")
+    assert Recommender.load(tmp_path / "again").recommend(Query(user="u5"), 5) == model.recommend(
+        Query(user="u5"), 5
+    )
+
+
+def test_histories_can_be_left_out(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model", histories=False)
+    loaded = Recommender.load(tmp_path / "model")
+    assert loaded.known_history("u5") is None
+    assert loaded.recommend(Query(("i1",)), 5) == model.recommend(Query(("i1",)), 5)
+
+
+def test_the_last_events_of_some_are_kept_for_validation() -> None:
+    log = shop()[0].heads(np.arange(90) % 5)
+    train, valid = hold_out(log, 20, seed=0)
+    assert len(valid) == 20
+    assert (log.lengths[valid.rows] >= 3).all()
+    assert train.n_events == log.n_events - 20
+    np.testing.assert_array_equal(valid.targets, log.items[log.offsets[valid.rows + 1] - 1])
+
+
+def test_too_little_to_learn_from_is_said() -> None:
+    log, catalog, _ = shop()
+    with pytest.raises(InputError, match="at least one person needs three events"):
+        Recommender.fit(log.heads(np.full(90, 2)), catalog, small_config())
