@@ -92,7 +92,7 @@ def _known_answers(recommender: Recommender, cases: Cases) -> int:
     """How many cases have an answer that the model's own history of that person holds."""
     import polars as pl
 
-    kept = recommender.histories
+    kept = recommender.fitted.histories
     if kept is None:
         return 0
     first = cases.targets[cases.target_offsets[:-1]]
