@@ -289,15 +289,6 @@ def test_histories_can_be_left_out(model: Recommender, tmp_path: Path) -> None:
     assert loaded.recommend(Query(("i1",)), 5) == model.recommend(Query(("i1",)), 5)
 
 
-def test_the_last_events_of_some_are_kept_for_validation() -> None:
-    log = shop()[0].heads(np.arange(90) % 5)
-    train, valid = hold_out(log, 20, seed=0)
-    assert len(valid) == 20
-    assert (log.lengths[valid.rows] >= 3).all()
-    assert train.n_events == log.n_events - 20
-    np.testing.assert_array_equal(valid.targets, log.items[log.offsets[valid.rows + 1] - 1])
-
-
 def test_too_little_to_learn_from_is_said() -> None:
     log, catalog, _ = shop()
     with pytest.raises(InputError, match="at least one person needs three events"):
