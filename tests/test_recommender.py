@@ -16,7 +16,6 @@ from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Split, leave_last_out
 from llm4rec.errors import InputError
 from llm4rec.evaluate.metrics import per_case
-from llm4rec.fitting import hold_out
 from llm4rec.recommender import Config, Recommender
 from llm4rec.types import Query, Ranking, Recommends
 
