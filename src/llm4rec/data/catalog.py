@@ -55,9 +55,7 @@ class Catalog:
 
     def numbers(self, ids: pl.Series) -> Ints:
         """Dense numbers of outside names; -1 where a name is not in the catalogue."""
-        found = ids.cast(pl.String).replace_strict(
-            self.ids, self._range, default=-1, return_dtype=pl.Int64
-        )
+        found = ids.cast(pl.String).replace_strict(self.ids, self._range, default=-1, return_dtype=pl.Int64)
         return found.fill_null(-1).to_numpy()
 
     def by_modality(self, modality: Modality) -> tuple[Field, ...]:

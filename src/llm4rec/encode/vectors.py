@@ -11,7 +11,7 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.encode.cache import default_cache, encode_cached
 from llm4rec.encode.text import TextConfig, open_encoder
 from llm4rec.errors import InputError
-from llm4rec.types import Array, Floats, Progress, silent
+from llm4rec.types import Floats, Progress, silent
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def frozen_vectors(catalog: Catalog, config: TextConfig, *, progress: Progress =
     """Encode every text field and stack every image field of a catalogue.
 
     Raises:
-        InputError: where the vectors of one image field differ in length.
+        InputError: where image vectors differ in length.
     """
     found: dict[str, Floats] = {}
     notes: list[str] = []
@@ -46,27 +46,44 @@ def frozen_vectors(catalog: Catalog, config: TextConfig, *, progress: Progress =
         name = encoder.name
         for column, values in texts.items():
             found[column] = encode_cached(encoder, values, cache=default_cache(), progress=progress)
-    for image in catalog.by_modality("image"):
-        column = catalog.table[image.name]
-        if column.dtype == pl.String:
+    images, said = _images(catalog)
+    return FrozenVectors(found | images, name, notes + said)
+
+
+def _images(catalog: Catalog) -> tuple[dict[str, Floats], list[str]]:
+    """Vectors of the image fields that hold any, and what there is to say of the others."""
+    found: dict[str, Floats] = {}
+    notes: list[str] = []
+    for field_ in catalog.by_modality("image"):
+        column = catalog.table[field_.name]
+        if column.null_count() == len(column):
+            notes.append(f"The image column {field_.name!r} is empty: it is left out.")
+        elif column.dtype == pl.String:
             notes.append(
-                f"The image column {image.name!r} holds paths, and no local image encoder was named: it is "
-                "left out. Give a column of vectors instead."
+                f"The image column {field_.name!r} holds paths, and there is no local image encoder here: it "
+                "is left out. Give a column of vectors instead."
             )
-            continue
-        found[image.name] = _stacked(column)
-    return FrozenVectors(found, name, notes)
-
-
-def _stacked(column: pl.Series) -> Array:
-    lists = column.cast(pl.List(pl.Float32))
-    widths = lists.list.len().drop_nulls().unique().to_list()
-    if len(widths) != 1:
+        else:
+            found[field_.name] = _stacked(column)
+    widths = {name: vectors.shape[1] for name, vectors in found.items()}
+    if len(set(widths.values())) > 1:
+        told = ", ".join(f"{name!r} {width}" for name, width in widths.items())
         raise InputError(
-            f"The vectors in the image column {column.name!r} have {len(widths)} different lengths "
-            f"({sorted(widths)[:3]}…); all must have one. Mend the column or leave it out."
+            f"Image columns must hold vectors of one length, and these differ: {told}. Declare all but one "
+            "kind as ignored (data.modalities)."
+        )
+    return found, notes
+
+
+def _stacked(column: pl.Series) -> Floats:
+    """The vectors of one column [i, w], zeros where there is none."""
+    lists = column.cast(pl.List(pl.Float32))
+    widths = sorted(lists.list.len().drop_nulls().unique().to_list())
+    if len(widths) > 1:
+        raise InputError(
+            f"The vectors in the image column {column.name!r} differ in length ({widths[0]} to {widths[-1]}); "
+            "all must have one. Mend the column, or declare it as ignored (data.modalities)."
         )
     stacked = np.zeros((len(column), int(widths[0])), dtype=np.float32)
-    there = lists.is_not_null().to_numpy()
-    stacked[there] = np.stack(lists.drop_nulls().to_list())
+    stacked[lists.is_not_null().to_numpy()] = np.stack(lists.drop_nulls().to_list())
     return stacked
