@@ -81,8 +81,8 @@ def _stacked(column: pl.Series) -> Floats:
     widths = sorted(lists.list.len().drop_nulls().unique().to_list())
     if len(widths) > 1:
         raise InputError(
-            f"The vectors in the image column {column.name!r} differ in length ({widths[0]} to {widths[-1]}); "
-            "all must have one. Mend the column, or declare it as ignored (data.modalities)."
+            f"Vectors in the image column {column.name!r} differ in length ({widths[0]} to {widths[-1]}), "
+            "and must not. Mend the column, or declare it as ignored (data.modalities)."
         )
     stacked = np.zeros((len(column), int(widths[0])), dtype=np.float32)
     stacked[lists.is_not_null().to_numpy()] = np.stack(lists.drop_nulls().to_list())
