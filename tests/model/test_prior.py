@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec.data.events import EventLog
-from llm4rec.model.prior import FEWEST, SHARES, WINDOWS, Prior, classes, fit_prior, recent_popularity
+from llm4rec.model.prior import FEWEST, SHARES, WINDOWS, Prior, classes, fit_prior, recent_popularity, windows
 
 
 def log(items: list[int], times: list[int] | None = None, lengths: list[int] | None = None) -> EventLog:
@@ -114,8 +114,14 @@ def test_no_other_share_or_window_makes_the_held_out_items_likelier(seed: int) -
     assert prior.window in WINDOWS
     assert all(0 <= share < 1 for share in prior.shares)
     chosen = prior.mix(network, lengths)[np.arange(n), targets].sum()
-    for window in WINDOWS:
+    for window in windows(events.n_events):
         popularity = recent_popularity(events, n_items, window)
         for share in SHARES[::4]:
             other = Prior(popularity, (float(share),) * 4, window)
             assert other.mix(network, lengths)[np.arange(n), targets].sum() <= chosen + 1e-3
+
+
+def test_a_window_of_few_events_is_not_tried() -> None:
+    assert windows(100) == (1.0,)
+    assert windows(5000) == (1.0, 0.3, 0.1)
+    assert windows(50_000) == WINDOWS

@@ -19,6 +19,8 @@ WINDOWS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Windows tried, as shares of the newest training events."""
 SHARES = np.concatenate([[0.0], np.geomspace(0.005, 0.95, 24)])
 FEWEST = 20
+FEWEST_EVENTS = 500
+"""Events a window must hold: fewer say more of chance than of what is popular."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Prior:
 def classes(lengths: Ints) -> Ints:
     """Class of each history length."""
     return np.searchsorted(np.array(BOUNDS), lengths, side="right")
+
+
+def windows(n_events: int) -> tuple[float, ...]:
+    """The windows worth trying on a log of that size; the whole log is always one."""
+    return tuple(window for window in WINDOWS if window == 1 or window * n_events >= FEWEST_EVENTS)
 
 
 def recent_popularity(log: EventLog, n_items: int, window: float) -> Floats:
@@ -72,7 +79,7 @@ def fit_prior(log: EventLog, n_items: int, targets: Ints, lengths: Ints, log_pro
     least an even share: nothing was held out to learn it from.
     """
     best: tuple[float, Prior] | None = None
-    for window in WINDOWS:
+    for window in windows(log.n_events):
         popularity = recent_popularity(log, n_items, window)
         total, shares = 0.0, [0.0] * (len(BOUNDS) + 1)
         for number in range(len(BOUNDS), -1, -1):
@@ -88,5 +95,5 @@ def fit_prior(log: EventLog, n_items: int, targets: Ints, lengths: Ints, log_pro
             total += float(np.max(likely))
         if best is None or total > best[0]:
             best = (total, Prior(popularity, tuple(shares), window))
-    assert best is not None  # WINDOWS is not empty
+    assert best is not None  # the whole log was tried
     return best[1]
