@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +45,7 @@ def write(path: Path, frame: pl.DataFrame) -> str:
     if name.endswith(".gz"):
         raw = gzip.compress(raw)
     if name.endswith(".zst"):
-        raw = zstandard.compress(raw)
+        raw = pa.compress(raw, codec="zstd", asbytes=True)
     path.write_bytes(raw)
     return str(path)
 

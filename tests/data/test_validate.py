@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
-import zstandard
 
 from llm4rec.data.ingest import DataConfig, ingest
 from llm4rec.data.validate import rating_range
@@ -27,7 +27,11 @@ REFUSED = {
     "needed column missing": ("e.csv", b"user_id,thing\nu,a\n", "no column 'item_id'.*--map item=COLUMN"),
     "two columns of one name": ("e.csv", b"user_id,item_id,item_id\nu,a,b\n", "two columns called 'item_id'"),
     "truncated gzip": ("e.csv.gz", gzip.compress(GOOD)[:-12], "damaged or truncated gzip"),
-    "truncated zstd": ("e.csv.zst", zstandard.compress(GOOD)[:-6], "damaged or truncated Zstandard"),
+    "truncated zstd": (
+        "e.csv.zst",
+        pa.compress(GOOD, codec="zstd", asbytes=True)[:-6],
+        "damaged or truncated Zstandard",
+    ),
     "truncated parquet": ("e.parquet", b"PAR1abcdefghij", "damaged or truncated Parquet"),
     "not parquet": ("e.parquet", GOOD, "should be a Parquet file and looks like plain text"),
     "not gzip": ("e.csv.gz", GOOD, "should be gzip and looks like plain text"),
