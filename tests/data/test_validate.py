@@ -15,6 +15,7 @@ from llm4rec.data.validate import rating_range
 from llm4rec.errors import InputError
 
 GOOD = b"user_id,item_id,timestamp,rating\nu,a,1,5\nu,b,2,4\n"
+ZSTD = pa.compress(GOOD, codec="zstd", asbytes=True)
 MANY = b"".join(b"u%d,a,%d,%d\n" % (n, n, n % 5 + 1) for n in range(100, 140))
 
 # name, content, words of the sentence
