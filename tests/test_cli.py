@@ -394,6 +394,17 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert result.stdout == ""
 
 
+def test_data_get_reads_a_category_from_the_publishers_own_files(tmp_path: Path) -> None:
+    review = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_369_699_200}
+    (tmp_path / "reviews_Beauty.json").write_text(json.dumps(review) + "\n")
+    (tmp_path / "meta_Beauty.json").write_text(json.dumps({"asin": "B1", "title": "Soap"}) + "\n")
+    found = answered(
+        llm4rec("data", "get", "amazon-2014/Beauty", "--from", tmp_path, "--out", tmp_path / "out", "--json")
+    )
+    assert found["files"] == ["interactions.parquet", "items.parquet", "reviews.parquet", "users.parquet"]
+    assert pl.read_parquet(tmp_path / "out" / "items.parquet")["title"].to_list() == ["Soap"]
+
+
 def test_evaluate_without_a_split_column(model: Path, data: Path) -> None:
     result = llm4rec(
         "evaluate", "--model", model, "--interactions", data / "events.csv", "--protocol", "given"
@@ -417,17 +428,20 @@ def test_a_model_that_was_tampered_with_is_refused(model: Path, tmp_path: Path) 
 def test_the_unforeseen_is_one_sentence_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     from llm4rec.data import sources
 
-    monkeypatch.setattr(sources, "NAMES", None)
+    def broken(*_: object, **__: object) -> list[str]:
+        raise TypeError("nobody thought of this")
+
+    monkeypatch.setattr(sources, "get", broken)
     result = llm4rec("data", "get", "ml-100k", "--out", "x")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: Unexpected TypeError")
+    assert result.stderr.startswith("Error: Unexpected TypeError: nobody thought of this.")
     assert "LLM4REC_DEBUG=1" in result.stderr
 
 
 def test_debug_lets_the_traceback_through() -> None:
     quiet = process("data", "get", "nothing", "--out", "x")
     assert (quiet.returncode, quiet.stdout) == (2, "")
-    assert quiet.stderr.startswith("Error: The data set 'nothing' is unknown.")
+    assert quiet.stderr.startswith("Error: There is no data set named 'nothing'")
     loud = process("data", "get", "nothing", "--out", "x", LLM4REC_DEBUG="1")
     assert loud.returncode != 0
     assert "Traceback" in loud.stderr

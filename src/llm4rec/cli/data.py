@@ -11,18 +11,21 @@ from llm4rec.cli import console
 
 
 def get(
-    name: Annotated[str, typer.Argument(help="Data set, such as ml-100k; a wrong name lists all.")],
+    name: Annotated[
+        str, typer.Argument(help="Data set, such as ml-100k or amazon-2014/Beauty; a wrong name lists all.")
+    ],
     out: Annotated[Path, typer.Option(help="Directory for interactions, items and users (.parquet).")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Folder with the publisher's files, already downloaded."),
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Get a data set as interactions.parquet, items.parquet and users.parquet."""
     from llm4rec.data import sources
-    from llm4rec.errors import InputError
 
-    if name not in sources.NAMES:
-        raise InputError(f"The data set {name!r} is unknown. Known: {', '.join(sources.NAMES)}.")
     with console.progress() as report:
-        notes = sources.get(name, out, progress=report)
+        notes = sources.get(name, out, source_dir=source, progress=report)
     files = sorted(path.name for path in out.glob("*.parquet"))
     if json:
         console.answer({"name": name, "out": str(out), "files": files, "notes": notes})
