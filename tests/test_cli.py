@@ -247,6 +247,20 @@ def test_batch_gives_what_single_requests_give(model: Path, tmp_path: Path) -> N
     )
 
 
+def test_a_batch_knows_people_by_name_and_says_what_it_passes_over(model: Path, tmp_path: Path) -> None:
+    rows = {"request_id": ["r1", "r2"], "history": [[], ["ghost", "i5"]], "user_id": ["u3", "u4"]}
+    pl.DataFrame(rows | {"exclude": [["i29"], []]}).write_parquet(tmp_path / "requests.parquet")
+    asked = ("recommend", "--model", model, "-n", 4)
+    result = llm4rec(*asked, "--requests", tmp_path / "requests.parquet", "--out", tmp_path / "a.parquet")
+    assert result.exit_code == 0
+    assert "1 of 2 history items are not in the catalogue" in result.stderr
+    answers = pl.read_parquet(tmp_path / "a.parquet")
+    for request, query in (("r1", ("--user", "u3", "--exclude", "i29")), ("r2", ("--history", "i5"))):
+        found = answers.filter(pl.col("request_id") == request)["item_id"].to_list()
+        alone = answered(llm4rec(*asked, *query, "--json"))
+        assert found == [row["item_id"] for row in alone["recommendations"]]
+
+
 @pytest.mark.parametrize("protocol", ["leave-last-out", "global-time"])
 def test_evaluate(model: Path, data: Path, protocol: str) -> None:
     found = answered(
@@ -367,6 +381,10 @@ BAD: list[tuple[str, list[str], str]] = [
     ("nobody named", ["recommend", "--model", "{t}/nowhere"], "Say for whom"),
     ("two people", ["recommend", "--model", "{t}", "--user", "a", "--history", "b"], "not both"),
     ("batch without out", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet"], "--out"),
+    ("batch with exclude", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
+     "--exclude", "a"], "--exclude"),
+    ("batch into a directory", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}"],
+     "is a directory"),
     ("out without batch", ["recommend", "--model", "{t}", "--user", "a", "--out", "{t}/o"], "--requests"),
     ("zero items", ["recommend", "--model", "{t}", "--user", "a", "-n", "0"], "-n"),
     ("no such data set", ["data", "get", "ml-99", "--out", "{t}"], "ml-100k"),

@@ -5,6 +5,7 @@ history → backbone over fused item vectors → dense head → prior of recent 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from llm4rec import fitted as artefact
 from llm4rec import fitting
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
+from llm4rec.data.interactions import numbered
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import reopen_encoder
 from llm4rec.errors import InputError
@@ -154,11 +156,17 @@ class Recommender:
 
     def known_history(self, user: str) -> EventLog | None:
         """What a person known from training did, or None for anyone else."""
-        histories = self.fitted.histories
-        if histories is None:
-            return None
-        rows = np.flatnonzero((histories.user_ids == user).to_numpy())
-        return histories.histories(rows, histories.lengths[rows]) if len(rows) else None
+        known = self.known_histories(pl.Series([user], dtype=pl.String))
+        return known if known.n_events else None
+
+    def known_histories(self, users: pl.Series) -> EventLog:
+        """What each of the named people did, a row each; it is empty for those not known from training."""
+        stored = self.fitted.histories
+        if stored is None:
+            return EventLog(users, np.zeros(len(users) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        rows = numbered(users, stored.user_ids).fill_null(-1).to_numpy()
+        lengths = np.where(rows >= 0, stored.lengths[rows], 0)
+        return replace(stored.histories(np.maximum(rows, 0), lengths), user_ids=users)
 
     def save(self, path: Path, *, histories: bool = True) -> None:
         """Write the artefact.

@@ -11,8 +11,9 @@ from llm4rec.cli import console
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
+    from llm4rec.data.events import EventLog
     from llm4rec.recommender import Recommender
-    from llm4rec.types import Query, Ranking
+    from llm4rec.types import Query, Ranking, Rankings
 
 CHUNK = 4096  # requests ranked at once: bounds memory, whatever the size of the file
 
@@ -34,7 +35,9 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
             "user_id, exclude."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the answers to --requests.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Parquet file for the answers to --requests.")
+    ] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Length of each list.")] = 10,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Leave items of the history in.")] = False,
     json: console.Json = False,
@@ -49,8 +52,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     if requests is not None:
         if out is None:
             raise InputError("--requests needs --out, the Parquet file for the answers.")
-        if user is not None or history is not None or text is not None:
-            raise InputError("--requests can't be joined with --user, --history or --text.")
+        if exclude or any(one is not None for one in (user, history, text)):
+            raise InputError("--requests can't be joined with --user, --history, --text or --exclude.")
         _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
         return
     if out is not None:
@@ -125,16 +128,16 @@ def _batch(  # hands the options of the command through
     import polars as pl
 
     from llm4rec.bench.files import write_parquet
-    from llm4rec.data.ingest import read_requests
+    from llm4rec.data.requests import read_requests
 
-    names, histories, exclude = read_requests(str(requests), recommender.catalog)
+    names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
     parts: list[pl.DataFrame] = []
     with console.progress() as report:
         for start in range(0, len(names), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(names)))
             asked = histories.histories(rows, histories.lengths[rows])
             unwanted = exclude.histories(rows, exclude.lengths[rows])
-            ranked = recommender.recommend_many(asked, unwanted, n, keep_seen=keep_seen)
+            ranked = _ranked(recommender, asked, unwanted, n, keep_seen)
             legal = ranked.items >= 0
             row, place = np.nonzero(legal)
             parts.append(
@@ -154,3 +157,20 @@ def _batch(  # hands the options of the command through
         console.answer({"requests": len(names), "rows": table.height, "out": str(out), "model": str(model)})
     else:
         typer.echo(f"{len(names)} requests answered with {table.height} rows in {out}.")
+
+
+def _ranked(
+    recommender: Recommender, asked: EventLog, unwanted: EventLog, n: int, keep_seen: bool
+) -> Rankings:
+    """The answers to some requests; one that names a person and no history is answered as --user is."""
+    import numpy as np
+
+    ranked = recommender.recommend_many(asked, unwanted, n, keep_seen=keep_seen)
+    stored = recommender.known_histories(asked.user_ids)
+    rows = np.flatnonzero((asked.lengths == 0) & (stored.lengths > 0))
+    if len(rows):
+        known = stored.histories(rows, stored.lengths[rows])
+        left_out = unwanted.histories(rows, unwanted.lengths[rows])
+        again = recommender.recommend_many(known, left_out, n, keep_seen=keep_seen)
+        ranked.items[rows], ranked.scores[rows] = again.items, again.scores
+    return ranked
