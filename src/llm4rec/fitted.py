@@ -160,6 +160,7 @@ def read(path: Path) -> Fitted:
     network.load_state_dict({
         name: torch.from_numpy(array) for name, array in kept.tensors("network").items()
     })
+    network.eval()
     known = None if people is None or spaces.people is None else spaces.people.transform(people, {})
     return Fitted(
         config=config,

@@ -6,6 +6,7 @@ history → backbone over fused item vectors → dense head → prior of recent 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
 from llm4rec.data.split import Cases
-from llm4rec.encode.text import reopen_encoder
+from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
 from llm4rec.settings import Config
@@ -213,13 +214,17 @@ class Recommender:
             ratings=None if ratings is None else ratings[known_items],
         )
 
+    @cached_property
+    def _reader(self) -> TextEncoder:
+        """The encoder that made the items' vectors, opened when the first wish comes."""
+        return reopen_encoder(self.config.encode.text, self.fitted.about["text_encoder"])
+
     def _wish(self, text: str) -> Floats:
         """Log p(i | wish) [1, i]: the item's closest text field decides."""
         tokens = self.fitted.scorer.items.get("text")
         if tokens is None:
             raise InputError("This model can't read a wish: its items have no text fields.")
-        encoder = reopen_encoder(self.config.encode.text, self.fitted.about["text_encoder"])
-        wish = torch.from_numpy(encoder.encode([text])[0])
+        wish = torch.from_numpy(self._reader.encode([text])[0])
         # an item without text says nothing of the wish: it stands where an unrelated text would
         close = (tokens.values @ wish).masked_fill(~tokens.mask, 0.0).amax(dim=1)
         return (close / WISH_TEMPERATURE).log_softmax(dim=0).unsqueeze(0).numpy()
