@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm4rec.data import database
 from llm4rec.data.columns import find_columns, roles_of
+from llm4rec.data.files import Choose, Table
 from llm4rec.data.filters import core
 from llm4rec.data.ingest import DataConfig, Ingested, ingest
 from llm4rec.errors import InputError
@@ -105,6 +107,22 @@ def test_a_database_table_is_read(tmp_path: Path) -> None:
 def test_a_password_is_not_shown() -> None:
     with pytest.raises(InputError) as caught:
         ingest("sqlite://name:secret@host/x.db?table=events")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"min_rating": 9}, {"k_core": 9}])
+def test_nor_where_the_filters_leave_nothing(
+    options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(source: str, choose: Choose) -> Table:
+        columns = EVENTS.columns
+        choose(columns)
+        rows = pl.int_range(1, EVENTS.height + 1, eager=True).alias("row")
+        return Table("postgresql://name:***@host/shop", EVENTS, rows, tuple(columns), typed=True)
+
+    monkeypatch.setattr(database, "read_database", read)
+    with pytest.raises(InputError, match="host/shop") as caught:
+        ingest("postgresql://name:secret@host/shop?table=events", config=DataConfig(**options))
     assert "secret" not in str(caught.value)
 
 

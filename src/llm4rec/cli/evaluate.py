@@ -61,7 +61,7 @@ def evaluate(  # one parameter per option of the command
         split = _split(protocol, log, parts)
         if not len(split.test):
             raise InputError(
-                f"{interactions} holds nothing to ask about under --protocol {protocol}: leave-last-out "
+                f"The events hold nothing to ask about under --protocol {protocol}: leave-last-out "
                 "needs people with three events or more, given needs test rows."
             )
         result = score(

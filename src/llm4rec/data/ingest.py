@@ -127,8 +127,8 @@ def ingest(  # three sources and how to read them
     sort_events(sieve)
     counts = {"events_read": sieve.n_read, "duplicates": drop_duplicates(sieve, roles.get("time"))}
     rejected.append(sieve.all_rejected())
-    frame, positives = keep_positives(sieve.frame, interactions, config.min_rating)
-    frame, core = keep_core(frame, interactions, config.k_core)
+    frame, positives = keep_positives(sieve.frame, sieve.name, config.min_rating)
+    frame, core = keep_core(frame, sieve.name, config.k_core)
     notes += [*said, *sieve.note(), *positives, *core]
     if config.k_core > 1 or only_items_with_events:
         frame, catalog = _only_with_events(frame, catalog)
