@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from llm4rec.data.catalog import Catalog
+from llm4rec.data.columns import plain
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.encode.encoders import behaviour_tokens
@@ -27,6 +29,7 @@ from llm4rec.model.prior import Prior, fit_prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.settings import Config
 from llm4rec.topn import top_n
+from llm4rec.train import checkpoint
 from llm4rec.train.loop import Material
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Array, Progress, Rankings, silent
@@ -47,24 +50,22 @@ def fit(
 
     Raises:
         InputError: where there is nothing to learn from.
+        ArtefactError: where `checkpoints` belong to other data or another configuration.
         TrainingError: where the loss stops being finite.
     """
     began = time.perf_counter()
     if checkpoints is not None and not resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        checkpoint.discard(checkpoints)
     histories = events
-    if valid is None:
-        events, valid = hold_out(events, config.train.validation_people, config.train.seed)
-    if events.n_events == 0 or len(valid) == 0:
-        raise InputError(
-            "There is too little to learn from: at least one person needs three events or more. "
-            "Check the column mapping and data.min_rating."
-        )
+    events, valid = _with_questions(events, valid, config)
+    people = None if people is None else _unprotected(people, config.data.protected)
     frozen = frozen_vectors(catalog, config.encode.text, progress=progress)
     spaces = Spaces(_space(catalog, frozen.by_field), _people_space(people), fit_events(events))
     items = spaces.items.transform(catalog, frozen.by_field)
     items[BEHAVIOUR] = behaviour_tokens(torch.from_numpy(events.item_counts(len(catalog)) > 0))
     known = None if people is None or spaces.people is None else spaces.people.transform(people, {})
+    if checkpoints is not None:
+        checkpoint.claim(checkpoints, _identity(config, spaces, frozen.encoder, events, catalog))
     network = new_network(config, spaces, len(catalog))
     scorer = Scorer(network, items, known, spaces.events)
     asked = _sample(valid, config.train.validation_people, config.train.seed)
@@ -98,6 +99,18 @@ def fit(
     )
 
 
+def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tuple[EventLog, Cases]:
+    """What is trained on, and the cases that choose the epoch: those given, or held out where none are."""
+    if valid is None or not len(valid):
+        events, valid = hold_out(events, config.train.validation_people, config.train.seed)
+    if events.n_events == 0 or len(valid) == 0:
+        raise InputError(
+            "There is too little to learn from: at least one person needs three events or more. "
+            "Check the column mapping and data.min_rating."
+        )
+    return events, valid
+
+
 def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:
     """Keep the last event of up to `most` people with three events or more from training, as validation."""
     able = np.flatnonzero(log.lengths >= 3)
@@ -109,6 +122,21 @@ def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:
 
 def _space(catalog: Catalog, vectors: Mapping[str, Array]) -> TokenSpace:
     return fit_tokens(catalog, vectors, max_values=16, max_vocabulary=50_000, min_count=2)
+
+
+def _unprotected(people: Catalog, protected: Sequence[str]) -> Catalog:
+    """The people without protected fields; their columns stay in the table."""
+    never = {plain(name) for name in protected}
+    return replace(people, fields=tuple(field for field in people.fields if plain(field.name) not in never))
+
+
+def _identity(config: Config, spaces: Spaces, encoder: str | None, events: EventLog, catalog: Catalog) -> str:
+    """SHA-256 over what a run's checkpoints belong to: configuration, features, items and events."""
+    values = [config.model_dump(mode="json"), asdict(spaces), encoder, catalog.ids.to_list()]
+    found = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for array in (events.offsets, events.items, events.times, events.ratings, events.kinds):
+        found.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def _people_space(people: Catalog | None) -> TokenSpace | None:

@@ -60,8 +60,8 @@ class Recommender:
             events: what people did; its items are dense numbers of `catalog`.
             catalog: the items.
             config: options, the defaults where None.
-            people: features of the people, rows as in `events`; no protected column may be among its fields.
-            valid: cases that choose the epoch. Where None, the last event of up to
+            people: features of the people, rows as in `events`; fields in `data.protected` are left out.
+            valid: cases that choose the epoch. Where there are none, the last event of up to
                 `train.validation_people` people is kept from training for it.
             checkpoints: a directory for unfinished work; None keeps none.
             resume: take up the unfinished work in `checkpoints` instead of starting anew.
@@ -69,6 +69,7 @@ class Recommender:
 
         Raises:
             InputError: where there is nothing to learn from.
+            ArtefactError: where the unfinished work belongs to other data or another configuration.
             TrainingError: where the loss stops being finite.
         """
         return cls(

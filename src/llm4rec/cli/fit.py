@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -74,6 +73,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     """
     from llm4rec import config as configuration
     from llm4rec.recommender import Config
+    from llm4rec.train.checkpoint import discard
 
     del help_config
     settings_read = configuration.load(Config, file=config, settings=settings)
@@ -89,7 +89,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         for sentence in recommender.meta["notes"]:
             console.note(sentence)
         recommender.save(out, histories=histories)
-    shutil.rmtree(_checkpoints(out), ignore_errors=True)
+    discard(_checkpoints(out))
     summary = _summary(data, recommender, out, aside if n_rejected else None, n_rejected)
     if json:
         console.answer(summary)
@@ -141,13 +141,12 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
     checkpoints = _checkpoints(out)
     if checkpoints.exists() and not resume:
         console.note(f"{checkpoints} holds an interrupted run; without --resume it is started anew.")
-        shutil.rmtree(checkpoints)
     if resume and not checkpoints.exists():
         console.note(f"There is no {checkpoints} to go on from: the run starts from the beginning.")
     events, valid = data.log, None
     if data.parts is not None:
         split = given(data.log, data.parts)
-        events, valid = split.train, split.valid if len(split.valid) else None
+        events, valid = split.train, split.valid
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         return Recommender.fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,38 @@ if TYPE_CHECKING:
     from llm4rec.train.loop import TrainConfig, TrainLog
 
 KIND = "checkpoint"
+RUN = "run"
+"""The entry that says what all checkpoints beside it belong to."""
+STAGES = ("floor", "attention")
+
+
+def claim(folder: Path, owner: str) -> None:
+    """Let the checkpoints in `folder` belong to `owner`, a hash of what is trained on and how.
+
+    Raises:
+        ArtefactError: where there are some already that belong to another.
+    """
+    place = folder / RUN
+    if not artefact.exists(place):
+        artefact.write(place, kind=KIND, meta={"owner": owner})
+    elif artefact.read(place, KIND).meta["owner"] != owner:
+        raise ArtefactError(
+            f"The checkpoints in {folder} were made with another configuration or other data. Resume with "
+            "the same input and settings, or remove them to start afresh."
+        )
+
+
+def discard(folder: Path) -> None:
+    """Remove the checkpoints in `folder`, and the folder itself where nothing else lies in it."""
+    for name in (RUN, *STAGES):
+        if artefact.exists(folder / name):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for unfinished in folder.glob(f".{name}.*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        folder.rmdir()
+    except OSError:
+        pass  # it is not there, or it holds what is not ours
 
 
 class Run:

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec.model.network import Network
+from llm4rec.train.checkpoint import STAGES
 from llm4rec.train.loop import Material, TrainConfig, train
 from llm4rec.types import Progress, silent
+
+FLOOR, ATTENTION = STAGES
 
 
 def train_in_stages(
@@ -30,14 +33,14 @@ def train_in_stages(
         what happened, by stage, and whether attention was kept: values JSON can hold.
     """
     run = partial(train, network, material, validate=validate, checkpoints=checkpoints, progress=progress)
-    floor = run(config=config, stage="floor")
+    floor = run(config=config, stage=FLOOR)
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False}
     if attention and config.attention_epochs:
         # of a few thousand items only, so that attention is not computed for all at every step
         sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2})
         with _behind_the_gate(network):
             opened = run(
-                config=sampled, stage="attention", epochs=config.attention_epochs, to_beat=floor.best_metric
+                config=sampled, stage=ATTENTION, epochs=config.attention_epochs, to_beat=floor.best_metric
             )
         told["attention"] = asdict(opened)
         network.fusion.attend = told["attention_kept"] = opened.best_epoch >= 0
