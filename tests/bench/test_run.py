@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -207,3 +208,24 @@ def test_written_json_has_no_nan(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     files.write_json({"a": "é"}, tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"a": "é"}
+
+
+def test_the_reason_of_a_failure_survives_the_progress_that_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = (
+        "import json, sys, time\n"
+        "line = {'stage': 'floor', 'done': 1, 'total': 9, 'figures': {'loss': 6.0}}\n"
+        "print(json.dumps(line), flush=True)\n"
+        "while 'floor' not in open(sys.argv[-1][:-8] + 'log').read(): time.sleep(0.01)\n"
+        "sys.exit('It broke.')\n"
+    )
+    (tmp_path / "worker.sh").write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/worker.py $3\n")
+    (tmp_path / "worker.sh").chmod(0o755)
+    (tmp_path / "worker.py").write_text(worker)
+    monkeypatch.setattr(runs.sys, "executable", str(tmp_path / "worker.sh"))
+    (results, failures) = runs.run(plan(tmp_path, ("ease",)), say=lambda _: None)
+    assert not results
+    assert failures[0].reason.startswith("It broke. (see ")
+    before, last = failures[0].log.read_text().splitlines()
+    assert json.loads(before)["stage"] == "floor" and last == "It broke."

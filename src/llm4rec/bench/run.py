@@ -155,8 +155,10 @@ def _start(task: job.Job, progress: Progress) -> Result | Failure:
     described, log = Path(f"{out}.job.json"), Path(f"{out}.log")
     files.write_text(task.to_json(), described)
     command = [sys.executable, "-m", "llm4rec.bench.worker", str(described)]
+    log.write_text("", encoding="utf-8")
     with (
-        log.open("w", encoding="utf-8") as errors,
+        # the worker and `_follow` both add to it: neither may write over what the other has said
+        log.open("a", encoding="utf-8") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         try:
