@@ -365,6 +365,15 @@ BAD: list[tuple[str, list[str], str]] = [
      "Did you mean train.epochs"),
     ("bad value", [*FIT, "--set", "train.epochs=x"],
      "train.epochs"),
+    ("size that heads can't share", [*FIT, "--set", "model.embedding_size=50"],
+     "model.embedding_size must be a multiple of twice model.heads"),
+    ("out is in the way", ["fit", "--interactions", "{d}/events.csv", "--out", "{d}"],
+     "isn't a model written by llm4rec"),
+    ("out can't be made", ["fit", "--interactions", "{d}/events.csv", "--out", "{d}/events.csv/m"],
+     "events.csv"),
+    ("rejected is a directory", [*FIT, "--rejected", "{t}"], "is a directory"),
+    ("bench out can't be made", ["bench", "--data", "{d}", "--models", "ease", "--out", "{d}/events.csv/b"],
+     "events.csv"),
     ("bad setting", [*FIT, "--set", "epochs"],
      "section.key=value"),
     ("no such config", [*FIT, "--config", "{t}/c.toml"],
@@ -408,7 +417,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     result = llm4rec(*(part.format(t=tmp_path, d=data) for part in arguments))
     assert result.exit_code == 2
     assert says in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "Traceback" not in result.stderr and "Unexpected" not in result.stderr
     assert result.stdout == ""
 
 

@@ -27,6 +27,9 @@ Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set one configuration key; may be repeated.")
 ]
 
+WRONG_PATH = (
+    FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError,
+)  # fmt: skip
 LINE_EVERY = 30.0  # seconds between two lines of one unfinished stage in a log file
 
 
@@ -51,6 +54,10 @@ class Guarded(TyperGroup):
             # The reader of a pipe (head, less) has gone: nothing is wrong here.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            # A path the person gave can't be used; anything else (a full disk) is the machine's failure.
+            place = f"{error.filename}: " if error.filename is not None else ""
+            self._end(f"{place}{error.strerror or error}.", 2 if isinstance(error, WRONG_PATH) else 1)
         except Exception as error:
             if hasattr(error, "format_message"):  # a usage error, which typer prints itself
                 raise

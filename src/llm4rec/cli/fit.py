@@ -55,7 +55,8 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         bool, typer.Option("--histories/--no-histories", help="Keep known people's histories in the model.")
     ] = True,
     rejected: Annotated[
-        Path | None, typer.Option(help="File for rows set aside; rejected.parquet beside OUT by default.")
+        Path | None,
+        typer.Option(dir_okay=False, help="File for rows set aside; rejected.parquet beside OUT by default."),
     ] = None,
     help_config: Annotated[
         bool,
@@ -72,10 +73,13 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     `split` column, the model is fitted on its train rows and its epochs are chosen on its valid rows.
     """
     from llm4rec import config as configuration
+    from llm4rec.fitted import KIND
     from llm4rec.recommender import Config
+    from llm4rec.store import artefact
     from llm4rec.train.checkpoint import discard
 
     del help_config
+    artefact.check_place(out, KIND)  # before hours of work, not after
     settings_read = configuration.load(Config, file=config, settings=settings)
     mapping = console.pairs(columns, "--map", "role=column")
     kinds = _modalities(console.pairs(modality, "--modality", "column=kind"))

@@ -10,6 +10,7 @@ from typing import Literal, cast
 
 import torch
 from pydantic import Field as Option
+from pydantic import ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from llm4rec.config import Section
@@ -21,7 +22,9 @@ class BackboneConfig(Section):
     backbone: Literal["compact"] = Option(default="compact", description="Decoder that reads the history.")
     embedding_size: int = Option(default=128, ge=4, description="Length d of item vectors and hidden states.")
     layers: int = Option(default=2, ge=1, description="Decoder layers.")
-    heads: int = Option(default=2, ge=1, description="Attention heads; must divide embedding_size.")
+    heads: int = Option(
+        default=2, ge=1, description="Attention heads; embedding_size must be an even multiple of them."
+    )
     feedforward: int = Option(
         default=2, ge=1, description="Width of the feed-forward part [multiples of embedding_size]."
     )
@@ -43,6 +46,17 @@ class BackboneConfig(Section):
         ge=0,
         description="Weight of the rating head's squared error in the loss; 0 leaves the head out.",
     )
+
+    @field_validator("heads")
+    @classmethod
+    def _share_the_embedding(cls, heads: int, found: ValidationInfo) -> int:
+        size = found.data.get("embedding_size")  # absent where it is itself refused
+        if size is not None and size % (2 * heads):
+            raise ValueError(
+                f"model.embedding_size must be a multiple of twice model.heads, and {size} is none of "
+                f"{2 * heads}"
+            )
+        return heads
 
 
 class CompactBackbone(nn.Module):

@@ -73,7 +73,7 @@ def write(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace.recover(path)
-        _check_in_the_way(path, kind, overwrite=overwrite)
+        check_place(path, kind, overwrite=overwrite)
         fresh = replace.begin(path)
         try:
             _fill(fresh, kind, meta, files)
@@ -155,7 +155,7 @@ def _seal(file: Path) -> Entry:
     return entry
 
 
-def _check_in_the_way(path: Path, kind: str, *, overwrite: bool) -> None:
+def check_place(path: Path, kind: str, *, overwrite: bool = True) -> None:
     """Let nothing be replaced that `write` didn't write.
 
     Raises:
