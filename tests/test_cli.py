@@ -286,6 +286,25 @@ def test_evaluate_strangers_and_unknown_items(model: Path, tmp_path: Path) -> No
     assert any(sentence.startswith("1 events on items outside") for sentence in found["notes"])
 
 
+def test_evaluate_sets_bad_rows_aside_in_a_file(model: Path, tmp_path: Path) -> None:
+    lines = [f"new,i{i},{100 + i}" for i in range(4)]
+    (tmp_path / "e.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines, "new,i5,never", ""]))
+    aside = tmp_path / "aside.parquet"
+    asked = (
+        "evaluate",
+        "--model",
+        model,
+        "--interactions",
+        tmp_path / "e.csv",
+        "--rejected",
+        aside,
+        "--json",
+    )
+    found = answered(llm4rec(*asked))
+    assert any(str(aside) in sentence for sentence in found["notes"])
+    assert pl.read_parquet(aside).select("row", "column").rows() == [(6, "timestamp")]
+
+
 @pytest.mark.slow
 def test_bench_measures_and_reuses(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "source_hash", lambda: "unchanged")  # also while somebody edits the sources

@@ -40,6 +40,12 @@ def evaluate(  # one parameter per option of the command
         list[str],
         typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,split=…"),
     ] = [],  # noqa: B006  # typer copies defaults
+    rejected: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="File for rows set aside; rejected-evaluate.parquet beside MODEL by default."
+        ),
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Score a model on the events of a file.
@@ -68,6 +74,9 @@ def evaluate(  # one parameter per option of the command
             recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
         )
     notes = list(data.report.notes)
+    aside = rejected or model.parent / "rejected-evaluate.parquet"
+    if console.set_aside(data.report.rejected, aside):
+        notes.append(f"They are in {aside}, each with its reason.")
     if known := _known_answers(recommender, split.test):
         notes.append(
             f"{known} of the {len(split.test)} answers are in the histories the model was fitted with: "
