@@ -81,6 +81,9 @@ SET_ASIDE = {
         b'{"user": 1, "item": 2}\n{"user": 1,\n[1]\n{"user": 3, "item": 2.5}\n',
         [(2, None, "not a JSON object"), (3, None, "not an object")],
     ),
+    "a blank line before": (
+        "e.jsonl", b'{"user": 1, "item": 2}\n\n \n{"user": null, "item": 3}\n', [(4, "user", "missing")],
+    ),
     "bad UTF-8 in JSON": ("e.jsonl", b'{"user": 1, "item": 2}\n{"user": "\xff"}\n', [(2, None, "not UTF-8")]),
     "unknown part": ("e.csv", b"user,item,split\nu,a,train\nu,b,tst\nu,c,\n",
                      [(3, "split", "tst is none of train"), (4, "split", "missing")]),

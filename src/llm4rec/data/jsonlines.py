@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import polars as pl
 
 from llm4rec.data.files import Choose, Table, rejection
@@ -76,8 +77,17 @@ def _fast(path: Path, name: str, chosen: Sequence[str] | None) -> Table | None:
             frame = pl.scan_ndjson(path, infer_schema_length=None).collect()
     except pl.exceptions.PolarsError:
         return None
-    rows = pl.int_range(1, frame.height + 1, eager=True).alias("row")
+    rows = _line_numbers(path)
+    if len(rows) != frame.height:
+        return None
     return Table(name, frame, rows, tuple(frame.columns), typed=chosen is None)
+
+
+def _line_numbers(path: Path) -> pl.Series:
+    """The number of every line that is not blank."""
+    with path.open("rb") as file:
+        full = (number for number, line in enumerate(file, start=1) if not line.isspace())
+        return pl.Series("row", np.fromiter(full, dtype=np.int64))
 
 
 def _careful(path: Path, name: str, as_text: bool) -> Table:
