@@ -76,7 +76,6 @@ def test_importing_changes_nothing_and_loads_nothing_heavy() -> None:
         "pyarrow",
         "pydantic",
         "typer",
-        "matplotlib",
         "scipy",
     }
     assert heavy & set(seen["modules"]) == set()
