@@ -172,3 +172,10 @@ def test_every_option_of_the_package_says_what_it_means() -> None:
         "train.epochs train.learning_rate train.batch_size train.seed model.backbone model.embedding_size"
     )
     assert set(promised.split()) | {"model.layers", "data.min_rating", "data.max_history"} <= listed.keys()
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM4REC_CACHE", "~/elsewhere")
+    assert config.cache_dir() == Path.home() / "elsewhere"
+    monkeypatch.delenv("LLM4REC_CACHE")
+    assert config.cache_dir() == Path.home() / ".cache" / "llm4rec"

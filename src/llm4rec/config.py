@@ -1,8 +1,9 @@
 """One configuration tree: frozen sections declared beside the component they belong to.
 
 A section is a pydantic model whose fields each carry a one-line description with the unit. The root
-is `llm4rec.recommender.Config`; this module reads any root from a TOML file, from `LLM4REC_A__B`
+is `llm4rec.settings.Config`; this module reads any root from a TOML file, from `LLM4REC_A__B`
 environment variables and from `a.b=value` settings, in rising order of precedence.
+`LLM4REC_CACHE` names the one folder the package keeps files in on its own account.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ class Section(BaseModel):
 
 
 Root = TypeVar("Root", bound=Section)
+
+
+def cache_dir() -> Path:
+    """Where downloads and vectors of texts are kept: `$LLM4REC_CACHE`, else `~/.cache/llm4rec`."""
+    return Path(os.environ.get("LLM4REC_CACHE") or "~/.cache/llm4rec").expanduser()
 
 
 def load(

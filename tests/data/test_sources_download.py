@@ -182,13 +182,6 @@ def test_nobody_there_is_told_apart(publisher: Publisher, tmp_path: Path) -> Non
         fetch(Remote("http://127.0.0.1:1/set.zip"), tmp_path)
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LLM4REC_CACHE", str(tmp_path))
-    assert download.cache_dir() == tmp_path
-    monkeypatch.delenv("LLM4REC_CACHE")
-    assert download.cache_dir() == Path.home() / ".cache" / "llm4rec"
-
-
 @pytest.mark.parametrize("name", ["../u.data", "/etc/u.data", "a/../../u.data", "..\\u.data", "C:\\u.data"])
 def test_an_archive_that_points_outside_is_refused(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:

@@ -1,6 +1,5 @@
 import logging
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ from hypothesis import strategies as st
 
 from llm4rec.encode import cache as cache_module
 from llm4rec.encode import text as text_module
+from llm4rec.encode.cache import encode_cached
 from llm4rec.encode.text import (
     TextConfig,
     TextEncoder,
-    default_cache,
-    encode_cached,
     open_encoder,
     reopen_encoder,
 )
@@ -316,6 +314,7 @@ def test_a_cache_that_cannot_be_written_costs_only_a_warning(tmp_path: Path) -> 
 def test_two_processes_may_fill_one_cache(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from llm4rec.encode.text import *\n"
+        "from llm4rec.encode.cache import encode_cached\n"
         "e, _ = open_encoder(TextConfig(encoder='hash'), 1)\n"
         "encode_cached(e, [f'text {i % 700}' for i in range(int(sys.argv[2]))],\n"
         " cache=pathlib.Path(sys.argv[1]))"
@@ -340,6 +339,7 @@ def test_a_warm_cache_loads_no_model(encoders: dict[str, TextEncoder], tmp_path:
     encode_cached(encoders["minilm"], ["a film"], cache=tmp_path)
     code = (
         "import sys, pathlib; from llm4rec.encode.text import *\n"
+        "from llm4rec.encode.cache import encode_cached\n"
         "e, _ = open_encoder(TextConfig(), 1)\n"
         "v = encode_cached(e, ['a film'], cache=pathlib.Path(sys.argv[1]))\n"
         "assert v.shape == (1, 384) and abs((v ** 2).sum() - 1) < 1e-5\n"
@@ -347,10 +347,3 @@ def test_a_warm_cache_loads_no_model(encoders: dict[str, TextEncoder], tmp_path:
         "assert not heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
-
-
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLM4REC_CACHE", "/somewhere/else")
-    assert default_cache() == Path("/somewhere/else")
-    monkeypatch.delenv("LLM4REC_CACHE")
-    assert default_cache() == Path(os.path.expanduser("~")) / ".cache" / "llm4rec"

@@ -15,7 +15,7 @@ import llm4rec
 
 # Sources that show or start runs and have no part in their figures.
 APART = ("cli", "bench/tables.py", "bench/render.py", "bench/report.py", "bench/charts.py", "bench/run.py",
-         "bench/peers.py", "bench/facts.py", "data/sources", "data/world.py")  # fmt: skip
+         "bench/peers.py", "bench/facts.py", "data/sources", "data/world")  # fmt: skip
 
 
 def package_version() -> str:

@@ -12,9 +12,8 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.columns import ROLES, find_columns
 from llm4rec.data.files import read_table
 from llm4rec.data.report import Sieve
+from llm4rec.data.split import PARTS
 from llm4rec.errors import InputError
-
-PARTS = {"train": 0, "history": 0, "valid": 1, "validation": 1, "test": 2}  # in the order they must come
 
 
 def read_events(

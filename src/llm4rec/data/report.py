@@ -15,7 +15,7 @@ class Report:
     """The outcome of an ingestion.
 
     Attributes:
-        counts: named counts, such as events_read, events_rejected, events, people, items.
+        counts: named counts: events_read, duplicates, rejected, left_out, events, people, items.
         notes: sentences worth saying to the person who asked.
         rejected: rows set aside: file, row (as in `Table.rows`), column (null where the whole row is
             broken) and reason.

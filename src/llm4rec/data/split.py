@@ -11,6 +11,9 @@ from llm4rec.data.events import EventLog
 from llm4rec.errors import InputError
 from llm4rec.types import Array, Ints
 
+PARTS = {"train": 0, "history": 0, "valid": 1, "validation": 1, "test": 2}
+"""Names a split column may hold, and the order in which they must come within a person."""
+
 
 @dataclass(frozen=True)
 class Cases:
@@ -122,12 +125,11 @@ def given(log: EventLog, parts: Array) -> Split:
     Raises:
         InputError: on a name that is none of these, or where a later part precedes an earlier one.
     """
-    names = {"train": 0, "history": 0, "valid": 1, "validation": 1, "test": 2}
     named = pl.Series(parts, dtype=pl.String)
-    unknown = sorted({str(part) for part in named.unique()} - names.keys())
+    unknown = sorted({str(part) for part in named.unique()} - PARTS.keys())
     if unknown:
         raise InputError(f"The column 'split' holds {unknown[0]!r}; it may hold train, valid and test.")
-    rank = named.replace_strict(names, return_dtype=pl.Int64).to_numpy()
+    rank = named.replace_strict(PARTS, return_dtype=pl.Int64).to_numpy()
     rows = log.rows
     backwards = (np.diff(rank) < 0) & (np.diff(rows) == 0)
     if backwards.any():

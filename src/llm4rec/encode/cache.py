@@ -8,7 +8,6 @@ processes never write different things to one name, and nothing is ever changed 
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 import warnings
 from collections.abc import Sequence
@@ -30,11 +29,6 @@ SHARD = 4096
 """Most texts of one shard: what an interrupted run can lose."""
 
 
-def default_cache() -> Path:
-    """`$LLM4REC_CACHE`, or `~/.cache/llm4rec`."""
-    return Path(os.environ.get("LLM4REC_CACHE") or "~/.cache/llm4rec").expanduser()
-
-
 def encode_cached(
     encoder: TextEncoder,
     texts: pl.Series | Sequence[str],
@@ -47,7 +41,7 @@ def encode_cached(
     Args:
         encoder: what makes the vectors.
         texts: nulls count as empty.
-        cache: a directory such as `default_cache()`; None keeps nothing.
+        cache: a directory such as `cache_dir()`; None keeps nothing.
         progress: told how many of the texts not found in the cache are done.
 
     Warns:

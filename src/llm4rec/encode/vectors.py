@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from llm4rec.config import cache_dir
 from llm4rec.data.catalog import Catalog
-from llm4rec.encode.cache import default_cache, encode_cached
+from llm4rec.encode.cache import encode_cached
 from llm4rec.encode.text import TextConfig, open_encoder
 from llm4rec.errors import InputError
 from llm4rec.types import Floats, Progress, silent
@@ -45,7 +46,7 @@ def frozen_vectors(catalog: Catalog, config: TextConfig, *, progress: Progress =
         notes += said
         name = encoder.name
         for column, values in texts.items():
-            found[column] = encode_cached(encoder, values, cache=default_cache(), progress=progress)
+            found[column] = encode_cached(encoder, values, cache=cache_dir(), progress=progress)
     images, said = _images(catalog)
     return FrozenVectors(found | images, name, notes + said)
 

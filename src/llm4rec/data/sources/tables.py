@@ -29,12 +29,6 @@ INTERACTIONS: Schema = {
     "rating": pl.Float32,
     "timestamp": pl.Int64,
 }
-REJECTED: Schema = {
-    "file": pl.String,
-    "row": pl.Int64,
-    "column": pl.String,
-    "reason": pl.String,
-}
 CHUNK = 50_000  # rows held in memory as Python objects at a time
 
 

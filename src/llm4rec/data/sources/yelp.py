@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import polars as pl
 
+from llm4rec.data.files import REJECTED
 from llm4rec.data.sources.tables import (
     INTERACTIONS,
-    REJECTED,
     Schema,
     TableWriter,
     complete_items,
