@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
-from llm4rec.encode.tokens import TokenSpace
+from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.model.events import EventSpace
 from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
@@ -34,6 +35,14 @@ class Spaces:
     items: TokenSpace
     people: TokenSpace | None
     events: EventSpace
+
+    def tokens(
+        self, catalog: Catalog, vectors: Mapping[str, Floats], seen: Tensor, people: Catalog | None
+    ) -> tuple[dict[str, Tokens], dict[str, Tokens] | None]:
+        """Tokens of the items, `seen` [i] saying which had events in training, and of the people."""
+        items = self.items.transform(catalog, vectors)
+        items[BEHAVIOUR] = behaviour_tokens(seen)
+        return items, None if people is None or self.people is None else self.people.transform(people, {})
 
 
 @dataclass(frozen=True)
@@ -153,15 +162,13 @@ def read(path: Path) -> Fitted:
         EventSpace(**told["events"]),
     )
     vectors, stored = kept.tensors("vectors"), kept.tensors("items")
-    items = spaces.items.transform(catalog, vectors)
-    items[BEHAVIOUR] = behaviour_tokens(torch.from_numpy(stored["seen"]))
+    items, known = spaces.tokens(catalog, vectors, torch.from_numpy(stored["seen"]), people)
     network = new_network(config, spaces, len(catalog))
     network.fusion.attend = bool(meta["attend"])
     network.load_state_dict({
         name: torch.from_numpy(array) for name, array in kept.tensors("network").items()
     })
     network.eval()
-    known = None if people is None or spaces.people is None else spaces.people.transform(people, {})
     return Fitted(
         config=config,
         catalog=catalog,

@@ -16,8 +16,6 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.columns import plain
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases, next_event_cases
-from llm4rec.encode.encoders import behaviour_tokens
-from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
@@ -61,18 +59,15 @@ def fit(
     people = None if people is None else _unprotected(people, config.data.protected)
     frozen = frozen_vectors(catalog, config.encode.text, progress=progress)
     spaces = Spaces(_space(catalog, frozen.by_field), _people_space(people), fit_events(events))
-    items = spaces.items.transform(catalog, frozen.by_field)
-    items[BEHAVIOUR] = behaviour_tokens(torch.from_numpy(events.item_counts(len(catalog)) > 0))
-    known = None if people is None or spaces.people is None else spaces.people.transform(people, {})
+    seen = torch.from_numpy(events.item_counts(len(catalog)) > 0)
+    items, known = spaces.tokens(catalog, frozen.by_field, seen, people)
     if checkpoints is not None:
         checkpoint.claim(checkpoints, _identity(config, spaces, frozen.encoder, events, catalog))
     network = new_network(config, spaces, len(catalog))
-    scorer = Scorer(network, items, known, spaces.events)
-    asked = _sample(valid, config.train.validation_people, config.train.seed)
     training = train_in_stages(
         network,
         _material(events, spaces.events, items, known),
-        validate=_validation(asked, scorer, people),
+        validate=_validation(valid, Scorer(network, items, known, spaces.events), people),
         config=config.train,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
         checkpoints=checkpoints,
@@ -87,7 +82,7 @@ def fit(
         vectors=frozen.by_field,
         spaces=spaces,
         scorer=scorer,
-        prior=_prior(events, len(catalog), asked, scorer, people),
+        prior=_prior(events, len(catalog), valid, scorer, people),
         about={
             "training": training,
             "seconds": time.perf_counter() - began,
@@ -108,7 +103,7 @@ def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tu
             "There is too little to learn from: at least one person needs three events or more. "
             "Check the column mapping and data.min_rating."
         )
-    return events, valid
+    return events, _sample(valid, config.train.validation_people, config.train.seed)
 
 
 def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:

@@ -26,6 +26,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for 
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Set one configuration key; may be repeated.")
 ]
+Columns = Annotated[
+    list[str],
+    typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,type=…,split=…"),
+]
 
 WRONG_PATH = (
     FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError,

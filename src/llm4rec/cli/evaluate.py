@@ -36,10 +36,7 @@ def evaluate(  # one parameter per option of the command
         Protocol,
         typer.Option(help="What is asked: each person's last event, all after a date, or a `split` column."),
     ] = Protocol.LEAVE_LAST_OUT,
-    columns: Annotated[
-        list[str],
-        typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,split=…"),
-    ] = [],  # noqa: B006  # typer copies defaults
+    columns: console.Columns = [],  # noqa: B006  # typer copies defaults
     rejected: Annotated[
         Path | None,
         typer.Option(

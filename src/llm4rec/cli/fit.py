@@ -28,6 +28,15 @@ def _help_config(wanted: bool) -> None:
     raise typer.Exit
 
 
+Modalities = Annotated[
+    list[str], typer.Option(help="COLUMN=KIND; KIND is text, categorical, numerical, image, time or ignore.")
+]
+HelpConfig = Annotated[
+    bool,
+    typer.Option("--help-config", callback=_help_config, is_eager=True, help="List all configuration keys."),
+]
+
+
 def fit(  # noqa: PLR0913  # one parameter per option of the command
     interactions: Annotated[
         str,
@@ -40,14 +49,8 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     users: Annotated[str | None, typer.Option(help="People with their features.")] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
     settings: console.Settings = [],  # noqa: B006  # typer copies defaults
-    columns: Annotated[
-        list[str],
-        typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,type=…,split=…"),
-    ] = [],  # noqa: B006
-    modality: Annotated[
-        list[str],
-        typer.Option(help="COLUMN=KIND; KIND is text, categorical, numerical, image, time or ignore."),
-    ] = [],  # noqa: B006
+    columns: console.Columns = [],  # noqa: B006
+    modality: Modalities = [],  # noqa: B006
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUT.checkpoint, if there is one.")
     ] = False,
@@ -58,12 +61,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         Path | None,
         typer.Option(dir_okay=False, help="File for rows set aside; rejected.parquet beside OUT by default."),
     ] = None,
-    help_config: Annotated[
-        bool,
-        typer.Option(
-            "--help-config", callback=_help_config, is_eager=True, help="List all configuration keys."
-        ),
-    ] = False,
+    help_config: HelpConfig = False,
     json: console.Json = False,
 ) -> None:
     """Fit a model and write it to a directory.
@@ -94,15 +92,20 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
             console.note(sentence)
         recommender.save(out, histories=histories)
     discard(_checkpoints(out))
-    summary = _summary(data, recommender, out, aside if n_rejected else None, n_rejected)
+    _show(_summary(data, recommender, out, aside if n_rejected else None, n_rejected), json)
+
+
+def _show(summary: dict[str, Any], json: bool) -> None:
     if json:
         console.answer(summary)
         return
-    if n_rejected:
-        typer.echo(f"{n_rejected} rows were set aside in {aside}, each with its reason.")
+    if summary["rejected"]:
+        typer.echo(
+            f"{summary['rejected']} rows were set aside in {summary['rejected_file']}, each with its reason."
+        )
     typer.echo(
         f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events. "
-        f"The model is in {out}."
+        f"The model is in {summary['model']}."
     )
 
 

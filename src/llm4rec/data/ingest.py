@@ -24,7 +24,7 @@ from llm4rec.data.interactions import (
     read_events,
     sort_events,
 )
-from llm4rec.data.report import Report
+from llm4rec.data.report import Report, Sieve
 from llm4rec.data.requests import read_requests
 from llm4rec.types import Array, Ints, Progress, silent
 
@@ -107,11 +107,10 @@ def ingest(  # three sources and how to read them
     """
     mapping = roles_of(columns)
     declared: dict[str, Declared] = {**config.modalities, **modalities}
-    sources = [(items, "item", ()), (users, "user", config.protected)]
     tables: dict[str, Catalog] = {}
     notes: list[str] = []
     rejected: list[pl.DataFrame] = []
-    for source, role, protected in sources:
+    for source, role, protected in ((items, "item", ()), (users, "user", config.protected)):
         if source is not None:
             progress(f"read {role}s", 0, 1)
             tables[role], aside, said = read_entities(source, role, mapping, declared, protected)
@@ -125,23 +124,27 @@ def ingest(  # three sources and how to read them
     catalog = number_items(sieve, tables.get("item"), roles["item"])
     user_ids = number_users(sieve)
     sort_events(sieve)
-    counts = {"events_read": sieve.n_read, "duplicates": drop_duplicates(sieve, roles.get("time"))}
+    duplicates = drop_duplicates(sieve, roles.get("time"))
     rejected.append(sieve.all_rejected())
-    frame, positives = keep_positives(sieve.frame, sieve.name, config.min_rating)
-    frame, core = keep_core(frame, sieve.name, config.k_core)
-    notes += [*said, *sieve.note(), *positives, *core]
+    frame, left_out = _filtered(sieve, config)
+    notes += [*said, *sieve.note(), *left_out]
     if config.k_core > 1 or only_items_with_events:
         frame, catalog = _only_with_events(frame, catalog)
-    counts["rejected"] = sum(aside.height for aside in rejected)
-    counts["left_out"] = sieve.frame.height - frame.height
     log, parts = _log(frame, user_ids)
-    people: Catalog | None = None
-    if "user" in tables:
-        people, said = aligned(tables["user"], log.user_ids)
-        notes += said
+    people, said = aligned(tables["user"], log.user_ids) if "user" in tables else (None, [])
+    notes += said
     progress("read events", 1, 1)
+    counts = {"events_read": sieve.n_read, "duplicates": duplicates}
+    counts |= {"rejected": sum(map(len, rejected)), "left_out": sieve.frame.height - frame.height}
     counts |= {"events": log.n_events, "people": log.n_users, "items": len(catalog)}
     return Ingested(log, catalog, people, parts, Report(counts, tuple(notes), pl.concat(rejected)))
+
+
+def _filtered(sieve: Sieve, config: DataConfig) -> tuple[pl.DataFrame, list[str]]:
+    """The events that the configuration lets count, and sentences on the others."""
+    frame, positives = keep_positives(sieve.frame, sieve.name, config.min_rating)
+    frame, core = keep_core(frame, sieve.name, config.k_core)
+    return frame, positives + core
 
 
 def _only_with_events(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.DataFrame, Catalog]:
