@@ -195,7 +195,8 @@ def test_sampling_reads_the_items_it_should(toy: Toy, monkeypatch: pytest.Monkey
     network = toy.network(dropout=0.0).eval()
     windows = cut_windows(material.events.offsets, 6, np.random.default_rng(0))
     chosen = np.arange(len(windows.rows))
-    full = loop.step(network, material, windows, chosen, toy.changed(hide=0.0).config, None, [])
+    exact = toy.changed(hide=0.0, precision="float32")
+    full = loop.step(network, material, windows, chosen, exact.config, None, [])
     sampled = toy.changed(hide=0.0, full_softmax_up_to=1, negatives=12).config
     monkeypatch.setattr(loop.torch, "randint", lambda high, shape: torch.arange(high))
     found = loop.step(network, material, windows, chosen, sampled, None, [])

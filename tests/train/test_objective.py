@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llm4rec.model.heads import DenseHead, PointwiseHead
 from llm4rec.train import objective
+from llm4rec.train.loop import TrainConfig
 from llm4rec.train.objective import rating_loss, sampled_softmax_loss, softmax_loss
 
 P, N, D = 13, 29, 6
@@ -131,3 +132,27 @@ def test_rating_loss_passes_over_missing_ratings() -> None:
     losses[1].backward()
     for parameter in head.parameters():
         assert parameter.grad is not None and (parameter.grad == 0).all()
+
+
+def test_products_of_bfloat16_err_by_less_than_a_hundredth() -> None:
+    head = DenseHead(cosine=True, temperature=0.06)
+    states, vectors, targets, weights = drawn(torch.float32)
+    found = softmax_loss(head, states, vectors, targets, weights, torch.bfloat16)
+    expected = textbook(head, states, vectors, targets, weights)
+    assert found.item() != expected.item()  # it was asked for, and done
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=0)
+    mine = torch.autograd.grad(found, [states, vectors])
+    theirs = torch.autograd.grad(expected, [states, vectors])
+    for left, right in zip(mine, theirs, strict=True):
+        assert (left - right).norm() < 0.01 * right.norm()
+
+
+@pytest.mark.parametrize(("able", "precision", "dtype"), [
+    (True, "auto", torch.bfloat16), (False, "auto", torch.float32),
+    (True, "float32", torch.float32), (False, "bfloat16", torch.bfloat16),
+])  # fmt: skip
+def test_auto_takes_bfloat16_only_where_the_processor_multiplies_it(
+    able: bool, precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able}, raising=False)
+    assert TrainConfig.model_validate({"precision": precision}).dtype == dtype

@@ -19,8 +19,6 @@ DATA = "ml-100k"
 MODELS = ("ours", "ease", "itemknn", "popularity")
 SHOWN = 10
 SETTINGS: tuple[str, ...] = (
-    "model.embedding_size=64",
-    "train.learning_rate=0.002",
     "train.epochs=20",
     "train.attention_epochs=2",
 )

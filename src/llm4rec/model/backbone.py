@@ -20,7 +20,7 @@ class BackboneConfig(Section):
     """Size and regularisation of the model (section `model`)."""
 
     backbone: Literal["compact"] = Option(default="compact", description="Decoder that reads the history.")
-    embedding_size: int = Option(default=128, ge=4, description="Length d of item vectors and hidden states.")
+    embedding_size: int = Option(default=64, ge=4, description="Length d of item vectors and hidden states.")
     layers: int = Option(default=2, ge=1, description="Decoder layers.")
     heads: int = Option(
         default=2, ge=1, description="Attention heads; embedding_size must be an even multiple of them."

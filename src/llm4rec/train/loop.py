@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,12 @@ from llm4rec.errors import TrainingError
 from llm4rec.model.events import EventArrays
 from llm4rec.model.network import Batch, Network
 from llm4rec.train.checkpoint import Run
-from llm4rec.train.objective import rating_loss, sampled_softmax_loss, softmax_loss
+from llm4rec.train.objective import (
+    multiplies_bfloat16,
+    rating_loss,
+    sampled_softmax_loss,
+    softmax_loss,
+)
 from llm4rec.train.windows import Windows, batches, cut_windows
 from llm4rec.types import Floats, Ints, Progress, silent
 
@@ -33,11 +38,11 @@ from llm4rec.types import Floats, Ints, Progress, silent
 class TrainConfig(Section):
     """How the model is trained (section `train`)."""
 
-    epochs: int = Option(default=100, ge=1, description="The most passes over the training events.")
+    epochs: int = Option(default=40, ge=1, description="The most passes over the training events.")
     patience: int = Option(
-        default=5, ge=1, description="Epochs without a better validation NDCG@10 before it stops."
+        default=8, ge=1, description="Epochs without a better validation NDCG@10 before it stops."
     )
-    learning_rate: float = Option(default=1e-3, gt=0, description="Step size of AdamW.")
+    learning_rate: float = Option(default=2e-3, gt=0, description="Step size of AdamW.")
     weight_decay: float = Option(default=0.01, ge=0, description="Decoupled weight decay of AdamW.")
     batch_size: int = Option(default=2048, ge=1, description="Events predicted per step [events].")
     averaging: float = Option(
@@ -58,6 +63,11 @@ class TrainConfig(Section):
     negatives: int = Option(
         default=4096, ge=1, description="Shared negatives per step when sampling [items]."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Option(
+        default="auto",
+        description="Numbers multiplied by the softmax over the catalogue; auto takes bfloat16 where the "
+        "processor multiplies it natively.",
+    )
     attention_epochs: int = Option(
         default=4, ge=0, description="The most epochs of the stage that opens the fusion gate."
     )
@@ -70,6 +80,12 @@ class TrainConfig(Section):
     seed: int = Option(
         default=0, ge=0, description="Seed of initial weights, batches, dropout and negatives."
     )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What `precision` means on this machine."""
+        half = self.precision == "bfloat16" or (self.precision == "auto" and multiplies_bfloat16())
+        return torch.bfloat16 if half else torch.float32
 
 
 class Penalty(Protocol):
@@ -207,7 +223,7 @@ def step(
     else:
         vectors = network.fuse(material.items).vectors
         states = network.read(batch, vectors, material.people).flatten(0, 1)[place]
-        loss = softmax_loss(network.head, states, vectors, wanted, share)
+        loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype)
         wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
     if network.pointwise is not None:
         errors = rating_loss(network.pointwise, states, wanted_vectors, material.ratings[targets])
