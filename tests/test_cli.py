@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,20 @@ def test_every_help_has_an_example(command: list[str]) -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom llm4rec.cli import app\nfrom typer.testing import CliRunner\n"
-        "CliRunner().invoke(app, ['--help'])\n"
-        "heavy = ('torch', 'transformers', 'polars', 'numpy', 'scipy', 'pydantic')\n"
+        f"for command in {COMMANDS}:\n"
+        "    assert CliRunner().invoke(app, [*command, '--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(app, ['--version']).exit_code == 0\n"
+        "heavy = ('torch', 'transformers', 'sentence_transformers', 'polars', 'pyarrow', 'numpy', 'scipy', "
+        "'sqlalchemy', 'safetensors')\n"
         "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = llm4rec("--version")
+    assert (result.exit_code, result.stdout.strip()) == (0, metadata.version("llm4rec"))
 
 
 def test_fit_says_what_it_did_and_leaves_no_checkpoint(data: Path, tmp_path: Path) -> None:
@@ -103,7 +113,9 @@ def test_fit_says_what_it_did_and_leaves_no_checkpoint(data: Path, tmp_path: Pat
         llm4rec("fit", "--interactions", data / "events.csv", "--items", data / "items.parquet",
                 "--out", tmp_path / "model", *SETTINGS, "--json")
     )  # fmt: skip
-    assert (found["people"], found["items"], found["events"]) == (N_USERS, N_ITEMS, N_USERS * N_EVENTS)
+    held_out = N_USERS  # everybody's last event chooses the epoch
+    assert (found["people"], found["items"]) == (N_USERS, N_ITEMS)
+    assert (found["events"], found["held_out"]) == (N_USERS * N_EVENTS - held_out, held_out)
     assert found["rejected"] == 0 and found["rejected_file"] is None
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
@@ -123,9 +135,79 @@ def test_bad_rows_are_set_aside_and_counted(data: Path, tmp_path: Path) -> None:
     result = llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS)
     assert result.exit_code == 0, result.stderr
     assert "2 rows were set aside" in result.stdout
-    rejected = pl.read_parquet(tmp_path / "rejected.parquet")
+    rejected = pl.read_parquet(tmp_path / "model.rejected.parquet")
     assert rejected.height == 2
     assert {"file", "row", "column", "reason"} <= set(rejected.columns)
+
+
+def test_what_is_set_aside_is_of_this_run_and_nobody_elses_is_touched(data: Path, tmp_path: Path) -> None:
+    publishers = tmp_path / "rejected.parquet"  # as `data get` leaves it
+    pl.DataFrame({"file": ["f"], "row": [1], "column": ["c"], "reason": ["r"]}).write_parquet(publishers)
+    written = publishers.read_bytes()
+    clean = (data / "events.csv").read_text()
+    events, aside = tmp_path / "events.csv", tmp_path / "model.rejected.parquet"
+    asked = ("fit", "--interactions", events, "--out", tmp_path / "model", *SETTINGS)
+    for rows, left in (("u1,i2,soon,3\n", True), ("", False)):
+        events.write_text(clean + rows)
+        assert llm4rec(*asked).exit_code == 0
+        assert aside.exists() is left
+        assert publishers.read_bytes() == written
+
+
+def test_a_file_that_was_never_set_aside_is_not_removed(tmp_path: Path) -> None:
+    from llm4rec.cli import console
+    from llm4rec.data.files import REJECTED
+
+    mine = tmp_path / "mine.parquet"
+    for write in (
+        lambda: mine.write_text("years of work"),
+        lambda: pl.DataFrame({"a": [1]}).write_parquet(mine),
+    ):
+        write()
+        assert console.set_aside(pl.DataFrame(schema=REJECTED), mine) == 0
+        assert mine.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"), [("a/model", "a/model.x"), ("model/", "model.x"), ("a/m.v2", "a/m.v2.x")]
+)
+def test_what_lies_beside_is_named_after_its_neighbour(place: str, expected: str) -> None:
+    from llm4rec.cli import console
+
+    assert console.beside(Path(place), ".x") == Path(expected)
+
+
+def test_nothing_lies_inside_its_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm4rec.cli import console
+
+    (tmp_path / "model" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "model")
+    assert console.beside(Path("."), ".x") == tmp_path / "model.x"
+    monkeypatch.chdir(tmp_path / "model" / "inner")
+    assert console.beside(Path(".."), ".x") == tmp_path / "model.x"
+
+
+def write_splits(data: Path, file: Path) -> None:
+    """The last event of each person is test, the one before valid."""
+    events = pl.read_parquet(data / "interactions.parquet")
+    place = pl.col("timestamp").rank("ordinal").over("user_id")
+    part = pl.when(place == N_EVENTS).then(pl.lit("test")).when(place == N_EVENTS - 1).then(pl.lit("valid"))
+    events.with_columns(split=part.otherwise(pl.lit("train"))).write_parquet(file)
+
+
+def test_a_split_is_fitted_on_its_train_rows_and_keeps_whole_histories(data: Path, tmp_path: Path) -> None:
+    file, model = tmp_path / "splits.parquet", tmp_path / "model"
+    write_splits(data, file)
+    found = answered(llm4rec("fit", "--interactions", file, "--out", model, *SETTINGS, "--json"))
+    assert (found["events"], found["held_out"]) == (N_USERS * (N_EVENTS - 2), N_USERS * 2)
+    # nobody is recommended what they did, be it in valid or test rows
+    listed = answered(llm4rec("recommend", "--model", model, "--user", "u3", "-n", N_ITEMS, "--json"))
+    seen = {f"i{(3 + step) % N_ITEMS}" for step in range(N_EVENTS)}
+    assert {row["item_id"] for row in listed["recommendations"]} == {f"i{i}" for i in range(N_ITEMS)} - seen
+    # its own test rows it has not learnt from; asked for as later events, nobody can tell
+    asked = ("evaluate", "--model", model, "--interactions", file, "--json")
+    assert not any("too good" in note for note in answered(llm4rec(*asked, "--protocol", "given"))["notes"])
+    assert any("too good" in note for note in answered(llm4rec(*asked))["notes"])
 
 
 def test_columns_are_mapped_by_role(data: Path, tmp_path: Path) -> None:
@@ -217,6 +299,57 @@ def test_excluded_items_stay_out_and_short_lists_are_short(model: Path) -> None:
     assert "no item left" in nothing.stdout
 
 
+@pytest.mark.parametrize("n", [10**9, 10**30])
+def test_a_list_is_no_longer_than_the_catalogue(model: Path, tmp_path: Path, n: int) -> None:
+    rows = answered(llm4rec("recommend", "--model", model, "--history", "i1", "-n", n, "--json"))
+    assert len(rows["recommendations"]) == N_ITEMS - 1
+    pl.DataFrame({"request_id": ["r"], "history": [["i1"]]}).write_parquet(tmp_path / "r.parquet")
+    asked = ("recommend", "--model", model, "--requests", tmp_path / "r.parquet", "--out", tmp_path / "a")
+    assert answered(llm4rec(*asked, "-n", n, "--json"))["rows"] == N_ITEMS - 1
+
+
+def test_a_place_for_the_answers_is_looked_at_before_the_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm4rec.data import requests
+
+    monkeypatch.setattr(requests, "read_requests", lambda *_: pytest.fail("the work has begun"))
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    for out, says in (("file/a", "file"), ("pipe", "pipe is no plain file")):
+        asked = ("recommend", "--model", model, "--requests", "r.parquet", "--out", tmp_path / out)
+        result = llm4rec(*asked)
+        assert result.exit_code == 2 and says in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--user", "--history"])
+def test_an_argument_that_is_no_text_is_bad_input(model: Path, option: str) -> None:
+    result = llm4rec("recommend", "--model", model, option, os.fsdecode(b"\xff"))
+    assert result.exit_code == 2
+    assert "is not written in UTF-8" in result.stderr
+
+
+def test_a_terminal_that_lacks_letters_is_answered(model: Path, data: Path) -> None:
+    asked = ("evaluate", "--model", model, "--interactions", data / "events.csv")
+    told = process(*asked, PYTHONIOENCODING="latin-1")
+    assert told.returncode == 0, told.stderr
+    assert "hr@10" in told.stdout and "–" not in told.stdout  # the dash of an interval is not in Latin-1
+
+
+@pytest.mark.parametrize(("encoding", "escaped"), [("utf-8", False), ("latin-1", True)])
+def test_json_is_escaped_only_where_stdout_lacks_letters(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, escaped: bool
+) -> None:
+    from llm4rec.cli import console
+
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    console.answer({"title": "Amélie…"})
+    sys.stdout.flush()
+    assert json.loads(written.getvalue().decode(encoding)) == {"title": "Amélie…"}
+    assert written.getvalue().isascii() is escaped
+
+
 def test_plain_output_is_one_line_an_item(model: Path) -> None:
     lines = llm4rec("recommend", "--model", model, "--history", "i1", "-n", 3).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
@@ -271,9 +404,7 @@ def test_evaluate(model: Path, data: Path, protocol: str) -> None:
     ndcg = found["metrics"]["ndcg@10"]
     assert 0 <= ndcg["low"] <= ndcg["mean"] <= ndcg["high"] <= 1
     assert found["people"] <= N_USERS
-    assert any(
-        "figures are too good" in sentence for sentence in found["notes"]
-    )  # fitted on these very events
+    assert any("figures are too good" in note for note in found["notes"])  # fitted on these very events
     assert 0 < found["beyond"]["coverage@10"] <= 1
 
 
@@ -289,20 +420,15 @@ def test_evaluate_strangers_and_unknown_items(model: Path, tmp_path: Path) -> No
 def test_evaluate_sets_bad_rows_aside_in_a_file(model: Path, tmp_path: Path) -> None:
     lines = [f"new,i{i},{100 + i}" for i in range(4)]
     (tmp_path / "e.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines, "new,i5,never", ""]))
-    aside = tmp_path / "aside.parquet"
-    asked = (
-        "evaluate",
-        "--model",
-        model,
-        "--interactions",
-        tmp_path / "e.csv",
-        "--rejected",
-        aside,
-        "--json",
-    )
-    found = answered(llm4rec(*asked))
-    assert any(str(aside) in sentence for sentence in found["notes"])
-    assert pl.read_parquet(aside).select("row", "column").rows() == [(6, "timestamp")]
+    chosen, usual = tmp_path / "aside.parquet", model.with_name("model.evaluate.rejected.parquet")
+    asked = ("evaluate", "--model", model, "--interactions", tmp_path / "e.csv", "--json")
+    for aside, more in ((chosen, ("--rejected", chosen)), (usual, ())):
+        found = answered(llm4rec(*asked, *more))
+        assert any(str(aside) in sentence for sentence in found["notes"])
+        assert pl.read_parquet(aside).select("row", "column").rows() == [(6, "timestamp")]
+    (tmp_path / "e.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines, ""]))
+    assert llm4rec(*asked).exit_code == 0
+    assert not usual.exists()
 
 
 @pytest.mark.slow
@@ -331,10 +457,7 @@ def test_bench_measures_and_reuses(data: Path, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_bench_on_a_given_split_beside_peers(data: Path, tmp_path: Path) -> None:
-    events = pl.read_parquet(data / "interactions.parquet")
-    place = pl.col("timestamp").rank("ordinal").over("user_id")
-    part = pl.when(place == N_EVENTS).then(pl.lit("test")).when(place == N_EVENTS - 1).then(pl.lit("valid"))
-    events.with_columns(split=part.otherwise(pl.lit("train"))).write_parquet(tmp_path / "splits.parquet")
+    write_splits(data, tmp_path / "splits.parquet")
     ranks = pl.DataFrame({"user_id": [f"u{u}" for u in range(N_USERS)], "first": [1] * N_USERS})
     ranks.write_parquet(tmp_path / "ranks.parquet")
     found = answered(
@@ -347,6 +470,24 @@ def test_bench_on_a_given_split_beside_peers(data: Path, tmp_path: Path) -> None
     assert peer["ndcg"]["mean"] == 1.0 and peer["people"] == N_USERS
     ours = found["rows"][0]["accuracy"]["ndcg@10"]["mean"]
     assert peer["ndcg_difference"]["difference"]["mean"] == pytest.approx(ours - 1)
+
+
+def test_bench_sets_aside_in_a_file_of_its_own(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm4rec.bench import run as runs
+
+    monkeypatch.setattr(runs, "_start", lambda task, _: runs.Failure(task.model, 0, "It broke.", tmp_path))
+    publishers = tmp_path / "rejected.parquet"  # OUT is the folder that `data get` has filled
+    pl.DataFrame({"file": ["f"], "row": [1], "column": ["c"], "reason": ["r"]}).write_parquet(publishers)
+    written = publishers.read_bytes()
+    clean = pl.read_parquet(data / "interactions.parquet")
+    for events, left in ((pl.concat([clean, clean[:1].with_columns(item_id=None)]), True), (clean, False)):
+        events.write_parquet(tmp_path / "interactions.parquet")
+        result = llm4rec("bench", "--data", tmp_path, "--models", "ease", "--out", tmp_path)
+        assert result.exit_code == 1 and "It broke." in result.stderr
+        assert (tmp_path / "bench.rejected.parquet").exists() is left
+        assert publishers.read_bytes() == written
 
 
 FIT = ["fit", "--interactions", "{d}/events.csv", "--out", "{t}/m"]
@@ -544,3 +685,19 @@ def test_without_resume_a_fit_starts_anew_and_says_so(data: Path, tmp_path: Path
     assert result.exit_code == 0
     assert "started anew" in result.stderr
     assert not (tmp_path / "model.checkpoint").exists()
+
+
+def test_a_warning_is_a_sentence_without_the_code_that_gave_it() -> None:
+    code = (
+        "import warnings; from llm4rec import cli; "
+        "cli.app = lambda **_: warnings.warn('Mind\\n this.'); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "Mind this.\n"
+
+
+def test_a_bench_refuses_a_folder_with_a_report_of_somebody_elses(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("mine")
+    result = llm4rec("bench", "--data", data, "--models", "popularity", "--out", tmp_path)
+    assert result.exit_code == 2 and "report.html" in result.stderr
+    assert (tmp_path / "report.html").read_text() == "mine"

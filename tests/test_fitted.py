@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
+from llm4rec.errors import ArtefactError
+from llm4rec.fitted import KIND
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
+from llm4rec.store import artefact
 
 TINY = Config.model_validate({
     "train": {"epochs": 1, "attention_epochs": 0, "batch_size": 64},
@@ -27,8 +32,35 @@ def test_nothing_is_dropped_at_random_by_a_model_just_read(tmp_path: Path) -> No
     users = pl.Series([f"u{u}" for u in range(12) for _ in range(5)])
     log = build_log(users, np.arange(60) * 7 % 20)
     fitted = Recommender.fit(log, Catalog(table, (Field("kind", "categorical"),)), TINY)
+    fitted.fitted.scorer.network.fusion.attend = True  # so that there are weights to read
     fitted.save(tmp_path / "model")
     items = np.arange(20)
     read = Recommender.load(tmp_path / "model").modality_weights(items)  # before anything else is asked
+    assert read is not None
     np.testing.assert_array_equal(read, fitted.modality_weights(items))
     assert (read[:, fitted.modalities.index("behaviour")] > 0).sum() > 10
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"train": {"novelty": 1}}, r"does not know its setting train\.novelty"),
+        ({"model": {"embedding_size": 16}}, "weights of the model .* do not fit"),
+    ],
+    ids=["a setting of a later version", "weights of another shape"],
+)
+def test_a_model_of_another_version_is_refused_in_a_sentence(
+    tmp_path: Path, config: dict[str, Any], said: str
+) -> None:
+    log = build_log(pl.Series([f"u{u}" for u in range(12) for _ in range(5)]), np.arange(60) * 7 % 20)
+    fitted = Recommender.fit(log, Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(20)]})), TINY)
+    fitted.save(tmp_path / "model")
+    kept = artefact.read(tmp_path / "model", KIND)
+    meta = dict(kept.meta)
+    for section, values in config.items():
+        meta["config"][section] |= values
+    groups = {name: kept.tensors(name) for name in ("network", "vectors", "items")}
+    tables = {"items": kept.table("items")}
+    artefact.write(tmp_path / "model", kind=KIND, meta=meta, tensors=groups, tables=tables)
+    with pytest.raises(ArtefactError, match=said):
+        Recommender.load(tmp_path / "model")

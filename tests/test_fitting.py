@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
@@ -18,6 +19,9 @@ from llm4rec.settings import Config
 from llm4rec.types import Progress, silent
 
 CATALOG = Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(20)]}))
+PRICED = Catalog(
+    CATALOG.table.with_columns(price=pl.int_range(20).cast(pl.Float64)), (Field("price", "numerical"),)
+)
 LOG = build_log(
     pl.Series([f"u{u}" for u in range(12) for _ in range(5)]), np.random.default_rng(0).integers(20, size=60)
 )
@@ -58,6 +62,24 @@ def test_protected_fields_of_people_are_never_read() -> None:
     assert fit(LOG, CATALOG, config(), people=alone).spaces.people is None
 
 
+def test_people_are_found_by_name_whatever_their_order() -> None:
+    table = pl.DataFrame({"user_id": LOG.user_ids, "city": [["x", "y", "z"][u % 3 :] for u in range(12)]})
+    people = Catalog(table, (Field("city", "categorical"),), "user_id")
+    newcomer = pl.DataFrame({"user_id": ["new"], "city": [["elsewhere"]]})
+    turned = replace(people, table=pl.concat([newcomer, table.reverse()]))
+    one, other = (fit(LOG, CATALOG, config(), people=each) for each in (people, turned))
+    told = one.scorer.states(LOG, one.person_rows(LOG))
+    torch.testing.assert_close(told, other.scorer.states(LOG, other.person_rows(LOG)))
+    assert not torch.equal(told, one.scorer.states(LOG, np.roll(one.person_rows(LOG), 1)))
+
+
+def test_what_is_kept_of_people_may_be_more_than_was_trained_on() -> None:
+    part = LOG.heads(np.full(LOG.n_users, 4))
+    fitted = fit(part, CATALOG, config(), histories=LOG)
+    assert fitted.histories is LOG
+    assert fitted.about["n_events"] == part.n_events - LOG.n_users  # one each is asked for validation
+
+
 class StopError(Exception):
     """Raised where a run is to break off."""
 
@@ -69,7 +91,7 @@ def broken_off(folder: Path) -> None:
 
     progress: Progress = stop
     with pytest.raises(StopError):
-        fit(LOG, CATALOG, config(), checkpoints=folder, progress=progress)
+        fit(LOG, PRICED, config(), checkpoints=folder, progress=progress)
 
 
 def test_only_its_own_checkpoints_are_removed_from_a_folder(tmp_path: Path) -> None:
@@ -81,15 +103,19 @@ def test_only_its_own_checkpoints_are_removed_from_a_folder(tmp_path: Path) -> N
     assert (tmp_path / "thesis.txt").exists() and (tmp_path / "floor" / "plan.txt").exists()
 
 
-@pytest.mark.parametrize("what", ["configuration", "data"])
+@pytest.mark.parametrize("what", ["configuration", "events", "features", "questions"])
 def test_unfinished_work_of_another_run_is_not_taken_up(tmp_path: Path, what: str) -> None:
     broken_off(tmp_path)
-    other = build_log(LOG.user_ids[LOG.rows], LOG.items[::-1].copy()) if what == "data" else LOG
-    settings = (
-        config()
-        if what == "data"
-        else config().model_copy(update={"model": config().model.model_copy(update={"dropout": 0.1})})
-    )
+    log, catalog, settings, valid = LOG, PRICED, config(), None
+    if what == "configuration":
+        settings = config().model_copy(update={"model": config().model.model_copy(update={"dropout": 0.1})})
+    elif what == "events":
+        log = build_log(LOG.user_ids[LOG.rows], LOG.items[::-1].copy())
+    elif what == "features":  # of the same distribution, but not of the same items
+        catalog = replace(PRICED, table=PRICED.table.with_columns(pl.col("price").reverse()))
+    else:
+        log, valid = hold_out(LOG, 10_000, config().train.seed)
+        valid = replace(valid, targets=valid.targets[::-1].copy())
     with pytest.raises(ArtefactError, match="another configuration or other data"):
-        fit(other, CATALOG, settings, checkpoints=tmp_path, resume=True)
-    fit(other, CATALOG, settings, checkpoints=tmp_path, resume=False, progress=silent)
+        fit(log, catalog, settings, valid=valid, checkpoints=tmp_path, resume=True)
+    fit(log, catalog, settings, valid=valid, checkpoints=tmp_path, resume=False, progress=silent)

@@ -126,6 +126,7 @@ def test_people_are_known_by_their_features(model: Recommender) -> None:
 
 def test_protected_columns_are_not_read(model: Recommender, split: Split) -> None:
     _, catalog, people = shop()
+    people = replace(people, fields=(*people.fields, Field("gender", "categorical")))
     flipped = replace(people, table=people.table.with_columns(gender=pl.col("gender").reverse()))
     config = small_config(train={"epochs": 1})
     one, other = (
@@ -250,13 +251,65 @@ def test_many_requests_leave_out_what_each_excludes(model: Recommender, split: S
     assert (kept.items[:, -1] == -1).all() and (kept.scores[:, -1] == -np.inf).all()
 
 
+def test_no_list_is_longer_than_the_catalogue_whatever_is_asked(model: Recommender, split: Split) -> None:
+    few = split.test.histories(0, 2)
+    assert model.recommend_many(few, None, 10**15).items.shape == (2, N_ITEMS)
+    assert len(model.recommend(Query(("i1",)), 10**30)) == N_ITEMS - 1
+    wide = model.rank(few, N_ITEMS + 5)
+    assert wide.items.shape == (2, N_ITEMS + 5) and (wide.items[:, N_ITEMS:] == -1).all()
+    for n in (0, -1):
+        with pytest.raises(InputError, match="ask for 1 or more"):
+            model.recommend(Query(("i1",)), n)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"history": (50,)}, "Query.history takes a tuple of item ids"),
+        ({"history": "50"}, "Query.history takes a tuple of item ids"),
+        ({"exclude": (286,)}, "Query.exclude takes a tuple of item ids"),
+        ({"user": 42}, "Query.user takes a name"),
+        ({"history": ("i1",), "timestamps": (1e30,)}, "UTC seconds from 1970 to 2100"),
+        ({"history": ("i1",), "timestamps": (-5,)}, "UTC seconds from 1970 to 2100"),
+        ({"history": ("i1",), "ratings": (float("inf"),)}, "finite numbers"),
+        ({"history": ("i1",), "ratings": ("x",)}, "finite numbers"),
+        ({"user": "u5", "timestamps": (5,)}, "0 items of history and 1 timestamps"),
+    ],
+)
+def test_a_query_of_other_kinds_of_values_is_refused(
+    model: Recommender, query: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        model.recommend(Query(**query))
+
+
 def test_weights_of_modalities_can_be_read(model: Recommender) -> None:
     items = np.array([0, 1, NEW[0]])
+    fusion = model.fitted.scorer.network.fusion
+    kept, fusion.attend = fusion.attend, True
     weights = model.modality_weights(items)
-    assert weights.shape == (3, len(model.modalities))
+    fusion.attend = False
+    assert model.modality_weights(items) is None  # the plain sum has none
+    fusion.attend = kept
+    assert weights is not None and weights.shape == (3, len(model.modalities))
     assert weights.sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     assert weights[0, model.modalities.index("numerical")] == 0  # item 0 has no price
     assert weights[2, model.modalities.index("behaviour")] == 0
+
+
+def test_ratings_are_told_by_the_head_that_learnt_them(model: Recommender, split: Split) -> None:
+    with pytest.raises(InputError, match=r"fit it with model\.pointwise"):
+        model.rate(Query(("i1",)), ["i2"])
+    log, catalog, _ = shop()
+    liked = (log.items // PER_KIND < 2).astype(np.float32) * 3 + 1  # ocean and desert get 4, the others 1
+    rated = Recommender.fit(
+        replace(log, ratings=liked), catalog, small_config(model={"pointwise": 1.0}, train={"epochs": 30})
+    )
+    found = rated.rate(Query(("i1", "i2")), [f"i{item}" for item in range(N_ITEMS)])
+    assert found[:13].mean() == pytest.approx(4, abs=0.7)
+    assert found[15:].mean() == pytest.approx(1, abs=0.7)
+    with pytest.raises(InputError, match="no item 'nothing'"):
+        rated.rate(Query(("i1",)), ["i2", "nothing"])
 
 
 # --- what it keeps
@@ -265,8 +318,8 @@ def test_weights_of_modalities_can_be_read(model: Recommender) -> None:
 def test_a_stored_model_answers_alike_without_its_data(
     model: Recommender, split: Split, tmp_path: Path
 ) -> None:
-    model.save(tmp_path / "model")
-    loaded = Recommender.load(tmp_path / "model")
+    model.save(str(tmp_path / "model"))
+    loaded = Recommender.load(str(tmp_path / "model"))
     asked = split.test.histories()
     np.testing.assert_array_equal(loaded.rank(asked, 10).items, model.rank(asked, 10).items)
     np.testing.assert_array_equal(loaded.rank(asked, 10).scores, model.rank(asked, 10).scores)

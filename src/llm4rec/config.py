@@ -109,8 +109,10 @@ def _explain(error: ValidationError, root: type[Section]) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"The configuration key {key!r} is unknown. {_nearest(key, known)}")
         else:
+            # a place in a table of free keys is followed by the alternatives of its type, which say nothing
+            key = next((name for name in known if key.startswith(f"{name}.")), key)
             lines.append(f"The configuration key {key!r} can't be {problem['input']!r}: {problem['msg']}.")
-    return " ".join(lines)
+    return " ".join(dict.fromkeys(lines))
 
 
 def _nearest(key: str, known: list[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from llm4rec.data.catalog import Catalog, Field
@@ -17,6 +18,7 @@ from llm4rec.data.events import EventLog, build_log
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
+from llm4rec.errors import ArtefactError
 from llm4rec.model.events import EventSpace
 from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
@@ -149,7 +151,14 @@ def read(path: Path) -> Fitted:
     """
     kept = artefact.read(path, KIND)
     meta = kept.meta
-    config = Config.model_validate(meta["config"])
+    try:
+        config = Config.model_validate(meta["config"])
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ArtefactError(
+            f"The model in {path} was made by another version of llm4rec: this one does not know its setting "
+            f"{key}. Install the version that made it ({meta.get('version', 'unknown')}), or fit it again."
+        ) from None
     catalog = Catalog(kept.table("items"), tuple(Field(**field) for field in meta["item_fields"]))
     people: Catalog | None = None
     if "people.parquet" in kept:
@@ -165,9 +174,14 @@ def read(path: Path) -> Fitted:
     items, known = spaces.tokens(catalog, vectors, torch.from_numpy(stored["seen"]), people)
     network = new_network(config, spaces, len(catalog))
     network.fusion.attend = bool(meta["attend"])
-    network.load_state_dict({
-        name: torch.from_numpy(array) for name, array in kept.tensors("network").items()
-    })
+    weights = {name: torch.from_numpy(array) for name, array in kept.tensors("network").items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise ArtefactError(
+            f"The weights of the model in {path} do not fit its configuration: it was made by another "
+            "version of llm4rec. Install the version that made it, or fit it again."
+        ) from None
     network.eval()
     return Fitted(
         config=config,

@@ -6,20 +6,20 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from llm4rec.data.catalog import Catalog
-from llm4rec.data.columns import plain
+from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases, next_event_cases
-from llm4rec.encode.tokens import Tokens, TokenSpace, fit_tokens
+from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
-from llm4rec.evaluate.metrics import per_case
+from llm4rec.evaluate.protocol import mean_ndcg
 from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
 from llm4rec.model.network import Network
@@ -30,16 +30,17 @@ from llm4rec.topn import top_n
 from llm4rec.train import checkpoint
 from llm4rec.train.loop import Material
 from llm4rec.train.stages import train_in_stages
-from llm4rec.types import Array, Progress, Rankings, silent
+from llm4rec.types import Array, Ints, Progress, Rankings, silent
 
 
-def fit(
+def fit(  # noqa: PLR0913  # all that a fit can be given
     events: EventLog,
     catalog: Catalog,
     config: Config,
     *,
     people: Catalog | None = None,
     valid: Cases | None = None,
+    histories: EventLog | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
@@ -54,20 +55,24 @@ def fit(
     began = time.perf_counter()
     if checkpoints is not None and not resume:
         checkpoint.discard(checkpoints)
-    histories = events
+    histories = histories or events
     events, valid = _with_questions(events, valid, config)
     people = None if people is None else _unprotected(people, config.data.protected)
-    frozen = frozen_vectors(catalog, config.encode.text, progress=progress)
-    spaces = Spaces(_space(catalog, frozen.by_field), _people_space(people), fit_events(events))
+    encode = config.encode
+    frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
+    spaces = Spaces(
+        _space(catalog, frozen.by_field, encode), _people_space(people, events, encode), fit_events(events)
+    )
     seen = torch.from_numpy(events.item_counts(len(catalog)) > 0)
     items, known = spaces.tokens(catalog, frozen.by_field, seen, people)
     if checkpoints is not None:
-        checkpoint.claim(checkpoints, _identity(config, spaces, frozen.encoder, events, catalog))
+        owner = _identity(config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid)
+        checkpoint.claim(checkpoints, owner)
     network = new_network(config, spaces, len(catalog))
     training = train_in_stages(
         network,
-        _material(events, spaces.events, items, known),
-        validate=_validation(valid, Scorer(network, items, known, spaces.events), people),
+        _material(events, spaces.events, items, known, person_rows(people, events)),
+        validate=_validation(valid, Scorer(network, items, known, spaces.events), people, len(catalog)),
         config=config.train,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
         checkpoints=checkpoints,
@@ -87,7 +92,8 @@ def fit(
             "training": training,
             "seconds": time.perf_counter() - began,
             "text_encoder": frozen.encoder,
-            "notes": frozen.notes,
+            "image_encoder": frozen.image_encoder,
+            "notes": frozen.notes + _cut_notes(catalog, people, encode),
             "n_events": events.n_events,
             "n_users": events.n_users,
         },
@@ -115,35 +121,62 @@ def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:
     return log.heads(kept), next_event_cases(log, rows, log.lengths[rows] - 1)
 
 
-def _space(catalog: Catalog, vectors: Mapping[str, Array]) -> TokenSpace:
-    return fit_tokens(catalog, vectors, max_values=16, max_vocabulary=50_000, min_count=2)
+def _space(catalog: Catalog, vectors: Mapping[str, Array], options: TokenConfig) -> TokenSpace:
+    return fit_tokens(catalog, vectors, **options.limits)
+
+
+def _cut_notes(catalog: Catalog, people: Catalog | None, options: TokenConfig) -> list[str]:
+    """Sentences on the columns of items and people that are read in part."""
+    tables = [catalog] if people is None else [catalog, people]
+    return [note for table in tables for note in cut_notes(table, **options.limits)]
 
 
 def _unprotected(people: Catalog, protected: Sequence[str]) -> Catalog:
     """The people without protected fields; their columns stay in the table."""
-    never = {plain(name) for name in protected}
-    return replace(people, fields=tuple(field for field in people.fields if plain(field.name) not in never))
+    fields = tuple(field for field in people.fields if not is_protected(field.name, protected))
+    return replace(people, fields=fields)
 
 
-def _identity(config: Config, spaces: Spaces, encoder: str | None, events: EventLog, catalog: Catalog) -> str:
-    """SHA-256 over what a run's checkpoints belong to: configuration, features, items and events."""
+def _identity(
+    config: Config,
+    spaces: Spaces,
+    encoder: str | None,
+    events: EventLog,
+    catalog: Catalog,
+    features: Sequence[Mapping[str, Tokens]],
+    valid: Cases,
+) -> str:
+    """SHA-256 over what a run's checkpoints belong to: configuration, features, items, events, questions."""
     values = [config.model_dump(mode="json"), asdict(spaces), encoder, catalog.ids.to_list()]
     found = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for array in (events.offsets, events.items, events.times, events.ratings, events.kinds):
-        found.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    arrays: list[Array | None] = [events.offsets, events.items, events.times, events.ratings, events.kinds]
+    arrays += [valid.rows, valid.ends, valid.targets, valid.target_offsets]
+    for tokens in (tokens for by_modality in features for tokens in by_modality.values()):
+        arrays += [tokens.values.numpy(), tokens.mask.numpy()]
+    for array in arrays:
+        found.update(b"none" if array is None else array.tobytes())
     return found.hexdigest()
 
 
-def _people_space(people: Catalog | None) -> TokenSpace | None:
-    """The people's token space; None where no usable feature is left."""
-    space = None if people is None else _space(people, {})
-    return space if space is not None and space.fields else None
+def _people_space(people: Catalog | None, events: EventLog, options: TokenConfig) -> TokenSpace | None:
+    """The token space of the people who are trained on; None where no usable feature is left.
+
+    A value that only others have would get a code that nothing ever trains.
+    """
+    if people is None:
+        return None
+    rows = person_rows(people, events)[events.lengths > 0]
+    space = _space(people.take(np.sort(rows[rows >= 0])), {}, options)
+    return space if space.fields else None
 
 
 def _material(
-    events: EventLog, space: EventSpace, items: Mapping[str, Tokens], people: Mapping[str, Tokens] | None
+    events: EventLog,
+    space: EventSpace,
+    items: Mapping[str, Tokens],
+    people: Mapping[str, Tokens] | None,
+    rows: Ints,
 ) -> Material:
-    rows = np.arange(events.n_users) if people is not None else np.full(events.n_users, -1)
     ratings = np.full(events.n_events + 1, np.nan, dtype=np.float32)
     if events.ratings is not None:
         ratings[:-1] = (events.ratings - space.rating_mean) / space.rating_std
@@ -156,19 +189,30 @@ def _sample(cases: Cases, most: int, seed: int) -> Cases:
     return cases.take(np.sort(np.random.default_rng([seed, 2]).permutation(len(cases))[:most]))
 
 
-def _validation(cases: Cases, scorer: Scorer, people: Catalog | None) -> Callable[[Network], float]:
+@dataclass(frozen=True)
+class _InTraining:
+    """What the weights of the moment would answer, without the prior: what validation asks."""
+
+    scorer: Scorer
+    people: Catalog | None
+
+    def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
+        items = np.empty((histories.n_users, n), dtype=np.int64)
+        scores = np.empty((histories.n_users, n), dtype=np.float32)
+        for rows, chosen, log_scores in self.scorer.chunks(histories, person_rows(self.people, histories)):
+            best = top_n(log_scores, n, None if keep_seen else chosen)
+            items[rows], scores[rows] = best.items, best.scores
+        return Rankings(items, scores)
+
+
+def _validation(
+    cases: Cases, scorer: Scorer, people: Catalog | None, n_items: int
+) -> Callable[[Network], float]:
     """NDCG@10 on the validation cases, as a function of the network in training."""
-    histories = cases.histories()
-    rows_of = person_rows(people, histories)
 
     def validate(network: Network) -> float:
         now = replace(scorer, network=network)  # item vectors are computed anew
-        items = np.empty((len(cases), 10), dtype=np.int64)
-        scores = np.empty((len(cases), 10), dtype=np.float32)
-        for rows, chosen, log_scores in now.chunks(histories, rows_of):
-            best = top_n(log_scores, 10, chosen)
-            items[rows], scores[rows] = best.items, best.scores
-        return float(per_case(Rankings(items, scores), cases, ks=(10,))["ndcg@10"].mean())
+        return mean_ndcg(_InTraining(now, people), cases, n_items)
 
     return validate
 

@@ -5,8 +5,10 @@ history → backbone over fused item vectors → dense head → prior of recent 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +22,7 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
 from llm4rec.data.split import Cases
+from llm4rec.data.validate import LATEST
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
@@ -42,7 +45,7 @@ class Recommender:
         self.config = fitted.config
 
     @classmethod
-    def fit(
+    def fit(  # noqa: PLR0913  # all that a fit can be given
         cls,
         events: EventLog,
         catalog: Catalog,
@@ -50,6 +53,7 @@ class Recommender:
         *,
         people: Catalog | None = None,
         valid: Cases | None = None,
+        histories: EventLog | None = None,
         checkpoints: Path | None = None,
         resume: bool = False,
         progress: Progress = silent,
@@ -60,9 +64,11 @@ class Recommender:
             events: what people did; its items are dense numbers of `catalog`.
             catalog: the items.
             config: options, the defaults where None.
-            people: features of the people, rows as in `events`; fields in `data.protected` are left out.
+            people: features of the people, found by name; fields in `data.protected` are left out.
             valid: cases that choose the epoch. Where there are none, the last event of up to
                 `train.validation_people` people is kept from training for it.
+            histories: what known people did, kept so that they can be asked for by name; `events` where
+                None. Give it where `events` are the training part of more.
             checkpoints: a directory for unfinished work; None keeps none.
             resume: take up the unfinished work in `checkpoints` instead of starting anew.
             progress: told of every step.
@@ -79,6 +85,7 @@ class Recommender:
                 config or Config(),
                 people=people,
                 valid=valid,
+                histories=histories,
                 checkpoints=checkpoints,
                 resume=resume,
                 progress=progress,
@@ -87,12 +94,24 @@ class Recommender:
 
     def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
         """The best n items for each history [b]; rows are known people where `user_ids` names them."""
-        return self.recommend_many(histories, None, n, keep_seen=keep_seen)
+        found = self.recommend_many(histories, None, n, keep_seen=keep_seen)
+        lacking = ((0, 0), (0, n - found.items.shape[1]))
+        return Rankings(
+            np.pad(found.items, lacking, constant_values=-1),
+            np.pad(found.scores, lacking, constant_values=-np.inf),
+        )
 
     def recommend_many(
         self, histories: EventLog, exclude: EventLog | None, n: int, *, keep_seen: bool = False
     ) -> Rankings:
-        """As `rank`, leaving out also the items of the same row of `exclude`."""
+        """As `rank`, leaving out also the items of the same row of `exclude`.
+
+        Lists are no longer than the catalogue, whatever `n`.
+
+        Raises:
+            InputError: where n is below 1.
+        """
+        n = _list_length(n, len(self.catalog))
         items = np.full((histories.n_users, n), -1, dtype=np.int64)
         scores = np.full((histories.n_users, n), -np.inf, dtype=np.float32)
         unwanted = [log for log in (None if keep_seen else histories, exclude) if log is not None]
@@ -114,9 +133,10 @@ class Recommender:
         multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05).
 
         Raises:
-            InputError: where a wish is made and the items have no text, or where times or ratings do not
-                run along the history.
+            InputError: where n is below 1, a wish is made and the items have no text, or where names are no
+                texts, or times or ratings do not run along the history or can't be.
         """
+        n = _list_length(n, len(self.catalog))
         history = self._history(query)
         log_scores = self.fitted.scorer.log_scores(history, self.fitted.person_rows(history))
         log_scores = self.fitted.prior.mix(log_scores, history.lengths)
@@ -147,8 +167,13 @@ class Recommender:
         """How the model came about: its training by stage and epoch, seconds, encoder, notes."""
         return dict(self.fitted.about)
 
-    def modality_weights(self, items: Ints) -> Floats:
-        """α [i, m] of equation (6): how much each modality of an item weighs; rows sum to 1."""
+    def modality_weights(self, items: Ints) -> Floats | None:
+        """α [i, m] of equation (6): how much each modality of an item weighs; rows sum to 1.
+
+        None where validation kept the plain sum: no weights take part in its vectors.
+        """
+        if not self.fitted.scorer.network.fusion.attend:
+            return None
         scorer, index = self.fitted.scorer, torch.from_numpy(items)
         with torch.inference_mode():
             tokens = {modality: tokens.take(index) for modality, tokens in scorer.items.items()}
@@ -170,7 +195,19 @@ class Recommender:
         lengths = np.where(rows >= 0, stored.lengths[rows], 0)
         return replace(stored.histories(np.maximum(rows, 0), lengths), user_ids=users)
 
-    def save(self, path: Path, *, histories: bool = True) -> None:
+    def rate(self, query: Query, item_ids: Sequence[str]) -> Floats:
+        """r̂(u, i): the ratings [n] the query's person would give, in the units of the training ratings.
+
+        Raises:
+            InputError: where the model has no rating head (`model.pointwise`), or an item is unknown.
+        """
+        items = self.catalog.numbers(pl.Series(item_ids, dtype=pl.String))
+        if (items < 0).any():
+            raise InputError(f"The model knows no item {item_ids[int(np.argmax(items < 0))]!r}.")
+        history = self._history(query)
+        return self.fitted.scorer.ratings(history, self.fitted.person_rows(history), items)[0]
+
+    def save(self, path: Path | str, *, histories: bool = True) -> None:
         """Write the artefact.
 
         Args:
@@ -180,30 +217,25 @@ class Recommender:
         Raises:
             ArtefactError: where something else is in the way, or the disk refuses.
         """
-        artefact.write(self.fitted, path, histories=histories)
+        artefact.write(self.fitted, Path(path), histories=histories)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path | str) -> Self:
         """Read an artefact; needs neither training data nor a network connection.
 
         Raises:
             ArtefactError: where it is missing, incomplete, altered or of a newer format.
         """
-        return cls(artefact.read(path))
+        return cls(artefact.read(Path(path)))
 
     def _history(self, query: Query) -> EventLog:
         """The query's history as a log of one row."""
+        _check(query)
         if not query.history and query.user is not None:
             known = self.known_history(query.user)
             if known is not None:
                 return known
         items = self.catalog.numbers(pl.Series(query.history, dtype=pl.String))
-        for name, values in (("timestamps", query.timestamps), ("ratings", query.ratings)):
-            if values is not None and len(values) != len(items):
-                raise InputError(
-                    f"The query has {len(items)} items of history and {len(values)} {name}; "
-                    "give one for each item, or none at all."
-                )
         known_items = items >= 0
         times = None if query.timestamps is None else np.array(query.timestamps, dtype=np.int64)
         ratings = None if query.ratings is None else np.array(query.ratings, dtype=np.float32)
@@ -229,3 +261,32 @@ class Recommender:
         # an item without text says nothing of the wish: it stands where an unrelated text would
         close = (tokens.values @ wish).masked_fill(~tokens.mask, 0.0).amax(dim=1)
         return (close / WISH_TEMPERATURE).log_softmax(dim=0).unsqueeze(0).numpy()
+
+
+def _list_length(n: int, n_items: int) -> int:
+    if n < 1:
+        raise InputError(f"A list of {n} recommendations can't be made: ask for 1 or more.")
+    return min(n, n_items)
+
+
+def _check(query: Query) -> None:
+    """Refuse a query whose values are not of the kinds that `Query` names."""
+    given: dict[str, Any] = vars(query)  # whatever its types promise
+    for name in ("history", "exclude"):
+        if isinstance(given[name], str) or not all(isinstance(value, str) for value in given[name]):
+            raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
+    if not isinstance(given["user"], str | None):
+        raise InputError(f"Query.user takes a name as a text, not {given['user']!r}.")
+    for name, values in (("timestamps", query.timestamps), ("ratings", query.ratings)):
+        if values is not None and len(values) != len(query.history):
+            raise InputError(
+                f"The query has {len(query.history)} items of history and {len(values)} {name}; "
+                "give one for each item, or none at all."
+            )
+    for time in query.timestamps or ():
+        if isinstance(time, bool) or not isinstance(time, Integral) or not 0 <= time < LATEST:
+            raise InputError(f"Query.timestamps takes UTC seconds from 1970 to 2100, not {time!r}.")
+    for rating in query.ratings or ():
+        # not a number stands for an event that has no rating
+        if isinstance(rating, bool) or not isinstance(rating, Real) or abs(float(rating)) == float("inf"):
+            raise InputError(f"Query.ratings takes finite numbers, not {rating!r}.")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from llm4rec.config import Section
 from llm4rec.data.ingest import DataConfig
 from llm4rec.encode.fusion import FusionConfig
+from llm4rec.encode.image import ImageConfig
 from llm4rec.encode.text import TextConfig
+from llm4rec.encode.tokens import TokenConfig
 from llm4rec.model.backbone import BackboneConfig
 from llm4rec.train.loop import TrainConfig
 
 
-class EncodeConfig(FusionConfig):
+class EncodeConfig(FusionConfig, TokenConfig):
     """How items become vectors (section `encode`)."""
 
     text: TextConfig = TextConfig()
+    image: ImageConfig = ImageConfig()
 
 
 class Config(Section):

@@ -11,6 +11,7 @@ import pytest
 from llm4rec.bench import charts, render, report
 from llm4rec.bench.peers import Peer
 from llm4rec.bench.tables import Comparison, Estimate, Group, Row, Table
+from llm4rec.errors import InputError
 
 HALF = Estimate(0.5, 0.4, 0.6)
 
@@ -111,6 +112,16 @@ def test_files_are_written_whole(tmp_path: Path) -> None:
         json.dumps(document)
     )
     assert document["rows"][0]["accuracy"]["ndcg@10"] == {"mean": 0.5, "low": 0.4, "high": 0.6}
+
+
+@pytest.mark.parametrize("name", ["report.html", "table.json", "tables.md"])
+def test_a_file_of_somebody_elses_is_not_replaced(tmp_path: Path, name: str) -> None:
+    report.check_place(tmp_path / "new")
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=name):
+        report.check_place(tmp_path)
+    (tmp_path / "runs").mkdir()  # the folder is a bench's: so is the file
+    report.check_place(tmp_path)
 
 
 @pytest.mark.parametrize(

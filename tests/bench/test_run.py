@@ -9,9 +9,10 @@ from typing import Any, cast
 import polars as pl
 import pytest
 
-from llm4rec.bench import files, job, lineup
+from llm4rec.bench import job, lineup
 from llm4rec.bench import run as runs
 from llm4rec.errors import InputError
+from llm4rec.store import files
 
 
 class FakeConfig:
@@ -200,14 +201,6 @@ def test_wanted_models_keep_the_order_of_the_line_up() -> None:
 def test_models_the_data_does_not_allow(name: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         chosen([name], ("text",), clock=False)
-
-
-def test_written_json_has_no_nan(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        files.write_json({"a": float("nan")}, tmp_path / "a.json")
-    assert list(tmp_path.iterdir()) == []
-    files.write_json({"a": "é"}, tmp_path / "a.json")
-    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"a": "é"}
 
 
 def test_the_reason_of_a_failure_survives_the_progress_that_came_before(

@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 from scipy import sparse
 
-from llm4rec.bench import facts, files, job, lineup, worker
-from llm4rec.data.events import EventLog
+from llm4rec.bench import facts, job, lineup, spent, worker
+from llm4rec.bench.baselines import Popularity
 from llm4rec.recommender import Config
-from llm4rec.types import Rankings
+from llm4rec.store import artefact
 
 # Three people; the last event of each is asked. a and b are popular; d is never trained on.
 EVENTS = [("1", "a"), ("1", "b"), ("1", "c"), ("1", "d"),
@@ -89,6 +89,29 @@ def test_a_killed_process_leaves_no_result_and_runs_again(tmp_path: Path) -> Non
     assert not list((tmp_path / "runs").glob("ours-0.parquet*"))
 
 
+def test_a_run_that_was_killed_counts_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spent, "EVERY", 0.0)
+    monkeypatch.setattr(spent.facts, "peak_mib", lambda: 100.0)
+    first = {"seconds": 1000.0, "peak_mib": 70_000.0}  # of the process that was killed
+
+    def fit(task: lineup.Task) -> Popularity:
+        assert task.checkpoints is not None
+        task.progress("floor", 1, 2, loss=1.0)
+        return Popularity(np.arange(5, dtype=np.float32))
+
+    monkeypatch.setitem(lineup.LINEUP, "popularity", lineup.Entry(fit, ""))
+    task = make_job(tmp_path)
+    checkpoints = Path(f"{task.out}.key.checkpoint")
+    artefact.write(checkpoints / "floor", kind="checkpoint", meta={})
+    (checkpoints / "spent.json").write_text(json.dumps(first))
+    figures = worker.run(task)
+    assert 1000 < figures["fit_seconds"] < 1060
+    assert figures["peak_mib"] == 70_000
+    assert not checkpoints.exists()
+
+
 def test_array_bytes_reads_nested_and_sparse() -> None:
     @dataclass(frozen=True)
     class Inner:
@@ -112,35 +135,6 @@ def test_peak_memory_is_this_process_own() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert held.sum() == 40 << 20
     assert 5 < float(done.stdout) < facts.peak_mib()
-
-
-def test_a_model_that_reads_only_order_is_told_no_more() -> None:
-    class Spy:
-        """Notes what it is asked."""
-
-        def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
-            assert histories.times is None and histories.ratings is None and histories.kinds is None
-            assert histories.items.tolist() == [2, 1] and (n, keep_seen) == (3, True)
-            return Rankings(np.zeros((1, n), dtype=np.int64), np.zeros((1, n), dtype=np.float32))
-
-    log = EventLog(
-        pl.Series(["1"]),
-        np.array([0, 2]),
-        np.array([2, 1]),
-        np.array([5, 6]),
-        np.ones(2, dtype=np.float32),
-        np.array([0, 0]),
-        ("view",),
-    )
-    assert lineup.OrderOnly(Spy()).rank(log, 3, keep_seen=True).items.shape == (1, 3)  # type: ignore[arg-type]
-
-
-def test_sizes_of_files_and_directories(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "a").write_bytes(b"12345")
-    (tmp_path / "sub" / "b").write_bytes(b"123")
-    assert files.size(tmp_path) == 8
-    assert files.size(tmp_path / "a") == 5
 
 
 def test_source_hash_is_stable() -> None:

@@ -1,12 +1,14 @@
 """Catalogues: outside names to dense numbers and back, rows in order, fields by kind."""
 
+from datetime import timedelta
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm4rec.data.catalog import Catalog, Field
+from llm4rec.data.catalog import FEW, Catalog, Field
 from llm4rec.errors import InputError
 
 # Machines differ in speed: no law depends on a deadline.
@@ -68,6 +70,29 @@ def test_taking_a_row_twice_is_refused(golden: Catalog) -> None:
         golden.take(np.array([1, 1]))
 
 
+@pytest.mark.parametrize(
+    ("titles", "expected"),
+    [
+        (pl.Series([["a", "b"], [], None]), ["a, b", "y", "z"]),
+        (pl.Series([["a", None], ["b", "c"], ["d", "e"]]), ["a", "b, c", "d, e"]),
+        (pl.Series([["a", "b"]] * 3, dtype=pl.Array(pl.String, 2)), ["a, b"] * 3),
+        (pl.Series([[1, 2], [3], []]), ["1, 2", "3", "z"]),
+        (pl.Series([1987.0, None, 2.5]), ["1987", "y", "2.5"]),
+        (pl.Series([1987, None, 1988]), ["1987", "y", "1988"]),
+        (pl.Series([b"Ex", b"\xff", None]), ["Ex", "y", "z"]),
+        (pl.Series([[b"a"], [b"\xff", b"b"], []]), ["a", "b", "z"]),
+        (pl.Series([{"a": 1}, {"a": 2}, None]), ["x", "y", "z"]),
+        (pl.Series([[{"a": 1}], [], None]), ["x", "y", "z"]),
+        (pl.Series([timedelta(1), None, None]), ["x", "y", "z"]),
+        (pl.Series(["", "Why", None]), ["x", "Why", "z"]),
+    ],
+)
+def test_titles_are_text_whatever_their_column_holds(titles: pl.Series, expected: list[str]) -> None:
+    found = Catalog(pl.DataFrame({"item_id": ["x", "y", "z"], "title": titles})).titles
+    assert found.dtype == pl.String
+    assert found.to_list() == expected
+
+
 def test_people_have_their_own_key() -> None:
     people = Catalog(pl.DataFrame({"user_id": ["u", "v"], "name": ["Una", "Vic"]}), key="user_id")
     assert people.ids.to_list() == ["u", "v"]
@@ -75,8 +100,33 @@ def test_people_have_their_own_key() -> None:
     assert people.take(np.array([1])).key == "user_id"
 
 
-def test_names_given_as_numbers_are_read_as_strings() -> None:
-    assert catalog_of(["10", "7"]).numbers(pl.Series([7, 10, 8])).tolist() == [1, 0, -1]
+@pytest.mark.parametrize("times", [1, FEW])
+def test_names_given_as_numbers_are_read_as_strings(times: int) -> None:
+    found = catalog_of(["10", "7"]).numbers(pl.Series([7, 10, 8, None] * times))
+    assert found.tolist() == [1, 0, -1, -1] * times
+    assert found.dtype == np.int64
+
+
+def test_short_queries_build_their_lookup_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = catalog_of([str(n) for n in range(50)])
+    assert catalog.numbers(pl.Series(["7"])).tolist() == [7]
+
+    def refuse(*_: object) -> pl.Series:
+        raise AssertionError("the ids were read again")
+
+    monkeypatch.setattr(Catalog, "ids", property(refuse))
+    assert catalog.numbers(pl.Series(["49", "50", None], dtype=pl.String)).tolist() == [49, -1, -1]
+    assert catalog.numbers(pl.Series([], dtype=pl.String)).tolist() == []
+
+
+def test_long_queries_are_answered_as_short_ones() -> None:
+    ids = [f"i{n}" for n in range(3 * FEW)]
+    catalog = catalog_of(ids)
+    asked = pl.Series([*reversed(ids), "stranger", None])
+    expected = [*reversed(range(len(ids))), -1, -1]
+    assert catalog.numbers(asked).tolist() == expected
+    parts = [catalog.numbers(asked[start : start + FEW]) for start in range(0, len(asked), FEW)]
+    assert np.concatenate(parts).tolist() == expected
 
 
 def test_without_a_title_a_row_is_called_by_its_id() -> None:

@@ -129,6 +129,37 @@ def test_order_sorts_where_there_is_no_clock_and_yields_to_one() -> None:
     assert build_log(users, items).items.tolist() == [0, 1, 2]
 
 
+def test_order_decides_between_equal_times_and_a_missing_one_comes_last() -> None:
+    users, items = pl.Series(["a", "b", "a", "a", "b"]), np.array([0, 1, 2, 3, 4])
+    order = np.array([np.nan, 2, 5, 1, 1])
+    log = build_log(users, items, order=order, times=np.array([4, 4, 4, 4, 4]))
+    assert log.items.tolist() == [3, 2, 0, 4, 1]
+    assert build_log(users, items, order=order).items.tolist() == [3, 2, 0, 4, 1]
+    alone = np.array([np.nan, 1.0])  # the one place where nothing else is out of order
+    assert build_log(users[[0, 0]], items[:2], order=alone, times=np.array([4, 4])).items.tolist() == [1, 0]
+
+
+@law
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.sampled_from([0.0, 1.0, 2.0, float("nan")])),
+        max_size=15,
+    )
+)
+def test_time_then_order_then_row(events: list[tuple[str, int, float]]) -> None:
+    users, times, order = zip(*events, strict=True) if events else ((),) * 3
+    log = build_log(
+        pl.Series(users, dtype=pl.String),
+        np.arange(len(events)),
+        times=np.array(times, dtype=np.int64),
+        order=np.array(order, dtype=np.float64),
+    )
+    for row in range(log.n_users):
+        own = [place for place, user in enumerate(users) if user == log.user_ids[row]]
+        expected = sorted(own, key=lambda n: (times[n], float("inf") if order[n] != order[n] else order[n]))
+        assert log.history(row).tolist() == expected
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.float64])
 def test_ranks_of_any_number_type_sort(dtype: type) -> None:
     log = build_log(pl.Series(["a", "a"]), np.array([0, 1]), order=np.array([7, 2], dtype=dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -83,6 +83,31 @@ def test_values_take_the_type_of_their_kind() -> None:
     assert read(pl.Series("x", [datetime(1970, 1, 1, 0, 1)]), "time").to_list() == [60]
 
 
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        (r"""["Children's", 'Action, Adventure']""", ["Children's", "Action, Adventure"]),
+        (r"""['Children\'s', 'Action, Adventure']""", ["Children's", "Action, Adventure"]),
+        ('["Children\'s", "Action, Adventure", null]', ["Children's", "Action, Adventure"]),
+        ('["Caf\\u00e9 \\"Noir\\""]', ['Café "Noir"']),
+        ("['a', None, 3, ['b', ('c',)]]", ["a", "3", "b", "c"]),
+        ("[12345678901234567890123, 1e5, 1.50, true]", ["12345678901234567890123", "1e5", "1.50", "true"]),
+        ('[{"id": 28, "name": "Action, fast"}]', ['{"id": "28", "name": "Action, fast"}']),
+        ("[Action, 'Drama', 007]", ["Action", "Drama", "007"]),
+        ("[open('x'), b]", ["open(x)", "b"]),
+        ("[]", []),
+    ],
+)
+def test_lists_written_as_text_are_parsed(written: str, values: list[str]) -> None:
+    found = read(pl.Series("x", [written, "['a']", written, None]), "categorical").to_list()
+    assert found == [values, ["a"], values, []]
+
+
+def test_one_value_among_lists_is_a_value() -> None:
+    column = pl.Series("x", ["['a, b']"] * 39 + ["Comedy"])
+    assert read(column, "categorical").to_list() == [["a, b"]] * 39 + [["Comedy"]]
+
+
 def test_what_is_lost_is_said_and_nothing_left_is_an_error() -> None:
     found = read_features(
         pl.DataFrame({"x": ["1", "2", "?"]}), "f.csv", typed=False, declared={"x": "numerical"}
@@ -90,6 +115,29 @@ def test_what_is_lost_is_said_and_nothing_left_is_an_error() -> None:
     assert "1 values in column 'x' of f.csv are not numerical and count as missing." in found.notes
     with pytest.raises(InputError, match=r"column 'x' of f\.csv can't be read as numerical"):
         read_features(pl.DataFrame({"x": ["a", "b"]}), "f.csv", typed=False, declared={"x": "numerical"})
+
+
+UNSUITED = {
+    "records": (pl.Series("x", [{"a": 1}, {"a": 2}]), ("text", "categorical", "numerical", "image", "time")),
+    "bytes": (pl.Series("x", [b"a", b"\xff"]), ("text", "categorical", "numerical", "image", "time")),
+    "lists of bytes": (pl.Series("x", [[b"a"], [b"\xff"]]), ("text", "categorical", "numerical", "time")),
+    "lists of records": (pl.Series("x", [[{"a": 1}], []]), ("text", "categorical", "numerical", "image")),
+    "lists of lists": (pl.Series("x", [[["a"]], []]), ("text", "categorical", "numerical", "time")),
+    "durations": (pl.Series("x", [timedelta(1), None]), ("text", "categorical", "image")),
+    "categories": (pl.Series("x", ["a", "b"], dtype=pl.Categorical), ("numerical", "time")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "kind"), [(case, kind) for case in UNSUITED for kind in UNSUITED[case][1]])
+def test_a_kind_declared_for_an_unsuitable_type_is_refused(case: str, kind: Declared) -> None:
+    with pytest.raises(InputError, match=f"The column 'x' of f can't be read as {kind}"):
+        read(UNSUITED[case][0], kind, typed=True)
+
+
+def test_numbers_declared_as_words_lose_their_point() -> None:
+    years = pl.Series("x", [1987.0, None, 2.5, 1e30])
+    assert read(years, "text").to_list() == ["1987", None, "2.5", "1e+30"]
+    assert read(years, "categorical").to_list() == [["1987"], [], ["2.5"], ["1e+30"]]
 
 
 def test_columns_left_alone_stay_as_they_are() -> None:

@@ -87,6 +87,18 @@ def test_the_delimiter_is_recognised(tmp_path: Path, separator: str) -> None:
     assert events_of(ingest(str(path))) == EXPECTED
 
 
+@pytest.mark.parametrize("broken", ["", '{"user_id": \n', '{"extra": {"a": 1}}\n{"extra": [1]}\n'])
+def test_a_key_that_first_appears_late_in_json_lines_is_read(tmp_path: Path, broken: str) -> None:
+    early = "".join(f'{{"user_id": "u", "item_id": "i{n}", "timestamp": {n}}}\n' for n in range(1500))
+    late = '{"rating": 5, "user_id": "u", "item_id": "x", "timestamp": 9000, "mood": 1}\n'
+    (tmp_path / "e.jsonl").write_text(early + broken + late)
+    data = ingest(str(tmp_path / "e.jsonl"))
+    assert data.log.ratings is not None
+    assert data.log.ratings[-1] == 5
+    assert np.isnan(data.log.ratings[:-1]).all()
+    assert any("not read:" in note and "mood" in note for note in data.report.notes)
+
+
 def test_a_database_table_is_read(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "shop.db") as connection:
         connection.execute("create table events (user_id text, item_id text, timestamp integer, rating real)")
@@ -152,6 +164,43 @@ def test_columns_are_mapped_as_said(tmp_path: Path) -> None:
         ingest(str(tmp_path / "e.csv"), columns={"clock": "when"})
 
 
+def test_a_column_called_row_is_like_any_other(tmp_path: Path) -> None:
+    frame = EVENTS.rename({"item_id": "row"}).with_columns(row_2=pl.lit("x"))
+    data = ingest(write(tmp_path / "e.csv", frame), columns={"item": "row", "type": "row_2"})
+    assert events_of(data) == EXPECTED
+    assert data.log.kind_names == ("x",)
+    items = pl.DataFrame({"item_id": ["a", "b", "c", "a"], "row": ["p", "q", "p", "q"]})
+    data = ingest(write(tmp_path / "f.csv", EVENTS), write(tmp_path / "i.csv", items))
+    assert data.catalog.table.columns == ["item_id", "row"]
+    assert data.catalog.table["row"].to_list() == [["p"], ["q"], ["p"]]
+    assert data.report.rejected["row"].to_list() == [5]
+
+
+def test_a_mapped_key_stands_beside_columns_of_every_other_name(tmp_path: Path) -> None:
+    events = write(tmp_path / "e.csv", EVENTS.rename({"item_id": "what"}))
+    items = pl.DataFrame({
+        "item_id": ["p", "p", "q"],
+        "item_id_other": ["r", "s", "s"],
+        "what": ["a", "b", "c"],
+    })
+    data = ingest(events, write(tmp_path / "i.csv", items), columns={"item": "what"})
+    assert events_of(data) == EXPECTED
+    assert data.catalog.table.columns == ["item_id_other_2", "item_id_other", "item_id"]
+
+
+@pytest.mark.parametrize("broken", ["", "?\n"])
+def test_a_whole_number_in_json_is_one_person_however_it_is_written(tmp_path: Path, broken: str) -> None:
+    lines = [
+        '{"user_id": 1.0, "item_id": "a"}',
+        '{"user_id": 1, "item_id": 2.0}',
+        '{"user_id": "1", "item_id": 2}',
+    ]
+    (tmp_path / "e.jsonl").write_text("\n".join(lines) + "\n" + broken)
+    data = ingest(str(tmp_path / "e.jsonl"))
+    assert data.log.user_ids.to_list() == ["1"]
+    assert data.catalog.ids.to_list() == ["a", "2"]
+
+
 def test_the_best_name_wins_and_mapped_columns_are_taken() -> None:
     assert find_columns(["asin", "parent_asin"], {}, ["item"], [], "f") == {"item": "parent_asin"}
     assert find_columns(["user", "item"], {"user": "item", "item": "user"}, ["user", "item"], [], "f") == {
@@ -211,6 +260,20 @@ def test_order_sorts_within_each_person(tmp_path: Path) -> None:
     data = ingest(write(tmp_path / "e.csv", frame))
     assert data.log.times is None
     assert data.catalog.ids[data.log.items].to_list() == ["a", "a", "b", "c", "b"]
+
+
+def test_order_decides_between_equal_times(tmp_path: Path) -> None:
+    frame = pl.DataFrame({
+        "user_id": ["u", "v", "u", "u", "u", "u", "v"],
+        "item_id": ["a", "a", "b", "c", "d", "e", "b"],
+        "timestamp": [7, 7, 7, 7, 7, 3, 7],
+        "order": [3, 2, None, 1, 3, 9, 1],
+    })
+    data = ingest(write(tmp_path / "e.csv", frame))
+    # u: the earlier e, then by order c, a and d (equal, by row), and b, whose order is missing
+    assert data.catalog.ids[data.log.items].to_list() == ["e", "c", "a", "d", "b", "b", "a"]
+    assert data.log.clock.tolist() == [3, 7, 7, 7, 7, 7, 7]
+    assert data.report.rejected.height == 0
 
 
 def test_parts_run_along_the_log(tmp_path: Path) -> None:
@@ -288,7 +351,11 @@ def test_the_core_is_one(pairs: list[tuple[int, int]], k: int) -> None:
 
 def test_items_and_people_line_up_with_the_log(tmp_path: Path) -> None:
     items = pl.DataFrame({"item_id": ["x", "c", "b", "a"], "title": ["Ex", "Sea", "Bee", "Ay"]})
-    users = pl.DataFrame({"user_id": ["u2", "u9"], "Gender": ["F", "M"], "tags": [["p", "q"], []]})
+    users = pl.DataFrame({
+        "Gender": ["M", "F", None],
+        "user_id": ["u9", "u2", "u0"],
+        "tags": [[], ["p", "q"], ["q"]],
+    })
     paths = [write(tmp_path / f"{name}.parquet", frame) for name, frame in
              (("e", EVENTS), ("i", items), ("u", users))]  # fmt: skip
     data = ingest(*paths)
@@ -296,13 +363,34 @@ def test_items_and_people_line_up_with_the_log(tmp_path: Path) -> None:
     assert events_of(data) == EXPECTED
     assert data.people is not None
     assert data.people.key == "user_id"
-    assert data.people.ids.to_list() == ["u1", "u2"]
+    # the people of the log come first, row for row; who has no events comes after them
+    assert data.log.user_ids.to_list() == ["u1", "u2"]
+    assert data.people.ids.to_list() == ["u1", "u2", "u9", "u0"]
     assert [field.name for field in data.people.fields] == ["tags"]
-    assert data.people.table["Gender"].to_list() == [None, "F"]
-    assert data.people.table["tags"].to_list() == [[], ["p", "q"]]
+    assert data.people.table["Gender"].to_list() == [None, "F", "M", None]
+    assert data.people.table["tags"].to_list() == [[], ["p", "q"], [], ["q"]]
+    assert "1 of 2 people have no row in the users file." in data.report.notes
+    assert any(
+        note.startswith("2 of the 3 people of the users file have no events") for note in data.report.notes
+    )
     narrow = ingest(*paths, only_items_with_events=True)
     assert narrow.catalog.ids.to_list() == ["c", "b", "a"]
     assert events_of(narrow) == EXPECTED
+
+
+def test_protected_words_within_names_are_never_features(tmp_path: Path) -> None:
+    columns = ["user_gender", "ageGroup", "pages", "message_style", "pageGroup"]
+    users = pl.DataFrame({"user_id": ["u1", "u2"], **{column: [["p"], ["q"]] for column in columns}})
+    events, people = write(tmp_path / "e.csv", EVENTS), write(tmp_path / "u.parquet", users)
+    data = ingest(events, users=people)
+    assert data.people is not None
+    assert [field.name for field in data.people.fields] == columns[2:]
+    assert set(columns) <= set(data.people.table.columns)
+    assert any("never used as features: user_gender, ageGroup." in note for note in data.report.notes)
+    items = write(
+        tmp_path / "i.parquet", pl.DataFrame({"item_id": ["a", "b", "c"], "age_group": [["3+"]] * 3})
+    )
+    assert [field.name for field in ingest(events, items).catalog.fields] == ["age_group"]
 
 
 def test_items_may_be_keyed_by_id_or_by_the_mapped_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from llm4rec.data import database
 from llm4rec.data.catalog import Catalog
+from llm4rec.data.files import Choose, Table
 from llm4rec.data.ingest import read_requests
 from llm4rec.errors import InputError
 
@@ -67,11 +70,29 @@ def test_nothing_but_empty_histories(tmp_path: Path) -> None:
     assert histories.lengths.tolist() == [0]
 
 
-def test_times_of_some_requests_only_are_not_used(tmp_path: Path) -> None:
-    path = write(tmp_path / "r.parquet", request_id=["r", "s"], history=[["a"], ["b"]], timestamps=[[1], []])
+def test_a_request_without_times_leaves_the_others_theirs(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "r.parquet",
+        request_id=["r", "s", "t", "v"],
+        history=[["a"], ["b", "zz", "c"], [], ["c"]],
+        timestamps=[[1], [], [], None],
+        ratings=[None, [1.0, 2.0, 3.0], None, []],
+    )
     said: list[str] = []
-    assert read_requests(path, CATALOG, said.append)[1].times is None
-    assert said == ["1 requests have no timestamps: those of the others are not used either."]
+    _, histories, _ = read_requests(path, CATALOG, said.append)
+    assert histories.items.tolist() == [0, 1, 2, 2]
+    assert histories.times is not None
+    assert histories.times.dtype == np.int64
+    assert histories.times.tolist() == [1, -1, -1, -1]
+    assert histories.ratings is not None
+    expected = np.array([np.nan, 1, 3, np.nan], dtype=np.float32)
+    np.testing.assert_array_equal(histories.ratings, expected, strict=True)
+    assert said == ["1 of 5 history items are not in the catalogue and are passed over."]
+
+
+def test_there_are_no_times_where_no_request_gives_any(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.parquet", request_id=["r", "s"], history=[["a"], []], timestamps=[[], []])
+    assert read_requests(path, CATALOG)[1].times is None
 
 
 @pytest.mark.parametrize(
@@ -90,8 +111,68 @@ def test_times_of_some_requests_only_are_not_used(tmp_path: Path) -> None:
         ({"request_id": ["r"], "history": [["a"]], "timestamps": [[1700000000000]]}, "row 1, .* UTC seconds"),
         ({"request_id": ["r"], "history": [["a"]], "timestamps": [["noon"]]}, "row 1, column 'timestamps'"),
         ({"request_id": ["r"], "history": [["a", "b"]], "ratings": [[1.0]]}, "row 1, column 'ratings'"),
+        ({"request_id": [["r"]], "history": [["a"]]}, "column 'request_id' holds lists or records"),
+        ({"request_id": [b"r", b"\xff"], "history": [["a"]] * 2}, "row 2, column 'request_id': .*not UTF-8"),
+        ({"request_id": ["r"], "history": [["a"]], "user_id": [["u"]]}, "column 'user_id' holds lists"),
+        (
+            {"request_id": ["r"], "history": [["a"]], "user_id": [timedelta(1)]},
+            "column 'user_id' holds durat",
+        ),
+        (
+            {"request_id": ["r", "s"], "history": [["a"]] * 2, "user_id": [1.0, 2.5]},
+            "row 2, .*'user_id': .*frac",
+        ),
+        ({"request_id": ["r", "s"], "history": [[], [b"\xff"]]}, "row 2, column 'history': .*not UTF-8"),
+        ({"request_id": ["r"], "history": [[1e30]]}, "row 1, column 'history': .*too large"),
+        ({"request_id": ["r"], "history": [[]], "exclude": [[1.5]]}, "row 1, column 'exclude': .*fraction"),
+        ({"request_id": ["r"], "history": [[timedelta(1)]]}, "the lists of column 'history' hold durations"),
+        (
+            {"request_id": ["r"], "history": [["a"]], "ratings": [[b"1"]]},
+            "column 'ratings' holds .*not numbers",
+        ),
+        (
+            {"request_id": ["r", "s"], "history": [["a"]] * 2, "ratings": [[1.0], [float("inf")]]},
+            "row 2, column 'ratings': .*not finite",
+        ),
+        ({"request_id": ["r"], "history": [["a"]], "ratings": [[float("nan")]]}, "row 1, .*not finite"),
+        ({"request_id": ["r"], "history": [["a"]], "ratings": [[1e300]]}, "row 1, .*too large"),
+        ({"request_id": ["r"], "history": [["a"]], "timestamps": [[1e30]]}, "row 1, column 'timestamps'"),
     ],
 )
 def test_malformed_requests_are_refused(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         read_requests(write(tmp_path / "r.parquet", **columns), CATALOG)
+
+
+def test_ids_are_read_as_fit_reads_them(tmp_path: Path) -> None:
+    catalog = Catalog(pl.DataFrame({"item_id": ["42", "7"]}))
+    path = write(
+        tmp_path / "r.parquet",
+        request_id=[b"r", b"s", b"t"],
+        history=[[42.0, 8.0], [7.0], None],
+        user_id=[42.0, None, float("nan")],
+        exclude=[[7.0], [], None],
+    )
+    names, histories, exclude = read_requests(path, catalog)
+    assert names.to_list() == ["r", "s", "t"]
+    assert histories.user_ids.to_list() == ["42", None, None]
+    assert histories.items.tolist() == [0, 1]
+    assert histories.lengths.tolist() == [1, 1, 0]
+    assert exclude.items.tolist() == [1]
+    (tmp_path / "r.jsonl").write_text('{"request_id": 1, "history": ["7", " 42 ", 42.0], "user_id": 42.0}\n')
+    _, histories, _ = read_requests(str(tmp_path / "r.jsonl"), catalog)
+    assert histories.items.tolist() == [1, 0, 0]
+    assert histories.user_ids.to_list() == ["42"]
+
+
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(source: str, choose: Choose) -> Table:
+        frame = pl.DataFrame({"request_id": ["r"], "more": [1]})
+        return Table(
+            "postgresql://name:***@host/shop", frame, pl.Series([1]), ("request_id", "more"), typed=True
+        )
+
+    monkeypatch.setattr(database, "read_database", read)
+    with pytest.raises(InputError, match="host/shop has no column 'history'") as caught:
+        read_requests("postgresql://name:secret@host/shop?table=requests", CATALOG)
+    assert "secret" not in str(caught.value)

@@ -1,5 +1,6 @@
 import logging
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -206,6 +207,15 @@ def test_a_directory_can_be_named(encoders: dict[str, TextEncoder], tmp_path: Pa
     (tmp_path / "modules.json").write_text("[]")
     with pytest.raises(InputError, match="can't be read as a sentence-transformers directory"):
         open_encoder(TextConfig(encoder=str(tmp_path)), 1)[0].encode(["a film"])
+
+
+def test_a_part_whose_weights_are_a_pickle_is_refused(tmp_path: Path) -> None:
+    packaged = text_module._packaged()
+    assert packaged is not None
+    directory = shutil.copytree(packaged, tmp_path / "model")
+    (directory / "1_Pooling" / "pytorch_model.bin").write_bytes(b"cos\nabort\n(tR.")
+    with pytest.raises(InputError, match=r"1_Pooling/pytorch_model\.bin is a pickle"):
+        open_encoder(TextConfig(encoder=str(directory)), 1)[0].encode(["a film"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

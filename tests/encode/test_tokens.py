@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec.data.catalog import Catalog, Field
-from llm4rec.encode.tokens import RARE, Tokens, TokenSpace, fit_tokens
+from llm4rec.encode.tokens import RARE, TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
+from llm4rec.errors import InputError
+from llm4rec.settings import Config
 
 TEXTS = {"title": np.array([[1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32)}
 
@@ -79,6 +81,43 @@ def test_an_item_keeps_its_first_distinct_values() -> None:
     names = dict(enumerate(space.vocabularies["genre"], start=1))
     values = one(space, items, "categorical").values.tolist()
     assert [[names.get(code) for code in row] for row in values] == [["a", "b"], ["c", None]]
+
+
+def test_what_is_cut_is_said_with_the_option_that_cuts_it() -> None:
+    tags = lists([f"t{n}" for n in range(1311)], ["t0", "t1", "t2"], ["t0", "t0", "t1"], None)
+    items = catalog(tags=tags, brand=lists(["x"], ["y"], ["x"], []), price=numbers(1, 2, 3, 4))
+    limits = {"max_values": 2, "max_vocabulary": 100, "min_count": 1}
+    assert cut_notes(items, **limits) == [
+        "The column tags has up to 1,311 values per item; the first 2 are read, which leaves something out "
+        "for 2 items (encode.max_values).",
+        "The column tags has 1,311 values that occur at least 1 times; the commonest 100 get a vector of "
+        "their own and the rest share one (encode.max_vocabulary).",
+    ]
+    assert cut_notes(items, max_values=1310, max_vocabulary=1311, min_count=1) == [
+        "The column tags has up to 1,311 values per item; the first 1,310 are read, which leaves something "
+        "out for 1 item (encode.max_values)."
+    ]
+    assert cut_notes(items, max_values=1311, max_vocabulary=3, min_count=2) == []  # t0, t1, t2 recur
+
+
+def test_people_are_called_people() -> None:
+    table = pl.DataFrame({"user_id": ["u", "v"], "likes": lists(["a", "b"], ["b", "c"])})
+    people = Catalog(table, (Field("likes", "categorical"),), "user_id")
+    (note,) = cut_notes(people, max_values=1, max_vocabulary=9, min_count=1)
+    assert "2 values per person" in note and "for 2 people" in note
+
+
+def test_a_limit_that_cuts_nothing_changes_nothing() -> None:
+    items = catalog(genre=GENRES, brand=lists(["x"], ["y"], ["y"], ["x"], ["y"]))
+    narrow, wide = fitted(items, max_values=3), fitted(items, max_values=64)
+    assert narrow == wide
+    assert cut_notes(items, max_values=3, max_vocabulary=100, min_count=1) == []
+
+
+def test_the_limits_are_options_of_the_encode_section() -> None:
+    encode = Config().encode
+    assert encode.limits == {"max_values": 64, "max_vocabulary": 50_000, "min_count": 2}
+    assert all(field.description for field in TokenConfig.model_fields.values())
 
 
 def test_a_later_item_may_carry_more_values_than_any_before() -> None:
@@ -150,6 +189,15 @@ def test_a_zero_vector_is_missing() -> None:
     assert tokens.values.shape == (4, 1, 2)
     assert tokens.present.tolist() == [True, True, False, True]
     assert tokens.take(torch.tensor([3, 2])).mask.tolist() == [[True], [False]]
+
+
+def test_a_vector_field_that_later_items_lack_is_missing() -> None:
+    items = Catalog(pl.DataFrame({"item_id": list("abcd"), "title": list("wxyz")}), (Field("title", "text"),))
+    space = fit_tokens(items, TEXTS, max_values=1, max_vocabulary=1, min_count=1)
+    tokens = space.transform(Catalog(pl.DataFrame({"item_id": ["new"]})), {})["text"]
+    assert tokens.values.tolist() == [[[0, 0]]] and tokens.mask.tolist() == [[False]]
+    with pytest.raises(InputError, match="'title' have 3 values, but the model was fitted with 2"):
+        space.transform(items, {"title": np.ones((4, 3), dtype=np.float32)})
 
 
 # --- later items

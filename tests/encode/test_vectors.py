@@ -36,6 +36,17 @@ def test_paths_and_empty_columns_are_left_out_and_said() -> None:
     assert "scan" in frozen.notes[1] and "empty" in frozen.notes[1]
 
 
+def test_a_stored_model_reads_new_texts_with_the_encoder_it_was_fitted_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM4REC_CACHE", str(tmp_path))
+    items = Catalog(pl.DataFrame({"item_id": ["a"], "title": ["red shoe"]}), (Field("title", "text"),))
+    many = frozen_vectors(items, TextConfig(full_up_to=0))
+    again = frozen_vectors(items, TextConfig(full_up_to=9), text_encoder=many.encoder)
+    assert again.encoder == many.encoder and again.notes == []
+    np.testing.assert_array_equal(again.by_field["title"], many.by_field["title"])
+
+
 def test_lengths_that_differ_are_refused_with_the_column_named() -> None:
     with pytest.raises(InputError, match=r"'image' differ in length \(1 to 2\)"):
         frozen_vectors(catalog(image=[[1.0], [1.0, 2.0]]), HASH)

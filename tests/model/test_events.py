@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -107,6 +109,14 @@ def test_a_log_by_hand() -> None:
 def test_without_a_clock_every_gap_is_unknown() -> None:
     told = log(times=False)
     assert event_arrays(told, fit_events(told), np.full(3, -1)).gaps.tolist() == [0] * 6
+
+
+def test_a_time_that_was_not_given_makes_no_gap() -> None:
+    told = log()
+    assert told.times is not None
+    some = replace(told, times=np.where(np.arange(5) < 3, -1, told.times))
+    gaps = event_arrays(some, fit_events(told), np.full(3, -1)).gaps
+    assert gaps.tolist() == [0, 0, 0, 0, 18, 0]
 
 
 def test_an_empty_log_is_only_padding() -> None:

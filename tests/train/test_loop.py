@@ -162,18 +162,18 @@ def test_progress_is_told_of_every_step_and_epoch(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("hide", [0.0, 0.4])
-def test_times_ratings_and_owners_are_hidden_each_by_itself(toy: Toy, hide: float) -> None:
+def test_times_ratings_kinds_and_owners_are_hidden_each_by_itself(toy: Toy, hide: float) -> None:
     material = toy.material()
     windows = cut_windows(material.events.offsets, 6, np.random.default_rng(0))
     batch = material.events.batch(windows.rows, windows.starts, windows.lengths - 1)
-    batch = replace(batch, people=torch.from_numpy(windows.rows))
+    batch = replace(batch, people=torch.from_numpy(windows.rows), kinds=(batch.items >= 0).long())
     torch.manual_seed(0)
-    shares: dict[str, list[Tensor]] = {"gaps": [], "ratings": [], "people": []}
+    shares: dict[str, list[Tensor]] = {"gaps": [], "ratings": [], "kinds": [], "people": []}
     for _ in range(60):
         now = loop._hidden(batch, hide)
         shares["people"].append(now.people == -1)
         assert ((now.people == -1) | (now.people == batch.people)).all()
-        for name in ("gaps", "ratings"):
+        for name in ("gaps", "ratings", "kinds"):
             then, here = getattr(batch, name), getattr(now, name)
             told = (then > 0).any(dim=1)
             hidden = (here == 0).all(dim=1)

@@ -8,7 +8,6 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import llm4rec
@@ -18,14 +17,6 @@ APART = ("cli", "bench/tables.py", "bench/render.py", "bench/report.py", "bench/
          "bench/peers.py", "bench/facts.py", "data/sources", "data/world")  # fmt: skip
 
 
-def package_version() -> str:
-    """The installed version of this package, or that of its source where it is not installed."""
-    try:
-        return metadata.version("llm4rec")
-    except metadata.PackageNotFoundError:
-        return "0 (not installed)"
-
-
 def commit() -> str:
     """The git commit the package's source is at, with a mark for uncommitted changes; else the version."""
     source = Path(llm4rec.__file__).parent
@@ -33,7 +24,7 @@ def commit() -> str:
         found = _git(source, "rev-parse", "--short=12", "HEAD")
         changed = _git(source, "status", "--porcelain", "--", ".")
     except (OSError, subprocess.CalledProcessError):
-        return f"version {package_version()}"
+        return f"version {llm4rec.__version__}"
     return f"{found} with uncommitted changes" if changed else found
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from llm4rec.bench.files import digest
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.ingest import DataConfig, Ingested, ingest
 from llm4rec.data.split import Split, given, global_time, leave_last_out
@@ -57,8 +56,14 @@ class Source:
         for file in (self.interactions, self.items, self.users):
             if file is not None and not Path(file).is_file():
                 raise InputError(f"The file {file} does not exist.")
-            found.update((digest(Path(file)) if file is not None else "none").encode())
+            found.update((_digest(Path(file)) if file is not None else "none").encode())
         return found.hexdigest()
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

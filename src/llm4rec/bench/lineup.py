@@ -90,7 +90,14 @@ def _sasrec(task: Task) -> Recommends:
 
     split = task.split
     ordered = replace(split, train=_bare(split.train), valid=replace(split.valid, log=_bare(split.valid.log)))
-    return OrderOnly(_ids(replace(task, config=sasrec_config(task.config), split=ordered)))
+    return OrderOnly(without_prior(_ids(replace(task, config=sasrec_config(task.config), split=ordered))))
+
+
+def without_prior(model: Recommender) -> Recommender:
+    """The network alone: the prior of recent popularity has no share in what it answers."""
+    prior = model.fitted.prior
+    plain = replace(prior, shares=(0.0,) * len(prior.shares))
+    return type(model)(replace(model.fitted, prior=plain))
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,9 @@ def _recent_popularity(task: Task) -> Recommends:
 LINEUP: dict[str, Entry] = {
     OURS: Entry(_ours, "all modalities fused"),
     "ids": Entry(_ids, "ours on ids alone, without any feature"),
-    "sasrec": Entry(_sasrec, "our decoder on ids alone with learnt positions"),
+    "sasrec": Entry(
+        _sasrec, "our decoder on ids alone with learnt positions, without times, ratings and prior"
+    ),
     "ease": Entry(_ease, "EASE, its ridge chosen on validation", seeded=False),
     "itemknn": Entry(_item_knn, "item neighbours, k and shrinkage chosen on validation", seeded=False),
     "popularity": Entry(_popularity, "training events per item", seeded=False),

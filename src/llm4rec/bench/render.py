@@ -145,7 +145,8 @@ def _cost(table: Table) -> Grid:
             for row in table.rows
         ),
         "Each run in a process of its own; the peak is that of the whole process, data and libraries "
-        "included; milliseconds are of single requests.",
+        "included; a run that was interrupted counts the seconds of all its processes and the highest of "
+        "their peaks; milliseconds are of single requests.",
     )
 
 

@@ -8,10 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from llm4rec.bench import charts, files, render
+from llm4rec.bench import charts, render
 from llm4rec.bench.lineup import LINEUP
 from llm4rec.bench.peers import Peer
+from llm4rec.bench.run import RUNS
 from llm4rec.bench.tables import COMPARED, Table
+from llm4rec.errors import InputError
+from llm4rec.store import files
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d7de; --mark: #eaf2ff; }
@@ -32,6 +35,9 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
+FILES = ("table.json", "tables.md", "report.html")
+
+
 @dataclass(frozen=True)
 class Shown:
     """One person's recent history and the list made for them, as titles."""
@@ -41,14 +47,31 @@ class Shown:
     recommended: tuple[str, ...]
 
 
+def check_place(out: Path) -> None:
+    """Make sure, before hours of work, that a report can be written to `out` and replaces nobody's file.
+
+    Raises:
+        InputError: naming the file that is in the way.
+    """
+    if (out / RUNS).is_dir():
+        return
+    for name in FILES:
+        if (out / name).exists():
+            raise InputError(
+                f"{out / name} exists, and {out} holds no earlier runs: it is not this command's to replace. "
+                "Name another directory, or remove the file."
+            )
+
+
 def write(
     table: Table, out: Path, *, peers: Sequence[Peer] = (), shown: Shown | None = None
 ) -> dict[str, Any]:
     """Write report.html, tables.md and table.json to `out`; returns what the JSON holds."""
     document = as_document(table, peers)
-    files.write_json(document, out / "table.json")
-    files.write_text(as_markdown(table, peers), out / "tables.md")
-    files.write_text(as_html(table, peers, shown), out / "report.html")
+    as_json, markdown, page = (out / name for name in FILES)
+    files.write_json(document, as_json)
+    files.write_text(as_markdown(table, peers), markdown)
+    files.write_text(as_html(table, peers, shown), page)
     return document
 
 

@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from llm4rec.bench import facts, files, job, lineup
+from llm4rec.bench import facts, job, lineup
 from llm4rec.errors import LLM4RecError
+from llm4rec.store import files
 from llm4rec.types import Progress, silent
 
 if TYPE_CHECKING:
     from llm4rec.recommender import Config
+
+
+RUNS = "runs"
+"""Folder of the finished runs; where it is, the report beside it is the bench's to write again."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Plan:
             seed=seed,
             config=values,
             key=job.key(content, self.protocol, model, seed, used, code),
-            out=str(self.out / "runs" / job.name(model, seed)),
+            out=str(self.out / RUNS / job.name(model, seed)),
             keep=kept,
         )
 
@@ -99,7 +104,7 @@ def run(
     Raises:
         LLM4RecError: where a person interrupts it.
     """
-    (plan.out / "runs").mkdir(parents=True, exist_ok=True)
+    (plan.out / RUNS).mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     failures: list[Failure] = []
     jobs = plan.jobs()

@@ -18,11 +18,13 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 
-from llm4rec.bench import facts, files, job
+from llm4rec.bench import facts, job
 from llm4rec.bench.lineup import LINEUP, Task
+from llm4rec.bench.spent import Spent
 from llm4rec.data.split import Cases
 from llm4rec.errors import LLM4RecError
 from llm4rec.evaluate.protocol import Evaluation, evaluate
+from llm4rec.store import files
 from llm4rec.types import Ints, Recommends
 
 TIMED = 200  # single requests whose time is taken
@@ -39,7 +41,12 @@ def run(task: job.Job) -> dict[str, Any]:
     for old in checkpoints.parent.glob(f"{Path(task.out).name}.*.checkpoint"):
         if old != checkpoints:  # of other data, configuration or code
             _remove(old)
-    began = time.perf_counter()
+    spent = Spent(checkpoints)
+
+    def report(stage: str, done: int, total: int, **figures: float) -> None:
+        spent.note()
+        _say(stage, done, total, **figures)
+
     model = LINEUP[task.model].fit(
         Task(
             split=study.split,
@@ -48,10 +55,10 @@ def run(task: job.Job) -> dict[str, Any]:
             config=config,
             seed=task.seed,
             checkpoints=checkpoints,
-            progress=_say,
+            progress=report,
         )
     )
-    seconds = time.perf_counter() - began
+    seconds = spent.seconds
     result = evaluate(model, study.split.test, train=study.split.train, catalog=study.catalog, progress=_say)
     files.write_parquet(_cases(study, result), Path(f"{task.out}.parquet"))
     document = {
@@ -61,7 +68,7 @@ def run(task: job.Job) -> dict[str, Any]:
         "protocol": study.split.protocol,
         "fit_seconds": seconds,
         "milliseconds": _milliseconds(model, study.split.test),
-        "peak_mib": facts.peak_mib(),
+        "peak_mib": spent.peak_mib,
         "size_mib": _size(model, Path(f"{task.out}.model"), task.keep) / (1 << 20),
         "summary": {name: float(value) for name, value in result.summary.items()},
         "curve": _curve(model),
@@ -119,7 +126,7 @@ def _size(model: Recommends, scratch: Path, keep: str | None) -> int:
         return array_bytes(model)
     place = Path(keep) if keep is not None else scratch
     save(place)
-    found = files.size(place)
+    found = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
     if keep is None:
         _remove(place)
     return found

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import warnings
 from typing import Annotated
 
 import typer
 
+import llm4rec
 from llm4rec.cli.bench import bench
-from llm4rec.cli.console import Guarded, example
+from llm4rec.cli.console import Guarded, example, note
 from llm4rec.cli.data import get
 from llm4rec.cli.demo import demo
 from llm4rec.cli.evaluate import evaluate
@@ -26,15 +30,18 @@ app = typer.Typer(
         "llm4rec recommend --model model --history a,b,c",
     ),
 )
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Get known data sets.")
+data_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Get known data sets.",
+    epilog=example("llm4rec data get ml-100k --out ml-100k"),
+)
 app.add_typer(data_app, name="data")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from llm4rec.bench.facts import package_version
-
-        typer.echo(package_version())
+        typer.echo(llm4rec.__version__)
         raise typer.Exit
 
 
@@ -78,4 +85,12 @@ app.command(
 
 def main() -> None:
     """Run the command line of this process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a title may hold letters the terminal does not know
+    warnings.showwarning = _say
     app(prog_name="llm4rec")
+
+
+def _say(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one sentence, without the line of code that gave it."""
+    note(" ".join(str(message).split()))

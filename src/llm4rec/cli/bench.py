@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import llm4rec
 from llm4rec.cli import console
-from llm4rec.cli.console import set_aside
 from llm4rec.errors import InputError, LLM4RecError
 
 if TYPE_CHECKING:
@@ -55,28 +55,30 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
     long table may be gathered over several commands.
     """
     from llm4rec import config as configuration
-    from llm4rec.bench import job, lineup, peers, tables
+    from llm4rec.bench import job, lineup, peers, report, tables
     from llm4rec.bench import run as runs
     from llm4rec.recommender import Config
 
+    report.check_place(out)
     source = _source(data, splits, items, users, protocol)
     settings_read = configuration.load(Config, file=config, settings=settings)
     ranks = None if peer_ranks is None else peers.read_ranks(peer_ranks)
     questions = "given" if source.given else str(protocol or Protocol.LEAVE_LAST_OUT)
     source.content()  # a missing file is said before anything is read
-    with console.progress() as report:
-        study = job.read(source, questions, settings_read.data, report)
+    with console.progress() as shows:
+        study = job.read(source, questions, settings_read.data, shows)
         chosen = lineup.choose(console.names(models), study.catalog, study.has_clock, settings_read)
         for sentence in study.data.report.notes:
             console.note(sentence)
-        if set_aside(study.data.report.rejected, out / "rejected.parquet"):
-            console.note(f"They are in {out / 'rejected.parquet'}, each with its reason.")
+        aside = out / "bench.rejected.parquet"  # OUT may be a folder of `data get`, with a file of its own
+        if console.set_aside(study.data.report.rejected, aside):
+            console.note(f"They are in {aside}, each with its reason.")
         facts = plan_facts(source, study, seeds)
         del study  # the workers need the memory
         if ranks is not None and lineup.OURS not in chosen:
             console.note(f"--peer-ranks is compared with {lineup.OURS}, which is not among --models.")
         plan = runs.Plan(source, questions, chosen, seeds, settings_read, out)
-        results, failures = runs.run(plan, say=console.note, progress=report)
+        results, failures = runs.run(plan, say=console.note, progress=shows)
     if failures and not results:
         raise LLM4RecError(_failed(failures))
     table = tables.summarise(results, facts)
@@ -95,7 +97,7 @@ def plan_facts(source: Source, study: Study, seeds: int) -> dict[str, str]:
     return {
         "command": facts.command(),
         "commit": facts.commit(),
-        "version": facts.package_version(),
+        "version": llm4rec.__version__,
         "machine": facts.machine(),
         "data": ", ".join(f for f in (source.interactions, source.items, source.users) if f is not None),
         "size": f"{log.n_users:,} people, {len(study.catalog):,} items, {log.n_events:,} events",

@@ -62,6 +62,9 @@ class Guarded(TyperGroup):
             # A path the person gave can't be used; anything else (a full disk) is the machine's failure.
             place = f"{error.filename}: " if error.filename is not None else ""
             self._end(f"{place}{error.strerror or error}.", 2 if isinstance(error, WRONG_PATH) else 1)
+        except UnicodeEncodeError as error:
+            # bytes of the command line that are no text arrive as lone surrogates
+            self._end(f"{error.object!r} is not written in UTF-8; give it in UTF-8.", 2)
         except Exception as error:
             if hasattr(error, "format_message"):  # a usage error, which typer prints itself
                 raise
@@ -90,8 +93,9 @@ def note(sentence: str) -> None:
 
 
 def answer(document: Any) -> None:
-    """Print one JSON document on stdout."""
-    typer.echo(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+    """Print one JSON document on stdout, in escapes where stdout can't hold every letter."""
+    escaped = (sys.stdout.encoding or "").lower() not in {"utf-8", "utf8"}
+    typer.echo(json.dumps(document, ensure_ascii=escaped, indent=2, allow_nan=False))
 
 
 def names(text: str) -> list[str]:
@@ -114,14 +118,37 @@ def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
     return found
 
 
+def beside(place: Path, ending: str) -> Path:
+    """The path beside `place` that is named after it: `model` and `.checkpoint` make `model.checkpoint`."""
+    if place.name in ("", ".."):
+        place = place.resolve()
+    return place.parent / f"{place.name}{ending}"
+
+
 def set_aside(rejected: pl.DataFrame, file: Path) -> int:
-    """Write rejected rows, if there are any, and say how many there are."""
-    from llm4rec.bench.files import write_parquet
+    """Write rejected rows, if there are any, and say how many there are.
+
+    Where there are none, what an earlier run has set aside in `file` is removed: it would be taken for
+    this run's. Anything else of that name stays.
+    """
+    from llm4rec.store.files import write_parquet
 
     if rejected.height:
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(rejected, file)
+    elif _was_set_aside(file):
+        file.unlink()
     return rejected.height
+
+
+def _was_set_aside(file: Path) -> bool:
+    import polars as pl
+
+    from llm4rec.data.files import REJECTED
+
+    try:
+        return file.is_file() and [*pl.read_parquet_schema(file)] == [*REJECTED]
+    except pl.exceptions.PolarsError:
+        return False
 
 
 @contextmanager

@@ -42,6 +42,7 @@ def demo(
     from llm4rec.cli.bench import plan_facts
     from llm4rec.recommender import Config, Recommender
 
+    report.check_place(out)
     config = configuration.load(Config, settings=[*SETTINGS, *settings])
     with console.progress() as shows:
         folder = out / "data"

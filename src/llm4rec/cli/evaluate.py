@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm4rec.data.catalog import Catalog
     from llm4rec.data.events import EventLog
     from llm4rec.data.ingest import Ingested
-    from llm4rec.data.split import Cases, Split
+    from llm4rec.data.split import Split
     from llm4rec.evaluate.protocol import Evaluation
     from llm4rec.recommender import Recommender
     from llm4rec.types import Array
@@ -40,7 +40,7 @@ def evaluate(  # one parameter per option of the command
     rejected: Annotated[
         Path | None,
         typer.Option(
-            dir_okay=False, help="File for rows set aside; rejected-evaluate.parquet beside MODEL by default."
+            dir_okay=False, help="File for rows set aside; MODEL.evaluate.rejected.parquet by default."
         ),
     ] = None,
     json: console.Json = False,
@@ -71,13 +71,14 @@ def evaluate(  # one parameter per option of the command
             recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
         )
     notes = list(data.report.notes)
-    aside = rejected or model.parent / "rejected-evaluate.parquet"
+    aside = rejected or console.beside(model, ".evaluate.rejected.parquet")
     if console.set_aside(data.report.rejected, aside):
         notes.append(f"They are in {aside}, each with its reason.")
-    if known := _known_answers(recommender, split.test):
+    if known := _known_answers(recommender, split):
         notes.append(
-            f"{known} of the {len(split.test)} answers are in the histories the model was fitted with: "
-            "its figures are too good. Fit without these events, or evaluate on later ones."
+            f"{known} of the {len(split.test)} answers are in the histories the model keeps: its figures are "
+            "too good, unless a `split` column kept these events from its training. Fit without them, or "
+            "evaluate on later ones."
         )
     if left_out:
         notes.append(f"{left_out} events on items outside the model's catalogue were left out.")
@@ -94,12 +95,18 @@ def _in_catalogue(data: Ingested, catalog: Catalog) -> tuple[EventLog, Array | N
     return log, None if data.parts is None else data.parts[keep], int((~keep).sum())
 
 
-def _known_answers(recommender: Recommender, cases: Cases) -> int:
-    """How many cases have an answer that the model's own history of that person holds."""
+def _known_answers(recommender: Recommender, split: Split) -> int:
+    """How many cases have an answer that the model's own history of that person holds.
+
+    None counts where the model was fitted on the training part of this very split: it then keeps whole
+    histories, and has learnt nothing of the answers.
+    """
     import polars as pl
 
-    kept = recommender.fitted.histories
-    if kept is None:
+    kept, cases = recommender.fitted.histories, split.test
+    own = split.protocol == "given" and split.train.n_events == recommender.meta["n_events"]
+    # without valid rows the model would have held out some of the training part itself
+    if kept is None or (own and len(split.valid)):
         return 0
     first = cases.targets[cases.target_offsets[:-1]]
     asked = pl.DataFrame({"user": cases.log.user_ids[cases.rows], "item": first})

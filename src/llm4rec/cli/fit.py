@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from llm4rec.recommender import Config, Recommender
     from llm4rec.types import Progress
 
+CHECKPOINT = ".checkpoint"
+
 
 def _help_config(wanted: bool) -> None:
     if not wanted:
@@ -59,7 +61,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     ] = True,
     rejected: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="File for rows set aside; rejected.parquet beside OUT by default."),
+        typer.Option(dir_okay=False, help="File for rows set aside; OUT.rejected.parquet by default."),
     ] = None,
     help_config: HelpConfig = False,
     json: console.Json = False,
@@ -68,7 +70,8 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
 
     Rows that can't be read are set aside in a file and counted. While training runs, OUT.checkpoint/
     holds what is needed to go on after an interruption; it is removed at the end. If the events have a
-    `split` column, the model is fitted on its train rows and its epochs are chosen on its valid rows.
+    `split` column, the model is fitted on its train rows and its epochs are chosen on its valid rows;
+    the histories it keeps are of all rows, so that nobody is recommended what they have done.
     """
     from llm4rec import config as configuration
     from llm4rec.fitted import KIND
@@ -81,7 +84,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     settings_read = configuration.load(Config, file=config, settings=settings)
     mapping = console.pairs(columns, "--map", "role=column")
     kinds = _modalities(console.pairs(modality, "--modality", "column=kind"))
-    aside = rejected or out.parent / "rejected.parquet"
+    aside = rejected or console.beside(out, ".rejected.parquet")
     with console.progress() as report:
         data = _ingest(interactions, items, users, mapping, kinds, settings_read, report)
         n_rejected = console.set_aside(data.report.rejected, aside)
@@ -91,7 +94,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         for sentence in recommender.meta["notes"]:
             console.note(sentence)
         recommender.save(out, histories=histories)
-    discard(_checkpoints(out))
+    discard(console.beside(out, CHECKPOINT))
     _show(_summary(data, recommender, out, aside if n_rejected else None, n_rejected), json)
 
 
@@ -104,8 +107,8 @@ def _show(summary: dict[str, Any], json: bool) -> None:
             f"{summary['rejected']} rows were set aside in {summary['rejected_file']}, each with its reason."
         )
     typer.echo(
-        f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events. "
-        f"The model is in {summary['model']}."
+        f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events; "
+        f"{summary['held_out']} events were held out. The model is in {summary['model']}."
     )
 
 
@@ -137,23 +140,20 @@ def _ingest(  # hands the options of the command through
     )
 
 
-def _checkpoints(out: Path) -> Path:
-    return out.parent / f"{out.name}.checkpoint"
-
-
 def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Progress) -> Recommender:
     from llm4rec.data.split import given
     from llm4rec.recommender import Recommender
 
-    checkpoints = _checkpoints(out)
+    checkpoints = console.beside(out, CHECKPOINT)
     if checkpoints.exists() and not resume:
         console.note(f"{checkpoints} holds an interrupted run; without --resume it is started anew.")
     if resume and not checkpoints.exists():
         console.note(f"There is no {checkpoints} to go on from: the run starts from the beginning.")
-    events, valid = data.log, None
+    events, valid, histories = data.log, None, None
     if data.parts is not None:
         split = given(data.log, data.parts)
-        events, valid = split.train, split.valid
+        # asked for by name, a person is answered from all that the file says they did
+        events, valid, histories = split.train, split.valid, data.log
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         return Recommender.fit(
@@ -162,6 +162,7 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
             config,
             people=data.people,
             valid=valid,
+            histories=histories,
             checkpoints=checkpoints,
             resume=resume,
             progress=report,
@@ -175,14 +176,16 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
 def _summary(
     data: Ingested, recommender: Recommender, out: Path, aside: Path | None, n_rejected: int
 ) -> dict[str, Any]:
+    meta = recommender.meta
     return {
         "model": str(out),
-        "people": data.log.n_users,
+        "people": meta["n_users"],
         "items": len(data.catalog),
-        "events": data.log.n_events,
+        "events": meta["n_events"],
+        "held_out": data.log.n_events - meta["n_events"],
         "rejected": n_rejected,
         "rejected_file": None if aside is None else str(aside),
-        "notes": [*data.report.notes, *recommender.meta["notes"]],
-        "seconds": recommender.meta["seconds"],
-        "training": recommender.meta["training"],
+        "notes": [*data.report.notes, *meta["notes"]],
+        "seconds": meta["seconds"],
+        "training": meta["training"],
     }

@@ -89,7 +89,7 @@ def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool
         )
     if query.user is not None and recommender.known_history(query.user) is None:
         console.note(f"The model knows no history of {query.user!r}: the list is that of a newcomer.")
-    ranking = recommender.recommend(query, n)
+    ranking = recommender.recommend(query, min(n, len(recommender.catalog)))
     rows = listed(recommender, ranking)
     if json:
         console.answer({"recommendations": rows, "model": str(model)})
@@ -127,10 +127,12 @@ def _batch(  # hands the options of the command through
     import numpy as np
     import polars as pl
 
-    from llm4rec.bench.files import write_parquet
     from llm4rec.data.requests import read_requests
+    from llm4rec.store import files
 
+    files.check_place(out)  # before the work, not after
     names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
+    n = min(n, len(recommender.catalog))  # a longer list only takes memory
     parts: list[pl.DataFrame] = []
     with console.progress() as report:
         for start in range(0, len(names), CHUNK):
@@ -151,8 +153,7 @@ def _batch(  # hands the options of the command through
             report("recommend", int(rows[-1]) + 1, len(names))
     schema = {"request_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32}
     table = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_parquet(table, out)
+    files.write_parquet(table, out)
     if json:
         console.answer({"requests": len(names), "rows": table.height, "out": str(out), "model": str(model)})
     else:

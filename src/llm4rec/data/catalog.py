@@ -9,8 +9,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from llm4rec.data.texts import text_of
 from llm4rec.errors import InputError
 from llm4rec.types import Ints
+
+FEW = 1000  # names up to which a kept dictionary answers sooner than a join, which is built on every call
 
 Modality = Literal["text", "categorical", "numerical", "image", "time"]
 
@@ -55,6 +58,9 @@ class Catalog:
 
     def numbers(self, ids: pl.Series) -> Ints:
         """Dense numbers of outside names; -1 where a name is not in the catalogue."""
+        if len(ids) <= FEW:
+            places = [self._places.get(name, -1) for name in ids.cast(pl.String).to_list()]
+            return np.array(places, dtype=np.int64)
         found = ids.cast(pl.String).replace_strict(self.ids, self._range, default=-1, return_dtype=pl.Int64)
         return found.fill_null(-1).to_numpy()
 
@@ -75,9 +81,28 @@ class Catalog:
         return pl.Series(np.arange(self.table.height, dtype=np.int64))
 
     @cached_property
+    def _places(self) -> dict[str, int]:
+        return dict(zip(self.ids.cast(pl.String).to_list(), range(self.table.height), strict=True))
+
+    @cached_property
     def titles(self) -> pl.Series:
         """What to call each row when speaking to a person: its title or name, else its id."""
         for name in ("title", "name", "item_name", "product_title"):
             if name in self.table.columns:
-                return self.table[name].cast(pl.String).fill_null(self.ids)
-        return self.ids
+                called = _called(self.table[name])
+                return called.replace("", None).fill_null(self.ids.cast(pl.String)).alias(name)
+        return self.ids.cast(pl.String)
+
+
+def _called(values: pl.Series) -> pl.Series:
+    """Values of any type as text for a person, null where one can't be; a list's entries between commas."""
+    if not isinstance(values.dtype, pl.List | pl.Array):
+        return text_of(values)
+    lists = values if isinstance(values.dtype, pl.List) else values.arr.to_list()
+    places = np.arange(len(lists))
+    owners = np.repeat(places, lists.list.len().fill_null(0).to_numpy())
+    words = text_of(lists.explode(keep_nulls=False, empty_as_null=False))
+    entries = pl.DataFrame({"place": owners, "word": words}).drop_nulls()
+    joined = entries.group_by("place", maintain_order=True).agg(pl.col("word").str.join(", "))
+    rows = pl.DataFrame({"place": places})
+    return rows.join(joined, on="place", how="left", maintain_order="left")["word"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 from llm4rec.errors import InputError
 
@@ -38,6 +39,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "split": ("split", "subset"),
 }  # fmt: skip
 """Names recognised per role, best first; case, spaces, dashes and underscores make no difference."""
+
+_WORD = re.compile(r"[^\W\d_]+|\d+")
 
 _OTHER_NAMES = {
     "event": "type",
@@ -111,6 +114,42 @@ def find_columns(
 def plain(name: str) -> str:
     """A column name without case, spaces, dashes and underscores."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """`name`, or where that is taken, the first of `name`_2, `name`_3, … that is not."""
+    free = name
+    number = 2
+    while free in taken:
+        free = f"{name}_{number}"
+        number += 1
+    return free
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a column name in lower case: `user_gender`, `ageGroup`, `MOVIE-ID2` (movie, id, 2)."""
+    spaced = "".join(
+        f" {letter}" if letter.isupper() and (before.islower() or after.islower()) else letter
+        for before, letter, after in zip(f" {name}", name, f"{name[1:]} ", strict=False)
+    )
+    return [word.lower() for word in _WORD.findall(spaced)]
+
+
+def is_protected(column: str, protected: Sequence[str]) -> bool:
+    """Whether `column` is named after something protected: one of the names is among its whole words.
+
+    `user_gender`, `ageGroup` and `AGE` are; `page` and `message` are not. A name of several words
+    (`zip code`) is found where they follow each other, however they are joined.
+
+    Args:
+        column: the column's name.
+        protected: names that are never features, as in `data.protected`.
+    """
+    words = words_of(column)
+    runs = {
+        "".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)
+    }
+    return any(plain(name) in runs for name in protected)
 
 
 def _listing(columns: Sequence[str]) -> str:

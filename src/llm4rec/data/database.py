@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from llm4rec.data.files import Choose, Table
 from llm4rec.errors import InputError, MissingPackageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 BATCH = 100_000  # rows fetched at once
 
@@ -38,16 +41,15 @@ def read_database(source: str, choose: Choose) -> Table:
     asked = url.query.get("table")
     table_name = asked if isinstance(asked, str) else None
     url = url.difference_update_query(["table"])
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise InputError(f"There is no SQLite file {url.database}.")
+    refuse_missing_sqlite(url)
     try:
         engine = sa.create_engine(url)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise MissingPackageError(f"The driver of {shown} is not installed ({error}): install it.") from None
     try:
-        table = sa.Table(
-            _table_name(sa.inspect(engine), table_name, shown), sa.MetaData(), autoload_with=engine
-        )
+        inspector = sa.inspect(engine)
+        known = [*inspector.get_table_names(), *inspector.get_view_names()]
+        table = sa.Table(pick_table(known, table_name, shown), sa.MetaData(), autoload_with=engine)
         columns = [column.name for column in table.columns]
         statement = sa.select(*(table.columns[title] for title in choose(columns)))
         with engine.connect().execution_options(yield_per=BATCH) as connection:
@@ -64,8 +66,12 @@ def read_database(source: str, choose: Choose) -> Table:
     return Table(shown, frame, rows, tuple(columns), typed=True)
 
 
-def _table_name(inspector: Any, asked: str | None, shown: str) -> str:
-    known: list[str] = [*inspector.get_table_names(), *inspector.get_view_names()]
+def pick_table(known: list[str], asked: str | None, shown: str) -> str:
+    """The table asked for, or the only one there is, as the database itself writes its name.
+
+    Raises:
+        InputError: if there is no such table, or none was named among several.
+    """
     if asked is None and len(known) == 1:
         return known[0]
     if asked is None or asked not in known:
@@ -74,6 +80,12 @@ def _table_name(inspector: Any, asked: str | None, shown: str) -> str:
             f"{shown}: {wanted}, as in ?table=NAME. Tables: {', '.join(sorted(known)) or 'none'}."
         )
     return asked
+
+
+def refuse_missing_sqlite(url: URL) -> None:
+    """Raise an `InputError` rather than let SQLite make a new, empty file."""
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        raise InputError(f"There is no SQLite file {url.database}.")
 
 
 def _frame(rows: Any) -> pl.DataFrame:

@@ -1,13 +1,15 @@
 """Delimited text: CSV, TSV and RecBole's atomic files, every value kept as the text it is.
 
-A sound file is read by polars at full speed. Where polars stumbles over a line, the file is read again
-record by record, and just the broken records are set aside.
+A sound file is read by polars at full speed, and rows that lack fields are set aside. Where polars stumbles
+over a line, the file is read again record by record, and just the broken records are set aside.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,12 @@ from llm4rec.errors import InputError
 DELIMITERS = (",", "\t", ";", "|")
 BATCH = 100_000  # records per frame on the careful path
 LONGEST = 100  # lines one quoted record may span on the careful path
+HEAD = 1 << 20  # bytes the header may have
+ANY_LENGTH = 2**31 - 1  # characters of a field, the most that the csv module can be told everywhere
+
+_LIMIT = (
+    threading.Lock()
+)  # held by who reads with the csv module's limit raised, which is one for all threads
 
 
 def read_delimited(path: Path, name: str, kind: str, choose: Choose) -> Table:
@@ -28,8 +36,13 @@ def read_delimited(path: Path, name: str, kind: str, choose: Choose) -> Table:
         InputError: if there is no header, a column name occurs twice, or there are no rows.
     """
     line = _first_line(path, name)
-    separator = "\t" if kind in ("tsv", "recbole") else _sniff(line)
-    header = next(csv.reader([line], delimiter=separator, quoting=_quoting(kind)))
+    try:
+        separator = "\t" if kind in ("tsv", "recbole") else _sniff(line)
+        header = next(csv.reader([line], delimiter=separator, quoting=_quoting(kind)))
+    except csv.Error as error:
+        raise InputError(
+            f"The first line of {name} can't be split into column names ({error}): it must name the columns."
+        ) from None
     titles = [title.strip() for title in header]
     types = [""] * len(titles)
     if kind == "recbole":
@@ -41,7 +54,8 @@ def read_delimited(path: Path, name: str, kind: str, choose: Choose) -> Table:
     chosen = choose(titles)
     table = _fast(path, name, separator, kind, titles, chosen)
     if table is None:
-        table = _careful(path, name, separator, kind, titles, chosen)
+        with _any_length():
+            table = _careful(path, name, separator, kind, titles, chosen)
     if not table.frame.height and not table.rejected.height:
         raise InputError(f"{name} has a header ({', '.join(titles)}) but no rows.")
     sequences = {
@@ -54,9 +68,22 @@ def _quoting(kind: str) -> Literal[0, 3]:
     return csv.QUOTE_NONE if kind == "recbole" else csv.QUOTE_MINIMAL
 
 
+@contextmanager
+def _any_length() -> Generator[None]:
+    """Let the csv module read fields of any length, and set its limit back afterwards."""
+    with _LIMIT:
+        before = csv.field_size_limit(ANY_LENGTH)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
+
+
 def _first_line(path: Path, name: str) -> str:
     with path.open("rb") as file:
-        line = file.readline(1 << 20)
+        line = file.readline(HEAD)
+    if len(line) == HEAD:
+        raise InputError(f"The first line of {name} is longer than {HEAD} bytes: it must name the columns.")
     try:
         text = line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
@@ -87,6 +114,7 @@ def _recbole_header(titles: list[str], name: str) -> tuple[list[str], list[str]]
 def _fast(
     path: Path, name: str, separator: str, kind: str, titles: list[str], chosen: list[str]
 ) -> Table | None:
+    last = titles[-1]
     try:
         frame = (
             pl
@@ -97,17 +125,72 @@ def _fast(
                 schema=dict.fromkeys(titles, pl.String),
                 glob=False,
             )
-            .select(chosen)
+            .select(*chosen, *([] if last in chosen else [last]))
             .collect()
         )
+        rows = pl.int_range(2, frame.height + 2, eager=True).alias("row")
+        if not frame[last].null_count():
+            return Table(name, frame.select(chosen), rows, tuple(titles), typed=False)
+        fields = _field_counts(path, separator, kind)
     except pl.exceptions.PolarsError:
         return None
-    rows = pl.int_range(2, frame.height + 2, eager=True).alias("row")
-    blank = pl.all_horizontal(pl.all().is_null())
-    if chosen and frame.select(blank.any()).item():
-        keep = frame.select(~blank).to_series()
-        frame, rows = frame.filter(keep), rows.filter(keep)
-    return Table(name, frame, rows, tuple(titles), typed=False)
+    # polars fills up what a row lacks with nulls: without the last field, it may be one with too few
+    lacking = frame[last].is_null()
+    if len(fields) != frame.height or (fields.filter(lacking) == 0).any():
+        if not _even(path, separator, kind, len(titles)):
+            return None
+        blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+        short = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
+    else:
+        blank = fields.is_null()
+        short = lacking & (fields != len(titles)).fill_null(False)
+    reasons = [_miscount(found, len(titles)) for found in fields.filter(short)] if short.any() else []
+    aside = rejection(name, rows.filter(short).to_list(), reasons)
+    good = ~(short | blank)
+    return Table(
+        name, frame.select(chosen).filter(good), rows.filter(good), tuple(titles), typed=False, rejected=aside
+    )
+
+
+def _field_counts(path: Path, separator: str, kind: str) -> pl.Series:
+    """Fields on every line after the header; null where it is blank, 0 where its quotes are odd."""
+    line = pl.col("line")
+    counted = line.str.count_matches(separator, literal=True) + 1
+    if kind != "recbole":
+        quotes = pl.col("line").str.contains('"', literal=True)
+        bare = line.str.replace_all(r'"[^"]*"', "")  # a separator between quotes separates nothing
+        within = bare.str.count_matches(separator, literal=True) + 1
+        odd = bare.str.contains('"', literal=True)
+        counted = pl.when(~quotes).then(counted).when(odd).then(0).otherwise(within)
+    return (
+        pl
+        .scan_csv(
+            path,
+            separator="\x01",  # in no text, so that a line is one field
+            quote_char=None,
+            has_header=False,
+            skip_rows=1,
+            schema={"line": pl.String},
+            glob=False,
+        )
+        .select(counted)
+        .collect()
+        .to_series()
+    )
+
+
+def _even(path: Path, separator: str, kind: str, width: int) -> bool:
+    """Whether every record that is not blank has `width` fields, also where quotes hold line breaks."""
+    try:
+        with _any_length(), path.open(encoding="utf-8-sig", newline="") as file:
+            found = csv.reader(file, delimiter=separator, strict=True, quoting=_quoting(kind))
+            return all(len(record) in (0, width) for record in found)
+    except (csv.Error, UnicodeDecodeError):
+        return False
+
+
+def _miscount(found: int, width: int) -> str:
+    return f"it has {found} fields where the header has {width}"
 
 
 def _careful(path: Path, name: str, separator: str, kind: str, titles: list[str], chosen: list[str]) -> Table:
@@ -188,7 +271,7 @@ def _fields(record: list[bytes], separator: str, kind: str, width: int) -> list[
             return text.split("\t")  # tab-separated files often carry quotes that mean nothing
         return None if "unexpected end" in str(error) else f"its quotes can't be read ({error})"
     if len(found) != width:
-        return f"it has {len(found)} fields where the header has {width}"
+        return _miscount(len(found), width)
     return found
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from llm4rec.data import validate
 from llm4rec.data.catalog import Catalog
-from llm4rec.data.columns import ALIASES, CANONICAL, find_columns, plain
+from llm4rec.data.columns import ALIASES, CANONICAL, find_columns, is_protected, plain, unused
 from llm4rec.data.features import Declared, read_features
 from llm4rec.data.files import Table, read_table
 from llm4rec.data.report import Sieve
@@ -29,7 +29,7 @@ def read_entities(
         role: which names its rows carry.
         mapping: role → column, as given for the events; used here where this table has the column.
         declared: column → modality or "ignore".
-        protected: columns kept in the table that are never features.
+        protected: names of columns that are kept in the table and are never features; see `is_protected`.
 
     Returns:
         The rows with unique names, those set aside, and sentences on what was done.
@@ -40,7 +40,8 @@ def read_entities(
     sieve = Sieve.of(table)
     sieve.require_rows()
     if column != key:
-        clash = {key: f"{key}_other"} if key in sieve.frame.columns else {}
+        other = unused(f"{key}_other", sieve.frame.columns)
+        clash = {key: other} if key in sieve.frame.columns else {}
         sieve.frame = sieve.frame.rename(clash).rename({column: key})
     notes = validate.ids(sieve, key, column)
     sieve.drop(
@@ -48,9 +49,9 @@ def read_entities(
         column,
         pl.format("the id {} occurs earlier, and that row is kept", key),
     )
-    hidden = [each for each in table.columns if plain(each) in {plain(name) for name in protected}]
+    hidden = [each for each in table.columns if is_protected(each, protected)]
     found = read_features(
-        sieve.frame.drop("row"), table.name, typed=table.typed, declared=declared, leave=(key, *hidden)
+        sieve.frame.drop(sieve.row), table.name, typed=table.typed, declared=declared, leave=(key, *hidden)
     )
     notes += [*sieve.note(), *found.notes]
     if hidden:
@@ -70,17 +71,25 @@ def _key(table: Table, role: str, mapping: Mapping[str, str]) -> str:
 
 
 def aligned(people: Catalog, user_ids: pl.Series) -> tuple[Catalog, list[str]]:
-    """The people of `user_ids`, row for row; those without a row of their own get missing values."""
-    rows = (
-        user_ids
-        .alias(people.key)
-        .to_frame()
-        .join(people.table, on=people.key, how="left", maintain_order="left")
-    )
+    """The people of `user_ids` [u] in the first rows, row for row, then all others in their order.
+
+    Those without a row of their own get missing values.
+    """
+    first = user_ids.alias(people.key).to_frame()
+    rows = first.join(people.table, on=people.key, how="left", maintain_order="left")
     lists = [pl.col(field.name).fill_null([]) for field in people.by_modality("categorical")]
-    absent = int((people.numbers(user_ids) < 0).sum())
-    notes = [f"{absent} of {len(user_ids)} people have no row in the users file."] if absent else []
-    return Catalog(rows.with_columns(lists), people.fields, people.key), notes
+    others = people.table.join(first, on=people.key, how="anti", maintain_order="left")
+    found = pl.concat([rows.with_columns(lists), others.select(rows.columns)])
+    notes: list[str] = []
+    absent = first.height - (len(people) - others.height)
+    if absent:
+        notes.append(f"{absent} of {first.height} people have no row in the users file.")
+    if others.height:
+        notes.append(
+            f"{others.height} of the {len(people)} people of the users file have no events: "
+            "they can still be asked for by name."
+        )
+    return Catalog(found, people.fields, people.key), notes
 
 
 def check_declared(declared: Mapping[str, Declared], catalogs: list[Catalog]) -> None:

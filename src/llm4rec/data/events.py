@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +23,8 @@ class EventLog:
         user_ids: outside names of the rows [u].
         offsets: int64 [u + 1].
         items: int64 [e], dense item numbers.
-        times: int64 [e], UTC seconds; None where the data has only an order within each person.
+        times: int64 [e], UTC seconds; in requests -1 where a request gives none. None where the data has
+            only an order within each person, and where no request gives times.
         ratings: float32 [e], NaN where an event has none; None where no event has one.
         kinds: int64 [e], numbers into `kind_names` (view, click, purchase, …); None where unknown.
     """
@@ -126,20 +128,21 @@ def build_log(
     items: Ints,
     *,
     times: Ints | None = None,
-    order: Ints | None = None,
+    order: Array | None = None,
     ratings: Floats | None = None,
     event_types: pl.Series | None = None,
 ) -> EventLog:
     """Sort flat event columns into an `EventLog`.
 
-    People are numbered by first appearance. Within a person events are sorted by `times`, or by
-    `order` where there is no clock, ties and the absence of both falling back to the row order.
+    People are numbered by first appearance. Within a person events are sorted by `times`, then by `order`,
+    then by row; either may be absent.
 
     Args:
         users: outside names [e].
         items: dense item numbers [e].
         times: UTC seconds [e].
-        order: rank within the person [e]; ignored where `times` is given.
+        order: rank within the person [e]; where `times` are given, it decides between equal ones. NaN comes
+            last.
         ratings: float32 [e], NaN where missing.
         event_types: names [e]; an event without one is of the type ''.
     """
@@ -169,16 +172,14 @@ def arrange(flat: EventLog, rows: Ints, order: Array | None = None) -> EventLog:
     Args:
         flat: names of the rows and the event arrays [e] in any order; its offsets are not read.
         rows: the row that owns each event [e].
-        order: rank within the row [e]; ignored where there are times.
+        order: rank within the row [e]; where there are times, it decides between equal ones. NaN comes last.
     """
-    rank = flat.times if flat.times is not None else order
+    keys = [key for key in (flat.times, order) if key is not None]
     n_users = len(flat.user_ids)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_users))]).astype(np.int64)
     index: Ints | slice = slice(None)
-    same = rows[1:] == rows[:-1]
-    # compared, not subtracted: differences of unsigned ranks or of extreme times would wrap around
-    if (rows[1:] < rows[:-1]).any() or (rank is not None and (same & (rank[1:] < rank[:-1])).any()):
-        index = np.lexsort((rows,) if rank is None else (rank, rows))
+    if not _sorted([rows, *keys]):
+        index = np.lexsort([*reversed(keys), rows])
     return EventLog(
         user_ids=flat.user_ids,
         offsets=offsets,
@@ -188,3 +189,14 @@ def arrange(flat: EventLog, rows: Ints, order: Array | None = None) -> EventLog:
         kinds=None if flat.kinds is None else flat.kinds[index].astype(np.int64, copy=False),
         kind_names=flat.kind_names,
     )
+
+
+def _sorted(keys: Sequence[Array]) -> bool:
+    """Whether rows are in ascending order of the first key, then the second, and so on."""
+    tied = np.ones(max(len(keys[0]) - 1, 0), dtype=bool)
+    for key in keys:
+        # compared, not subtracted: differences of unsigned ranks or of extreme times would wrap around
+        if not (key[1:] >= key[:-1])[tied].all():  # not so where one of the two is NaN
+            return False
+        tied &= key[1:] == key[:-1]
+    return True

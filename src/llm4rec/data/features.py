@@ -9,7 +9,9 @@ from typing import Literal
 import polars as pl
 
 from llm4rec.data.catalog import Field, Modality
-from llm4rec.data.validate import MISSING
+from llm4rec.data.columns import words_of
+from llm4rec.data.literals import listed
+from llm4rec.data.texts import cleaned, text_of
 from llm4rec.errors import InputError
 
 Declared = Modality | Literal["ignore"]
@@ -26,19 +28,8 @@ CATEGORY_NAMES = (
 IMAGE_NAMES = ("image", "img", "photo", "picture", "poster", "thumbnail", "cover")
 TIME_NAMES = ("timestamp", "time", "date", "created", "updated", "released", "published")
 CODE_NAMES = (
-    "id",
-    "ids",
-    "zip",
-    "zipcode",
-    "postcode",
-    "postal",
-    "phone",
-    "isbn",
-    "ean",
-    "upc",
-    "code",
-    "sku",
-)
+    "id", "ids", "zip", "zipcode", "postcode", "postal", "phone", "isbn", "ean", "upc", "code", "sku",
+)  # fmt: skip
 DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d-%b-%Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%Y-%m-%dT%H:%M:%S",
                 "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%:z")  # fmt: skip
 
@@ -47,7 +38,9 @@ NEAR_UNIQUE = 0.8  # distinct values per row above which a plain string is an id
 REPEATING = 0.5  # distinct values per row up to which strings are categories
 LONG = 40  # mean characters from which strings are prose
 MANY_WORDS = 5  # mean words, likewise
-NAIVE_IMAGE = 2  # a list of fewer numbers is no vector
+SHORTEST_VECTOR = 2  # a list of fewer numbers is no vector
+
+_UNSUITED = (pl.Struct, pl.Binary, pl.Object)  # types of which nothing is a feature, in lists neither
 
 
 @dataclass(frozen=True)
@@ -90,9 +83,11 @@ def read_features(
         if kind == "ignore":
             ignored.append(column)
             continue
-        converted = _CONVERT[kind](values)
-        lost = converted.null_count() - values.null_count() if kind != "categorical" else 0
-        if lost and lost == len(values) - values.null_count():
+        converted = _converted(values, kind)
+        n_given = len(values) - values.null_count()
+        n_read = 0 if converted is None else len(converted) - converted.null_count()
+        lost = n_given - n_read if kind != "categorical" else 0  # there, what is missing is an empty list
+        if converted is None or (lost and not n_read):
             raise InputError(
                 f"The column {column!r} of {name} can't be read as {kind}: none of its values fits."
             )
@@ -126,13 +121,8 @@ def infer(values: pl.Series, *, typed: bool) -> Declared:
     return "categorical" if values.dtype in (pl.Categorical, pl.Enum) else "ignore"
 
 
-def _words(name: str) -> list[str]:
-    spaced = "".join(f" {letter}" if letter.isupper() else letter for letter in name)
-    return "".join(letter.lower() if letter.isalnum() else " " for letter in spaced).split() or [""]
-
-
 def _named(name: str, names: Collection[str]) -> bool:
-    words = _words(name)
+    words = words_of(name)
     return any(word in names for word in words) or "".join(words) in names
 
 
@@ -151,7 +141,7 @@ def _infer_list(present: pl.Series) -> Declared:
     inner = present.explode(keep_nulls=False, empty_as_null=False).dtype
     if inner.is_float():
         lengths = present.list.len() if isinstance(present.dtype, pl.List) else present.arr.len()
-        return "image" if lengths.n_unique() == 1 and (lengths[0] or 0) >= NAIVE_IMAGE else "ignore"
+        return "image" if lengths.n_unique() == 1 and (lengths[0] or 0) >= SHORTEST_VECTOR else "ignore"
     if inner == pl.String and _named(present.name, TEXT_NAMES):
         return "text"
     return "categorical" if inner == pl.String or inner.is_integer() or inner == pl.Boolean else "ignore"
@@ -202,10 +192,20 @@ def _numeric(present: pl.Series) -> pl.Series:
 
 
 def _trimmed(values: pl.Series) -> pl.Series:
-    if values.dtype != pl.String:
-        return values
-    text = values.str.strip_chars()
-    return pl.select(pl.when(~text.is_in(MISSING)).then(text)).to_series().alias(values.name)
+    return cleaned(values) if values.dtype == pl.String else values
+
+
+def _converted(values: pl.Series, kind: Modality) -> pl.Series | None:
+    """The values in the type of their kind, null where one doesn't fit; None where the type can't."""
+    inner = values.dtype
+    while isinstance(inner, pl.List | pl.Array):
+        inner = inner.inner
+    if isinstance(inner, _UNSUITED) or (isinstance(inner, pl.Duration) and kind in ("text", "categorical")):
+        return None
+    try:
+        return _CONVERT[kind](values)
+    except pl.exceptions.PolarsError:  # such as lists within lists
+        return None
 
 
 def _as_text(values: pl.Series) -> pl.Series:
@@ -213,21 +213,18 @@ def _as_text(values: pl.Series) -> pl.Series:
         lists = values.cast(pl.List(pl.String))
         joined = lists.list.drop_nulls().list.join(" ").str.strip_chars()
         return joined.set(joined == "", None) if len(joined) else joined
-    return values.cast(pl.String)
+    return text_of(values)
 
 
 def _as_categorical(values: pl.Series) -> pl.Series:
     if isinstance(values.dtype, pl.List | pl.Array):
         lists = values.cast(pl.List(pl.String))
     elif values.dtype == pl.String and _share(values.drop_nulls().str.contains(r"^\[.*\]$")) >= MOST:
-        inside = values.str.strip_chars("[] ").str.replace_all(r"[\"']", "")
-        lists = inside.str.split(",")
+        lists = listed(values)
     elif values.dtype == pl.String:
         lists = values.str.split("|")
     else:
-        whole = values.dtype.is_float() and bool((values.drop_nulls() % 1 == 0).all())
-        plain = values.cast(pl.Int64) if whole else values
-        lists = plain.cast(pl.String).to_frame("value").select(pl.concat_list("value")).to_series()
+        lists = text_of(values).to_frame("value").select(pl.concat_list("value")).to_series()
     words = pl.element().str.strip_chars()
     frame = lists.alias("lists").to_frame().select(pl.col("lists").list.eval(words.filter(words != "")))
     return frame.select(pl.col("lists").fill_null([])).to_series().cast(pl.List(pl.String))

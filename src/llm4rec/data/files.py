@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,17 +81,20 @@ def read_table(source: str, choose: Choose = everything, *, as_text: bool = Fals
 
     Args:
         source: a path (CSV, TSV, JSONL, RecBole atomic file, each also .gz or .zst; Parquet) or an
-            SQLAlchemy URL, its table named as `?table=NAME`.
+            SQLAlchemy or `adbc+` URL, its table named as `?table=NAME`.
         choose: which of the columns to read.
         as_text: leave the values of JSONL as text, as those of CSV are, so that each can be checked.
 
     Raises:
         InputError: if the source is missing, empty, damaged or not what its name says.
     """
+    from llm4rec.data.adbc import PREFIX, read_adbc
     from llm4rec.data.database import read_database
     from llm4rec.data.delimited import read_delimited
     from llm4rec.data.jsonlines import read_jsonl
 
+    if "://" in source and source.startswith(PREFIX):
+        return read_adbc(source, choose)
     if "://" in source:
         return read_database(source, choose)
     path = Path(source)
@@ -105,10 +108,13 @@ def read_table(source: str, choose: Choose = everything, *, as_text: bool = Fals
         return read_delimited(plain, source, kind, choose)
 
 
-def rejection(name: str, rows: list[int], reasons: list[str], column: str | None = None) -> pl.DataFrame:
-    """Rows set aside while reading, as a frame of (file, row, column, reason)."""
+def rejection(
+    name: str, rows: list[int], reasons: list[str], columns: Sequence[str | None] | None = None
+) -> pl.DataFrame:
+    """Rows set aside while reading, as a frame of (file, row, column, reason); no column: the whole row."""
+    columns = columns or [None] * len(rows)
     return pl.DataFrame(
-        {"file": [name] * len(rows), "row": rows, "column": [column] * len(rows), "reason": reasons},
+        {"file": [name] * len(rows), "row": rows, "column": columns, "reason": reasons},
         schema=REJECTED,
     )
 

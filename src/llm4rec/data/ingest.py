@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from pydantic import Field as Option
+from pydantic import field_validator
 
 from llm4rec.config import Section
 from llm4rec.data.catalog import Catalog
@@ -52,12 +53,22 @@ class DataConfig(Section):
     )
     protected: tuple[str, ...] = Option(
         default=("gender", "sex", "age", "race", "ethnicity", "religion", "nationality", "disability"),
-        description="Columns of people that are never used as features.",
+        description="Columns of people with one of these names among their words are never features.",
     )
     modalities: dict[str, Declared] = Option(
         default={},
         description="Column → text, categorical, numerical, image, time or ignore, where inference is wrong.",
     )
+
+    @field_validator("rating_range")
+    @classmethod
+    def _in_order(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+        if bounds is not None and not bounds[0] <= bounds[1]:
+            raise ValueError(
+                f"the lowest rating comes first and {bounds[0]:g} is not below {bounds[1]:g}: "
+                "write it as [lowest, highest]"
+            )
+        return bounds
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ class Ingested:
     Attributes:
         log: every good event, people numbered by first appearance.
         catalog: the items.
-        people: row-aligned to `log.user_ids`, key `user_id`; None where no users file was given.
+        people: key `user_id`; the first rows are those of `log.user_ids`, then come the people of the users
+            file who have no events. None where no users file was given.
         parts: the file's `split` column, lower case, along `log.events` [e]; None where it has none.
         report: counts, notes and rejected rows.
     """
@@ -188,6 +200,6 @@ def _kinds(frame: pl.DataFrame) -> tuple[Ints | None, tuple[str, ...]]:
     """Event types as numbers into their sorted names; an event without one is of the type ''."""
     if "type" not in frame.columns or frame["type"].null_count() == frame.height:
         return None, ()
-    types = frame["type"].cast(pl.String).str.strip_chars().fill_null("")
+    types = frame["type"].str.strip_chars().fill_null("")
     names = types.unique().sort()
     return numbered(types, names).to_numpy(), tuple(names.to_list())

@@ -43,6 +43,18 @@ def read_events(
     del table
     sieve.require_rows()
     sieve.frame = sieve.frame.rename({column: role for role, column in roles.items()})
+    notes += _check(sieve, roles, rating_range)
+    if "time" not in sieve.frame.columns and "order" not in roles:
+        said = ", its split column first" if "split" in roles else ""
+        notes.append(
+            f"{sieve.name} has neither times nor an order: each person's events keep their row order{said}."
+        )
+    return sieve, roles, notes
+
+
+def _check(sieve: Sieve, roles: Mapping[str, str], rating_range: tuple[float, float] | None) -> list[str]:
+    """Turn each column into what the model reads, and say what was changed."""
+    notes: list[str] = []
     for role in ("user", "item"):
         notes += validate.ids(sieve, role, roles[role])
     if "time" in roles:
@@ -54,8 +66,11 @@ def read_events(
         validate.ratings_in_range(sieve, "rating", roles["rating"], rating_range)
     if "order" in roles and "time" not in sieve.frame.columns:
         sieve.drop(sieve.frame["order"].is_null(), roles["order"], "the order is missing")
+    for role in ("type", "split"):
+        if role in roles:
+            validate.texts(sieve, role, roles[role])
     if "split" in roles:
-        parts = sieve.frame["split"].cast(pl.String).str.strip_chars().str.to_lowercase()
+        parts = sieve.frame["split"].str.strip_chars().str.to_lowercase()
         sieve.frame = sieve.frame.with_columns(parts.alias("split"))
         sieve.drop(
             ~parts.is_in(list(PARTS)).fill_null(False),
@@ -64,12 +79,7 @@ def read_events(
                 "the split {} is none of train, valid and test", pl.col("split").fill_null("(missing)")
             ),
         )
-    if "time" not in sieve.frame.columns and "order" not in roles:
-        said = ", its split column first" if "split" in roles else ""
-        notes.append(
-            f"{sieve.name} has neither times nor an order: each person's events keep their row order{said}."
-        )
-    return sieve, roles, notes
+    return notes
 
 
 def number_items(sieve: Sieve, catalog: Catalog | None, shown: str) -> Catalog:
@@ -114,15 +124,15 @@ def numbered(names: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def sort_events(sieve: Sieve) -> None:
-    """Sort by person, then time (or order), then part of the split, then row; the sort is stable."""
+    """Sort by person, time, order (missing last), part of the split, and row: by those that there are."""
     frame = sieve.frame
     part = pl.lit(0, pl.Int64)
     if "split" in frame.columns:
         part = pl.col("split").replace_strict(list(PARTS), list(PARTS.values()), return_dtype=pl.Int64)
-    if "order" in frame.columns and "time" not in frame.columns:
-        sieve.frame = (
-            frame.with_columns(part=part).sort("user", "order", "part", maintain_order=True).drop("part")
-        )
+    if "order" in frame.columns:
+        keys = [key for key in ("user", "time", "order") if key in frame.columns]
+        frame = frame.with_columns(part=part)
+        sieve.frame = frame.sort(*keys, "part", nulls_last=True, maintain_order=True).drop("part")
         return
     # one number to sort by is several times faster than three: a part takes 3 bits, a time takes 32
     time = pl.col("time") if "time" in frame.columns else pl.lit(0, pl.Int64)
@@ -147,7 +157,7 @@ def drop_duplicates(sieve: Sieve, shown: str | None) -> int:
     candidates = np.flatnonzero(near)
     if not len(candidates):
         return 0
-    columns = [column for column in sieve.frame.columns if column != "row"]
+    columns = [column for column in sieve.frame.columns if column != sieve.row]
     first = sieve.frame[candidates].select(pl.struct(columns).is_first_distinct()).to_series().to_numpy()
     copies = np.zeros(len(users), dtype=bool)
     copies[candidates[~first]] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -14,45 +14,58 @@ import polars as pl
 from llm4rec.data.files import Choose, Table, rejection
 from llm4rec.errors import InputError
 
-LOOK = 1000  # lines whose keys are looked at to learn the columns
+LOOK = 1000  # lines whose keys come in the order of the file; polars tells those of the rest in its own
 
 
 def read_jsonl(path: Path, name: str, choose: Choose, *, as_text: bool) -> Table:
     """Read `path`, shown as `name`; with `as_text` every value stays the text it was written as.
 
+    With `as_text`, a row with an object or a list in a chosen column is set aside; a whole number loses its
+    point (1.0 is 1), as it does in a table with types.
+
     Raises:
         InputError: if the file is one JSON array, or no line of it is an object.
     """
-    columns = _columns(path, name)
-    if not as_text:
-        table = _fast(path, name, None)
-        columns = list(table.columns) if table is not None else columns
+    _refuse_array(path, name)
+    table = None if as_text else _fast(path, name, None) or _careful(path, name, None)
+    columns = _columns(path) if table is None else list(table.columns)
+    if not columns:
+        raise InputError(f"No line of {name} is a JSON object: write one object per line.")
     chosen = choose(columns)
-    table = _fast(path, name, chosen if as_text else None)
     if table is None:
-        table = _careful(path, name, as_text)
+        table = _fast(path, name, chosen) or _careful(path, name, chosen)
     missing = [pl.lit(None, pl.String).alias(title) for title in chosen if title not in table.frame.columns]
     frame = table.frame.with_columns(missing).select(chosen)
     typed = not as_text
     return Table(name, frame, table.rows, tuple(columns), typed=typed, rejected=table.rejected)
 
 
-def _columns(path: Path, name: str) -> list[str]:
+def _refuse_array(path: Path, name: str) -> None:
     with path.open("rb") as file:
         start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-        if start.startswith(b"["):
-            raise InputError(f"{name} is one JSON array: write one object per line (JSONL).")
-        file.seek(0)
-        found: dict[str, None] = {}
-        for line in islice(file, LOOK):
-            value = _object(line)
-            if isinstance(value, dict):
-                found.update(dict.fromkeys(value))
-    if not found:
-        raise InputError(
-            f"None of the first {LOOK} lines of {name} is a JSON object: write one object per line."
-        )
+    if start.startswith(b"["):
+        raise InputError(f"{name} is one JSON array: write one object per line (JSONL).")
+
+
+def _columns(path: Path) -> list[str]:
+    """The keys of all objects of the file, those of its first lines in their order."""
+    with path.open("rb") as file:
+        found = _keys(islice(file, LOOK))
+        try:
+            found |= dict.fromkeys(pl.scan_ndjson(path, infer_schema_length=None).collect_schema())
+        except pl.exceptions.PolarsError:
+            found |= _keys(file)  # a broken line, or values of one key that have no type in common
     return list(found)
+
+
+def _keys(lines: Iterable[bytes]) -> dict[str, None]:
+    """The keys of the objects on these lines, as the keys of a dictionary, by first appearance."""
+    found: dict[str, None] = {}
+    for line in lines:
+        value = _object(line)
+        if isinstance(value, dict):
+            found.update(dict.fromkeys(value))
+    return found
 
 
 def _object(line: bytes) -> dict[str, Any] | str | None:
@@ -77,10 +90,17 @@ def _fast(path: Path, name: str, chosen: Sequence[str] | None) -> Table | None:
             frame = pl.scan_ndjson(path, infer_schema_length=None).collect()
     except pl.exceptions.PolarsError:
         return None
+    if chosen is not None and _may_nest(frame):
+        return None
     rows = _line_numbers(path)
     if len(rows) != frame.height:
         return None
     return Table(name, frame, rows, tuple(frame.columns), typed=chosen is None)
+
+
+def _may_nest(frame: pl.DataFrame) -> bool:
+    """Whether a value may have been an object or a list: polars makes them text that starts like one."""
+    return frame.select(pl.any_horizontal(pl.all().str.contains(r"^[\[{]").any())).item() is True
 
 
 def _line_numbers(path: Path) -> pl.Series:
@@ -90,32 +110,40 @@ def _line_numbers(path: Path) -> pl.Series:
         return pl.Series("row", np.fromiter(full, dtype=np.int64))
 
 
-def _careful(path: Path, name: str, as_text: bool) -> Table:
-    values: dict[str, list[Any]] = {}
+def _careful(path: Path, name: str, chosen: Sequence[str] | None) -> Table:
+    """Read line by line: the chosen keys as text, or every key in a type that its values share."""
+    values: dict[str, list[Any]] = {key: [] for key in chosen or ()}
     rows: list[int] = []
-    bad: list[int] = []
-    reasons: list[str] = []
+    bad: list[tuple[int, str | None, str]] = []  # row, column, reason
     with path.open("rb") as file:
         for row, line in enumerate(file, start=1):
             found = _object(line)
+            nested = _nested(found, chosen or ()) if isinstance(found, dict) else None
             if isinstance(found, str):
-                bad.append(row)
-                reasons.append(found)
+                bad.append((row, None, found))
+            elif nested is not None:
+                bad.append((row, nested, "the value is an object or a list: it must be text or a number"))
             elif found is not None:
-                for key in found.keys() - values.keys():
+                for key in found.keys() - values.keys() if chosen is None else ():
                     values[key] = [None] * len(rows)
                 for key, column in values.items():
                     column.append(found.get(key))
                 rows.append(row)
-    frame = pl.DataFrame([_series(key, column, as_text) for key, column in values.items()])
     return Table(
         name,
-        frame,
+        pl.DataFrame([_series(key, column, chosen is not None) for key, column in values.items()]),
         pl.Series("row", rows, dtype=pl.Int64),
         tuple(values),
-        typed=not as_text,
-        rejected=rejection(name, bad, reasons),
+        typed=chosen is None,
+        rejected=rejection(
+            name, [row for row, _, _ in bad], [why for _, _, why in bad], [column for _, column, _ in bad]
+        ),
     )
+
+
+def _nested(found: dict[str, Any], chosen: Sequence[str]) -> str | None:
+    """The first chosen key whose value is an object or a list, if any."""
+    return next((key for key in chosen if isinstance(found.get(key), dict | list)), None)
 
 
 def _series(key: str, values: list[Any], as_text: bool) -> pl.Series:
@@ -132,4 +160,7 @@ def _series(key: str, values: list[Any], as_text: bool) -> pl.Series:
 
 
 def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, str):
+        return value
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, ensure_ascii=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from llm4rec.data.columns import unused
 from llm4rec.data.files import REJECTED, Table
 from llm4rec.errors import InputError
 
@@ -30,20 +31,27 @@ class Report:
 class Sieve:
     """Rows of one table on their way through the checks; bad ones are set aside with a reason.
 
-    `frame` holds the rows still good, their numbers in the column `row`.
+    Attributes:
+        name: the source, for messages.
+        frame: the rows still good, their numbers in the column that `row` names.
+        n_read: rows read, good and bad.
+        row: a name that no column of the source has.
+        rejected: the rows set aside so far.
     """
 
     name: str
     frame: pl.DataFrame
     n_read: int
+    row: str
     rejected: list[pl.DataFrame] = field(default_factory=list[pl.DataFrame])
 
     @classmethod
     def of(cls, table: Table) -> Sieve:
         """Start with what could be read of `table`."""
         n_read = table.frame.height + table.rejected.height
-        frame = table.frame.with_columns(table.rows.alias("row"))
-        return cls(table.name, frame, n_read, [table.rejected] if table.rejected.height else [])
+        row = unused("row", {*table.columns, *table.frame.columns})
+        frame = table.frame.with_columns(table.rows.alias(row))
+        return cls(table.name, frame, n_read, row, [table.rejected] if table.rejected.height else [])
 
     def drop(self, bad: pl.Series, column: str, reason: pl.Expr | str) -> int:
         """Set aside the rows where `bad` [rows] is true, and say how many they are.
@@ -62,7 +70,10 @@ class Sieve:
         text = pl.lit(reason) if isinstance(reason, str) else reason
         self.rejected.append(
             self.frame.filter(bad).select(
-                file=pl.lit(self.name), row=pl.col("row").cast(pl.Int64), column=pl.lit(column), reason=text
+                file=pl.lit(self.name),
+                row=pl.col(self.row).cast(pl.Int64),
+                column=pl.lit(column),
+                reason=text,
             )
         )
         self.frame = self.frame.filter(~bad)

@@ -10,6 +10,7 @@ import polars as pl
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.files import Table, read_table
+from llm4rec.data.texts import is_plain, manner, names_of, text_of
 from llm4rec.data.validate import LATEST
 from llm4rec.errors import InputError
 from llm4rec.types import Array, Ints
@@ -28,8 +29,7 @@ def read_requests(
 
     The columns are `request_id` and `history` (list of item ids, oldest first), optionally `timestamps`
     (list of UTC seconds) and `ratings` (list of numbers) along the history, `user_id`, and `exclude`
-    (list of item ids). Timestamps are used if every request with a history has them. Items the catalogue
-    does not know are dropped from a history, and noted.
+    (list of item ids). Items the catalogue does not know are dropped from a history, and noted.
 
     Args:
         path: Parquet or JSONL (also .gz, .zst), or a database URL.
@@ -38,7 +38,7 @@ def read_requests(
 
     Returns:
         Request ids [r]; histories, one row per request, whose `user_ids` are null where no person is
-        named; and the items each request excludes.
+        named and whose times are -1 where a request gives none; and the items each request excludes.
 
     Raises:
         InputError: naming the row of a request that can't be answered.
@@ -46,28 +46,28 @@ def read_requests(
     table = read_table(path)
     if table.rejected.height:
         first = table.rejected.row(0, named=True)
-        raise InputError(f"{path}, row {first['row']}: {first['reason']}.")
+        raise InputError(f"{table.name}, row {first['row']}: {first['reason']}.")
     for column in ("request_id", "history"):
         if column not in table.columns:
             raise InputError(
-                f"{path} has no column {column!r}. Its columns: {', '.join(table.columns)}. "
+                f"{table.name} has no column {column!r}. Its columns: {', '.join(table.columns)}. "
                 f"Requests have {', '.join(KNOWN)}; the first two are needed."
             )
     ignored = [column for column in table.columns if column not in KNOWN]
     if ignored:
-        note(f"Columns of {path} not read: {', '.join(ignored)}.")
-    names = table.frame["request_id"].cast(pl.String)
+        note(f"Columns of {table.name} not read: {', '.join(ignored)}.")
+    names = _request_ids(table)
     _refuse(names.is_null(), table, "request_id", "the request has no id")
     _refuse(~names.is_first_distinct(), table, "request_id", "the id of this request occurs earlier")
-    users = table.frame["user_id"] if "user_id" in table.columns else pl.Series([None] * len(names))
-    history = _lists(table, "history", pl.String)
-    known, items, lengths = _known(history, catalog)
+    user_ids = _user_ids(table)
+    history = _lists(table, "history")
+    known, items, lengths = _known(table, history, catalog)
     if not known.all():
         absent = int((~known).sum())
         note(f"{absent} of {len(known)} history items are not in the catalogue and are passed over.")
-    excluded, excluded_items, excluded_lengths = _known(_lists(table, "exclude", pl.String), catalog)
-    times, ratings = _along(table, history, note)
-    user_ids = users.cast(pl.String).alias("user_id")
+    excluded, excluded_items, excluded_lengths = _known(table, _lists(table, "exclude"), catalog)
+    times = _along(table, "timestamps", pl.Int64, history, -1)
+    ratings = _along(table, "ratings", pl.Float32, history, np.nan)
     histories = EventLog(
         user_ids,
         _offsets(lengths),
@@ -78,9 +78,38 @@ def read_requests(
     return names, histories, EventLog(user_ids, _offsets(excluded_lengths), excluded_items[: excluded.sum()])
 
 
-def _lists(table: Table, column: str, inner: pl.DataType | type[pl.DataType]) -> pl.Series:
-    """A column of lists, an empty one where a request has none."""
-    empty = pl.Series(column, [[]] * table.frame.height, dtype=pl.List(inner))
+def _request_ids(table: Table) -> pl.Series:
+    """The ids that come back with the answers: a number stays as it is written."""
+    raw = _plain(table, "request_id")
+    text = text_of(raw) if raw.dtype == pl.Binary else raw.cast(pl.String)
+    _refuse(raw.is_not_null() & text.is_null(), table, "request_id", "the id is not UTF-8 text")
+    return text
+
+
+def _user_ids(table: Table) -> pl.Series:
+    """The person of each request as `fit` reads names, null where none is given."""
+    if "user_id" not in table.columns:
+        return pl.Series("user_id", [None] * table.frame.height, dtype=pl.String)
+    raw = _plain(table, "user_id")
+    names, faults = names_of(raw.fill_nan(None) if raw.dtype.is_float() else raw)
+    for bad, reason in faults:
+        _refuse(bad, table, "user_id", reason)
+    return names.alias("user_id")
+
+
+def _plain(table: Table, column: str) -> pl.Series:
+    raw = table.frame[column]
+    if not is_plain(raw.dtype):
+        raise InputError(
+            f"{table.name}: the column {column!r} holds {manner(raw.dtype)}: it must hold text or numbers, "
+            "one for each request."
+        )
+    return raw
+
+
+def _lists(table: Table, column: str) -> pl.Series:
+    """A column of lists of plain values without holes, an empty one where a request has none."""
+    empty = pl.Series(column, [[]] * table.frame.height, dtype=pl.List(pl.Null))
     if column not in table.columns or table.frame[column].dtype == pl.Null:
         return empty
     values = table.frame[column]
@@ -91,59 +120,66 @@ def _lists(table: Table, column: str, inner: pl.DataType | type[pl.DataType]) ->
             f"{table.name}: the column {column!r} holds {values.dtype}, not lists. Write requests as Parquet "
             'or JSONL, with lists such as ["a", "b"].'
         )
-    if isinstance(values.dtype.inner, pl.List | pl.Array | pl.Struct):
+    inner = pl.Series(dtype=values.dtype.inner).dtype  # an instance also where polars gives the class
+    if not is_plain(inner):
         raise InputError(
-            f"{table.name}: the lists of column {column!r} hold lists or records, not plain values."
+            f"{table.name}: the lists of column {column!r} hold {manner(inner)}, not plain values: "
+            "text or numbers."
         )
-    try:
-        typed = values.cast(pl.List(inner))
-    except pl.exceptions.PolarsError:
-        typed = values.cast(pl.List(inner), strict=False)
-    hole = typed.list.eval(pl.element().is_null()).list.any().fill_null(False)
+    _refuse_holes(values, table, column)
+    return values.to_frame().select(pl.col(column).fill_null([])).to_series()
+
+
+def _refuse_holes(lists: pl.Series, table: Table, column: str) -> None:
+    hole = lists.list.eval(pl.element().is_null()).list.any().fill_null(False)
     _refuse(hole, table, column, "the list holds a missing or unreadable value")
-    return typed.to_frame().select(pl.col(column).fill_null([])).to_series().cast(pl.List(inner))
 
 
-def _known(lists: pl.Series, catalog: Catalog) -> tuple[Array, Ints, Ints]:
+def _known(table: Table, lists: pl.Series, catalog: Catalog) -> tuple[Array, Ints, Ints]:
     """Which of the flat values the catalogue knows, their numbers, and how many each row keeps."""
     lengths = lists.list.len().cast(pl.Int64).to_numpy()
-    flat = lists.explode(keep_nulls=False, empty_as_null=False)
-    numbers = catalog.numbers(flat)
-    known = numbers >= 0
+    names, faults = names_of(lists.explode(keep_nulls=False, empty_as_null=False))
     rows = np.repeat(np.arange(len(lists)), lengths)
+    for bad, reason in faults:
+        at_fault = np.bincount(rows[bad.to_numpy()], minlength=len(lists)) > 0
+        _refuse(pl.Series(at_fault), table, lists.name, f"{reason}, in this list")
+    numbers = catalog.numbers(names)
+    known = numbers >= 0
     return known, numbers[known], np.bincount(rows[known], minlength=len(lists)).astype(np.int64)
 
 
-def _along(table: Table, history: pl.Series, note: Callable[[str], None]) -> tuple[Ints | None, Array | None]:
-    """Times and ratings along the flat histories; None where they are not given."""
+def _along(
+    table: Table, column: str, inner: type[pl.DataType], history: pl.Series, missing: float
+) -> Array | None:
+    """A column's values along the flat histories, `missing` for requests without; None if all are."""
+    lists = _numbers(table, column, inner)
     lengths = history.list.len()
-    found: dict[str, pl.Series | None] = {}
-    for column, inner in (("timestamps", pl.Int64), ("ratings", pl.Float32)):
-        lists = _lists(table, column, inner)
-        given = lists.list.len()
-        wrong = (given > 0) & (given != lengths)
-        _refuse(wrong, table, column, "the list is not as long as the history")
-        if column == "timestamps":
-            impossible = lists.list.eval((pl.element() < 0) | (pl.element() >= LATEST)).list.any()
-            _refuse(impossible, table, column, "a time lies outside 1970 to 2100; times are UTC seconds")
-            lacking = int(((given == 0) & (lengths > 0)).sum())
-            if lacking and (given > 0).any():
-                note(f"{lacking} requests have no timestamps: those of the others are not used either.")
-            whole = not lacking and bool((given > 0).any())
-        else:
-            whole = bool((given > 0).any())
-            blanks = history.list.eval(pl.lit(None, pl.Float32).repeat_by(pl.len()).explode()).cast(
-                pl.List(pl.Float32)
-            )
-            lists = (
-                pl.select(pl.when(given > 0).then(lists).otherwise(blanks)).to_series() if whole else lists
-            )
-        found[column] = lists.explode(keep_nulls=True, empty_as_null=False) if whole else None
-    times, ratings = found["timestamps"], found["ratings"]
-    return (
-        None if times is None else times.to_numpy(),
-        None if ratings is None else ratings.fill_null(float("nan")).to_numpy(),
-    )
+    given = lists.list.len() > 0
+    _refuse(given & (lists.list.len() != lengths), table, column, "the list is not as long as the history")
+    if column == "timestamps":
+        impossible = lists.list.eval((pl.element() < 0) | (pl.element() >= LATEST)).list.any()
+        _refuse(impossible, table, column, "a time lies outside 1970 to 2100; times are UTC seconds")
+    else:
+        endless = lists.list.eval(~pl.element().is_finite()).list.any()
+        _refuse(endless, table, column, "a number of the list is not finite, or too large")
+    if not given.any():
+        return None
+    flat = lists.explode(keep_nulls=False, empty_as_null=False).to_numpy()
+    owned = np.repeat(given.to_numpy(), lengths.to_numpy())
+    values = np.full(len(owned), missing, dtype=flat.dtype)
+    values[owned] = flat
+    return values
+
+
+def _numbers(table: Table, column: str, inner: type[pl.DataType]) -> pl.Series:
+    """A column of lists of numbers, refused where a value is none."""
+    raw = _lists(table, column)
+    try:
+        lists = raw.cast(pl.List(inner), strict=False)
+    except pl.exceptions.PolarsError:  # such as bytes, which are no number whatever they say
+        raise InputError(f"{table.name}: the column {column!r} holds {raw.dtype}, not numbers.") from None
+    _refuse_holes(lists, table, column)
+    return lists
 
 
 def _refuse(bad: pl.Series, table: Table, column: str, reason: str) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 
 from llm4rec.data.report import Sieve
+from llm4rec.data.texts import cleaned, is_plain, manner, names_of, text_of
 from llm4rec.errors import InputError
 
 LATEST = 4_102_444_800  # UTC seconds at the start of 2100
-MISSING = ("", "nan", "NaN", "null", "NULL", "None", "\\N")  # how programs write a missing value as text
 SCALES = ((0.0, 5.0), (0.0, 10.0), (0.0, 100.0), (-10.0, 10.0))
 RARE = 0.01  # more ratings than this share outside a scale, and it is not the scale
 COMMON = 0.05  # share of the top value of a scale from which even a lone stray is believed to be one
@@ -27,37 +27,41 @@ def ids(sieve: Sieve, column: str, shown: str) -> list[str]:
     Returns:
         Sentences on what was changed.
     """
-    raw = sieve.frame[column]
+    _require_plain(sieve, column, shown, "ids")
     notes: list[str] = []
-    if raw.dtype.is_float():
-        sieve.drop(raw.is_not_null() & ~raw.is_finite(), shown, "the id is not a number")
-        raw = sieve.frame[column]
-        sieve.drop((raw != raw.floor()).fill_null(False), shown, "the id is a number with a fraction")
-        raw = sieve.frame[column].cast(pl.Int64)
-    if raw.dtype.is_nested():
-        raise InputError(
-            f"The ids in column {shown!r} of {sieve.name} are lists or records: they must be plain."
-        )
-    text = raw.cast(pl.String)
-    if raw.dtype == pl.String:
-        text, cleaned = _clean(text)
-        if cleaned.len() and bool(cleaned.str.ends_with(".0").all()) and text.str.contains(r"^\d+\.0$").all():
-            text = text.str.slice(0, text.str.len_chars() - 2)
-            notes.append(
-                f"The ids in column {shown!r} of {sieve.name} end in '.0' throughout: it was cut off."
-            )
+    text, faults = names_of(sieve.frame[column])
     sieve.frame = sieve.frame.with_columns(text.alias(column))
+    while faults:
+        (bad, reason), *others = faults
+        sieve.drop(bad, shown, reason)
+        faults = [(each.filter(~bad), why) for each, why in others]
+    text = sieve.frame[column]
+    first = text.head(1000).drop_nulls()
+    if len(first) and first.str.ends_with(".0").all() and text.str.contains(r"^\d+\.0$").all():
+        text = text.str.slice(0, text.str.len_chars() - 2)
+        notes.append(f"The ids in column {shown!r} of {sieve.name} end in '.0' throughout: it was cut off.")
+        sieve.frame = sieve.frame.with_columns(text.alias(column))
     sieve.drop(text.is_null(), shown, "the id is missing")
     return notes
 
 
-def _clean(text: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """The texts trimmed, with null where one stands for a missing value; and those there are (head only)."""
-    text = text.str.strip_chars()
-    missing = text.is_in(MISSING)
-    if missing.any():
-        text = pl.select(pl.when(~missing).then(text)).to_series()
-    return text, text.head(1000).drop_nulls()
+def texts(sieve: Sieve, column: str, shown: str) -> None:
+    """Turn `column` into text and set aside the rows where it can't be; missing stays missing."""
+    _require_plain(sieve, column, shown, "values")
+    raw = sieve.frame[column]
+    text = text_of(raw)
+    sieve.frame = sieve.frame.with_columns(text.alias(column))
+    if raw.dtype == pl.Binary:
+        sieve.drop(raw.is_not_null() & text.is_null(), shown, "the value is not UTF-8 text")
+
+
+def _require_plain(sieve: Sieve, column: str, shown: str, what: str) -> None:
+    kind = sieve.frame[column].dtype
+    if not is_plain(kind):
+        raise InputError(
+            f"The {what} in column {shown!r} of {sieve.name} are {manner(kind)}: they must be plain, "
+            "text or numbers."
+        )
 
 
 def times(sieve: Sieve, column: str, shown: str) -> list[str]:
@@ -70,7 +74,7 @@ def times(sieve: Sieve, column: str, shown: str) -> list[str]:
     """
     raw = sieve.frame[column]
     if raw.dtype == pl.String:
-        raw, _ = _clean(raw)
+        raw = cleaned(raw)
         sieve.frame = sieve.frame.with_columns(raw.alias(column))
     absent = raw.null_count()
     if absent > raw.len() / 2:
@@ -91,30 +95,36 @@ def times(sieve: Sieve, column: str, shown: str) -> list[str]:
             "date-times with their zone, such as 2024-05-01T12:00:00Z."
         )
     elif raw.dtype.is_numeric():
-        number = raw.cast(pl.Float64)
-        sieve.drop(~number.is_finite(), shown, "the time is not a finite number")
+        sieve.drop(~raw.cast(pl.Float64).is_finite(), shown, "the time is not a finite number")
         raw = sieve.frame[column]
-        seconds = raw.floor().cast(pl.Int64) if raw.dtype.is_float() else raw.cast(pl.Int64, strict=False)
+        seconds = raw.cast(pl.Int64) if _fits(raw.dtype) else _floored(raw.cast(pl.Float64))
     else:
         raise InputError(f"The times in column {shown!r} of {sieve.name} are neither numbers nor date-times.")
-    sieve.frame = sieve.frame.with_columns(seconds.alias(column))
-    impossible = ((seconds < 0) | (seconds >= LATEST)).fill_null(True)
+    # beside the raw values, which the reasons show as they are
+    sieve.frame = sieve.frame.with_columns(seconds.alias("seconds"))
+    sieve.drop(seconds < 0, shown, pl.format("the time {} is before 1970", column))
     sieve.drop(
-        impossible,
+        sieve.frame["seconds"] >= LATEST,
         shown,
-        pl
-        .when(pl.col(column) < 0)
-        .then(pl.format("the time {} is before 1970", column))
-        .otherwise(
-            pl.format(
-                "the time {} is after the year 2100: times are UTC seconds, and these look like milliseconds "
-                "or finer; divide them",
-                column,
-            )
+        pl.format(
+            "the time {} is after the year 2100: times are UTC seconds, and these look like milliseconds "
+            "or finer; divide them",
+            column,
         ),
     )
+    sieve.frame = sieve.frame.with_columns(pl.col("seconds").alias(column)).drop("seconds")
     _refuse_calendar_numbers(sieve.frame[column], sieve.name, shown)
     return []
+
+
+def _fits(kind: pl.DataType) -> bool:
+    """Whether every value of the type is a whole number of 64 bits."""
+    return kind.is_integer() and kind not in (pl.UInt64, pl.Int128, pl.UInt128)
+
+
+def _floored(number: pl.Series) -> pl.Series:
+    """Int64 of finite numbers; one too large for it stays an impossible time."""
+    return number.floor().clip(-LATEST, LATEST).cast(pl.Int64)
 
 
 def _seconds_of_text(sieve: Sieve, column: str, shown: str) -> pl.Series:
@@ -124,7 +134,7 @@ def _seconds_of_text(sieve: Sieve, column: str, shown: str) -> pl.Series:
         return seconds
     number = text.cast(pl.Float64, strict=False)
     number = number.set(~number.is_finite(), None)
-    seconds = seconds.fill_null(number.floor().cast(pl.Int64, strict=False))
+    seconds = seconds.fill_null(_floored(number))
     if seconds.null_count():
         seconds = seconds.fill_null(zoned_seconds(text))
     if seconds.null_count():
@@ -180,7 +190,7 @@ def numbers(sieve: Sieve, column: str, shown: str) -> None:
     """Turn `column` into Float64 and set aside the rows that hold something else; missing stays missing."""
     raw = sieve.frame[column]
     if raw.dtype == pl.String:
-        raw, _ = _clean(raw)
+        raw = cleaned(raw)
         sieve.frame = sieve.frame.with_columns(raw.alias(column))
         number = raw.cast(pl.Float64, strict=False)
         sieve.drop(
@@ -193,9 +203,9 @@ def numbers(sieve: Sieve, column: str, shown: str) -> None:
     number = sieve.frame[column].cast(pl.Float64)
     sieve.frame = sieve.frame.with_columns(number.alias(column))
     sieve.drop(
-        (~number.is_finite()).fill_null(False),
+        (~number.cast(pl.Float32).is_finite()).fill_null(False),  # the width in which ratings are kept
         shown,
-        pl.format("the {} {} is not finite", pl.lit(column), column),
+        pl.format("the {} {} is not finite, or too large", pl.lit(column), column),
     )
 
 

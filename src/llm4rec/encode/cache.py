@@ -1,6 +1,7 @@
-"""Vectors of texts kept on disk by content, so that a text is encoded once.
+"""Vectors of texts and images kept on disk by content, so that each is encoded once.
 
-A directory per encoder holds shards: safetensors files with `keys` [n, 32] (SHA-256 of encoder and text)
+A directory per encoder holds shards: safetensors files with `keys` [n, 32] (SHA-256 of encoder and text, for
+an image the SHA-256 of its file)
 and `vectors` [n, d]. A shard is named by the SHA-256 of its bytes, so a damaged one is recognised, two
 processes never write different things to one name, and nothing is ever changed in place.
 """
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -22,19 +23,29 @@ from safetensors.numpy import load, save
 
 from llm4rec.types import Floats, Progress, silent
 
-if TYPE_CHECKING:
-    from llm4rec.encode.text import TextEncoder
-
 SHARD = 4096
 """Most texts of one shard: what an interrupted run can lose."""
 
 
+class Encodes(Protocol):
+    """What the cache needs of an encoder; equal names give equal vectors [n, size]."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, texts: Sequence[str], progress: Progress = silent) -> Floats: ...
+
+
 def encode_cached(
-    encoder: TextEncoder,
+    encoder: Encodes,
     texts: pl.Series | Sequence[str],
     *,
     cache: Path | None,
     progress: Progress = silent,
+    keep_zeros: bool = True,
 ) -> Floats:
     """Vectors [n, size] of `texts`, each distinct text encoded once and kept under `cache`.
 
@@ -43,6 +54,7 @@ def encode_cached(
         texts: nulls count as empty.
         cache: a directory such as `cache_dir()`; None keeps nothing.
         progress: told how many of the texts not found in the cache are done.
+        keep_zeros: whether a vector of zeros is kept; where it means a failure, it is to be tried again.
 
     Warns:
         UserWarning: where a damaged shard is left out or the cache can't be written; the vectors are right.
@@ -62,7 +74,9 @@ def encode_cached(
         part = missing[start : start + SHARD]
         told = _Part(progress, before=start, total=len(missing))
         found[part] = encoder.encode([distinct[row] for row in part], told)
-        _write(directory, [keys[row] for row in part], found[part])
+        kept = part if keep_zeros else [row for row in part if found[row].any()]
+        if kept:
+            _write(directory, [keys[row] for row in kept], found[kept])
     return found[rows]
 
 

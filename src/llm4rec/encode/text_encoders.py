@@ -6,18 +6,17 @@ for a text (to about 1e-6) whatever stands beside it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec.encode.directory import digest, load_sentence_transformer
 from llm4rec.errors import InputError
 from llm4rec.types import Array, Floats, Progress, silent
 
@@ -41,24 +40,6 @@ def unit(vectors: Array) -> Floats:
     """Rows [n, d] at length one; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
-
-
-def digest(directory: Path) -> str:
-    """A short hash over every file of a model directory that can change its vectors."""
-    total = hashlib.sha256()
-    for file in sorted(directory.rglob("*")):
-        if file.suffix in {".json", ".txt", ".safetensors", ".model"} and file.is_file():
-            state = file.stat()
-            inner = _file_digest(file, state.st_size, state.st_mtime_ns)
-            total.update(file.relative_to(directory).as_posix().encode() + b"\0" + inner)
-    return total.hexdigest()[:16]
-
-
-@lru_cache(maxsize=64)
-def _file_digest(file: Path, size: int, changed: int) -> bytes:
-    """SHA-256 of a file, read again only where its size or time of change is another."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
 
 
 class _Sentences(Protocol):
@@ -124,23 +105,7 @@ class SentenceEncoder:
 
     @cached_property
     def _model(self) -> _Sentences:
-        import torch
-        from sentence_transformers import SentenceTransformer
-
-        # loading must leave the caller's random numbers alone: a warm cache never loads
-        with _quiet(), torch.random.fork_rng(devices=[]):
-            try:
-                model = SentenceTransformer(
-                    str(self._directory),
-                    device="cpu",
-                    local_files_only=True,
-                    model_kwargs={"use_safetensors": True},
-                )
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
-                raise InputError(
-                    f"{self._directory} can't be read as a sentence-transformers directory: {error}"
-                ) from error
-        found = cast(_Sentences, model)
+        found = cast(_Sentences, load_sentence_transformer(self._directory))
         found.max_seq_length = min(self._max_tokens, found.max_seq_length or self._max_tokens)
         return found
 
@@ -283,17 +248,3 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Without the progress bars of transformers, which are given back as they were."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

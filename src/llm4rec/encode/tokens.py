@@ -13,12 +13,40 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import torch
+from pydantic import Field as Option
 from torch import Tensor
 
+from llm4rec.config import Section
 from llm4rec.data.catalog import Catalog
+from llm4rec.errors import InputError
 from llm4rec.types import Array
 
 RARE = "\x00rare"
+
+
+class TokenConfig(Section):
+    """How much of a categorical column is read."""
+
+    max_values: int = Option(
+        default=64,
+        ge=1,
+        description="The most values of one column read per item, the first ones; later ones are left out "
+        "[values].",
+    )
+    max_vocabulary: int = Option(
+        default=50_000,
+        ge=1,
+        description="The most values of one column that get a vector of their own, commonest first; the rest "
+        "share one [values].",
+    )
+    min_count: int = Option(
+        default=2, ge=1, description="Items a value must occur in to get a vector of its own [items]."
+    )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """What `fit_tokens` and `cut_notes` are to be given."""
+        return {name: getattr(self, name) for name in TokenConfig.model_fields}
 
 
 @dataclass(frozen=True)
@@ -71,7 +99,10 @@ class TokenSpace:
     def transform(self, catalog: Catalog, vectors: Mapping[str, Array]) -> dict[str, Tokens]:
         """Tokens of every row of `catalog`; `vectors` holds the frozen vectors [i, w] of each vector field.
 
-        A zero vector counts as missing.
+        A zero vector counts as missing, and so does a field that is not there.
+
+        Raises:
+            InputError: where vectors are not as long as those at fit time.
         """
         found: dict[str, Tokens] = {}
         for modality, names in self.fields.items():
@@ -80,10 +111,22 @@ class TokenSpace:
             elif modality == "numerical":
                 found[modality] = self._numerical(catalog, names)
             else:
-                stack = np.stack([np.nan_to_num(vectors[name]) for name in names], axis=1)
-                values = torch.from_numpy(np.ascontiguousarray(stack, dtype=np.float32))
-                found[modality] = Tokens(values, values.abs().sum(dim=2) > 0)
+                found[modality] = self._vectors(len(catalog), names, vectors, self.widths[modality])
         return found
+
+    def _vectors(
+        self, n_items: int, names: tuple[str, ...], vectors: Mapping[str, Array], width: int
+    ) -> Tokens:
+        for name in names:
+            if name in vectors and vectors[name].shape[1] != width:
+                raise InputError(
+                    f"The vectors of the column {name!r} have {vectors[name].shape[1]} values, but the model "
+                    f"was fitted with {width}: give vectors of the same kind."
+                )
+        absent = np.zeros((n_items, width), dtype=np.float32)
+        stack = np.stack([np.nan_to_num(vectors.get(name, absent)) for name in names], axis=1)
+        values = torch.from_numpy(np.ascontiguousarray(stack, dtype=np.float32))
+        return Tokens(values, values.abs().sum(dim=2) > 0)
 
     def _categorical(self, catalog: Catalog, names: tuple[str, ...]) -> Tokens:
         columns: list[Array] = []
@@ -136,16 +179,15 @@ def fit_tokens(
         max_values: the most category values of one field an item keeps.
         max_vocabulary: the most values of one field that get a code of their own, commonest first.
         min_count: rows a value must occur in to get a code of its own.
+
+    `cut_notes` says what the two limits leave out.
     """
     fields: dict[str, tuple[str, ...]] = {}
     vocabularies: dict[str, tuple[str, ...]] = {}
     most: dict[str, int] = {}
     for field in catalog.by_modality("categorical"):
-        lists = catalog.table[field.name].list.unique(maintain_order=True)
-        counts = lists.explode(keep_nulls=False, empty_as_null=False).value_counts()
-        counts = counts.filter(pl.col("count") >= min_count).sort(
-            ["count", field.name], descending=[True, False]
-        )
+        lists, counts = _values(catalog, field.name, min_count)
+        counts = counts.sort(["count", field.name], descending=[True, False])
         vocabularies[field.name] = (*counts[field.name].head(max_vocabulary).to_list(), RARE)
         longest = lists.list.len().max()
         most[field.name] = max(1, min(int(longest) if isinstance(longest, int) else 1, max_values))
@@ -167,3 +209,34 @@ def fit_tokens(
             fields[modality] = names
             widths[modality] = int(vectors[names[0]].shape[1])
     return TokenSpace(fields, vocabularies, quantiles, most, widths)
+
+
+def _values(catalog: Catalog, name: str, min_count: int) -> tuple[pl.Series, pl.DataFrame]:
+    """Each row's distinct values of one column, and the rows of those that occur in `min_count` or more."""
+    lists = catalog.table[name].list.unique(maintain_order=True)
+    counts = lists.explode(keep_nulls=False, empty_as_null=False).value_counts()
+    return lists, counts.filter(pl.col("count") >= min_count)
+
+
+def cut_notes(catalog: Catalog, *, max_values: int, max_vocabulary: int, min_count: int) -> list[str]:
+    """A sentence for each categorical column that `fit_tokens` with these limits reads in part."""
+    rows = "item" if catalog.key == "item_id" else "person"
+    notes: list[str] = []
+    for field in catalog.by_modality("categorical"):
+        lists, counts = _values(catalog, field.name, min_count)
+        lengths = lists.list.len().fill_null(0).to_numpy()
+        n_cut = int((lengths > max_values).sum())
+        if n_cut:
+            plural = rows if n_cut == 1 else "items" if rows == "item" else "people"
+            notes.append(
+                f"The column {field.name} has up to {lengths.max():,} values per {rows}; the first "
+                f"{max_values:,} are read, which leaves something out for {n_cut:,} {plural} "
+                "(encode.max_values)."
+            )
+        if len(counts) > max_vocabulary:
+            notes.append(
+                f"The column {field.name} has {len(counts):,} values that occur at least {min_count} times; "
+                f"the commonest {max_vocabulary:,} get a vector of their own and the rest share one "
+                "(encode.max_vocabulary)."
+            )
+    return notes

@@ -110,6 +110,7 @@ def event_arrays(log: EventLog, space: EventSpace, people: Ints) -> EventArrays:
     else:
         seconds = np.diff(log.times, prepend=log.times[:1])
         seconds[log.offsets[:-1][log.lengths > 0]] = -1
+        seconds[log.times < 0] = -1  # not given
         gaps = gap_classes(torch.from_numpy(seconds)).numpy()
     unknown = np.full(log.n_events, np.nan, dtype=np.float32)
     ratings = space.rating_classes(unknown if log.ratings is None else log.ratings)

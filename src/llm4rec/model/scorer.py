@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llm4rec.data.events import EventLog
 from llm4rec.encode.tokens import Tokens
+from llm4rec.errors import InputError
 from llm4rec.model.events import EventSpace, event_arrays
 from llm4rec.model.network import Network
 from llm4rec.types import Floats, Ints
@@ -57,6 +58,21 @@ class Scorer:
         """Log-probability of every item as the next event [b, i] (nats)."""
         with torch.inference_mode():
             return self.network.score(self.states(histories, people), self.vectors).numpy()
+
+    def ratings(self, histories: EventLog, people: Ints, items: Ints) -> Floats:
+        """r̂ [b, n] of `items` [n] for each history, in the units of the training ratings.
+
+        Raises:
+            InputError: where the model was trained without the rating head.
+        """
+        head = self.network.pointwise
+        if head is None:
+            raise InputError("This model predicts no ratings: fit it with model.pointwise above 0.")
+        with torch.inference_mode():
+            states = self.states(histories, people).unsqueeze(1).expand(-1, len(items), -1)
+            vectors = self.vectors[torch.from_numpy(items)].expand(len(states), -1, -1)
+            found = head(states, vectors) * self.events.rating_std + self.events.rating_mean
+        return found.numpy()
 
     def chunks(self, histories: EventLog, people: Ints) -> Iterator[tuple[Ints, EventLog, Floats]]:
         """(rows [c], their histories, log-scores [c, i]), sorted by length so that little is padded."""

@@ -18,21 +18,19 @@ import json
 import math
 import os
 import shutil
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
+import llm4rec
 from llm4rec.errors import ArtefactError
-from llm4rec.store import replace
+from llm4rec.store import parts, replace
 from llm4rec.store.manifest import FORMAT, FORMAT_VERSION, MANIFEST, META, Entry, Manifest, legal_name
 from llm4rec.types import Array
 
@@ -68,7 +66,7 @@ def write(
         ArtefactError: where something else is in the way, or the disk refuses.
         ValueError: on a name that isn't a plain file name, or an array of Python objects.
     """
-    path = path.resolve()  # a link keeps pointing at the place that is written
+    path = _real(path)  # a link keeps pointing at the place that is written
     files = _names(tensors or {}, tables or {}, texts or {})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +125,7 @@ def _fill(directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[st
     manifest = Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
-        package_version=version("llm4rec"),
+        package_version=llm4rec.__version__,
         kind=kind,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         files=entries,
@@ -188,7 +186,7 @@ class Artefact:
 
     def tensors(self, name: str) -> dict[str, Array]:
         """The arrays of one set by name, exactly as they were written."""
-        return self._load(f"{name}.safetensors", lambda stream: _arrays(Path(stream.name), stream))
+        return self._load(f"{name}.safetensors", parts.arrays)
 
     def table(self, name: str) -> pl.DataFrame:
         """One table, with the column types it was written with."""
@@ -203,7 +201,7 @@ class Artefact:
         return file in self.manifest.files
 
     def _load(self, file: str, parse: Callable[[BinaryIO], T]) -> T:
-        return _load(self.path, self.manifest, file, parse)
+        return parts.load(self.path, self.manifest, file, parse)
 
 
 def read(path: Path, kind: str) -> Artefact:
@@ -216,20 +214,25 @@ def read(path: Path, kind: str) -> Artefact:
         ArtefactError: where there is none, or it is incomplete, altered, of a newer format or another kind.
     """
     try:
-        place = _find(path.resolve(), kind)
+        place = _find(_real(path), kind)
         manifest = Manifest.read(place, kind)
         for file, entry in manifest.files.items():
-            _check_size(place, kind, file, entry)
+            parts.check_size(place, kind, file, entry)
     except OSError as error:
         raise ArtefactError(f"The {kind} at {path} can't be read: {error.strerror or error}.") from error
-    meta: dict[str, Any] = _load(place, manifest, META, json.load)
+    meta: dict[str, Any] = parts.load(place, manifest, META, parts.values)
     return Artefact(place, manifest, meta)
 
 
 def exists(path: Path) -> bool:
     """Whether an artefact is at `path`, also one whose replacement a crash interrupted."""
-    path = path.resolve()
+    path = _real(path)
     return any((place / MANIFEST).is_file() for place in (path, replace.previous(path)))
+
+
+def _real(path: Path) -> Path:
+    """Where links lead; unlike `Path.resolve` it raises nothing where they lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _find(path: Path, kind: str) -> Path:
@@ -242,54 +245,4 @@ def _find(path: Path, kind: str) -> Path:
         raise ArtefactError(f"{path} is a file; a {kind} is a directory. Give the directory.")
     raise ArtefactError(
         f"{path} is not a complete {kind}: it has no {MANIFEST}. Check the path, or copy the directory again."
-    )
-
-
-def _check_size(directory: Path, kind: str, file: str, entry: Entry) -> None:
-    try:
-        found = (directory / file).lstat()
-    except FileNotFoundError:
-        raise _broken(directory, kind, file, "is missing") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise _broken(directory, kind, file, "is not a plain file")
-    if found.st_size < entry.size:
-        raise _broken(directory, kind, file, f"is cut short ({found.st_size} of {entry.size} bytes)")
-    if found.st_size > entry.size:
-        raise _broken(directory, kind, file, "was altered (it has grown)")
-
-
-def _load(directory: Path, manifest: Manifest, file: str, parse: Callable[[BinaryIO], T]) -> T:
-    """Check a file against its checksum, then parse the very bytes that were checked."""
-    if file not in manifest.files:
-        raise ArtefactError(
-            f"The {manifest.kind} in {directory} has no {file}; another part of llm4rec wrote it."
-        )
-    try:
-        _check_size(directory, manifest.kind, file, manifest.files[file])
-        with (directory / file).open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != manifest.files[file].sha256:
-                raise _broken(directory, manifest.kind, file, "was altered")
-            stream.seek(0)
-            return parse(stream)
-    except OSError as error:
-        why = error.strerror or error
-        raise ArtefactError(
-            f"The file {file} of the {manifest.kind} in {directory} can't be read: {why}."
-        ) from error
-    except (SafetensorError, pl.exceptions.PolarsError, ValueError) as error:
-        raise _broken(directory, manifest.kind, file, f"can't be understood ({error})") from error
-
-
-def _arrays(path: Path, stream: BinaryIO) -> dict[str, Array]:
-    """Arrays of a safetensors file, which the library opens by name and maps instead of reading it whole."""
-    arrays = load_file(path)
-    if path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
-        raise ArtefactError(f"{path.parent} was replaced while it was being read; load it again.")
-    return arrays
-
-
-def _broken(directory: Path, kind: str, file: str, how: str) -> ArtefactError:
-    return ArtefactError(
-        f"The file {file} of the {kind} in {directory} {how}. "
-        "Copy the directory again from where it came, or write it anew."
     )

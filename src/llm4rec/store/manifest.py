@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llm4rec.errors import ArtefactError
 
@@ -16,6 +17,8 @@ FORMAT = "llm4rec-artefact"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 META = "meta.json"
+LARGEST = 16 << 20
+"""The most a manifest may hold [bytes]; one of a hundred files holds about ten thousand."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
@@ -30,8 +33,8 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    sha256: str
-    size: int
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
 
 
 class Manifest(BaseModel):
@@ -40,7 +43,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     format: str
-    format_version: int
+    format_version: int = Field(ge=1)
     package_version: str
     kind: str
     created: str
@@ -85,6 +88,11 @@ class Manifest(BaseModel):
 
 
 def _parse(directory: Path, kind: str) -> dict[str, Any]:
+    found = (directory / MANIFEST).lstat()
+    if not stat.S_ISREG(found.st_mode):  # a link may lead out of the directory
+        raise _damaged(directory, kind, "it is not a plain file")
+    if found.st_size > LARGEST:
+        raise _damaged(directory, kind, f"it is larger than {LARGEST >> 20} MiB")
     try:
         values = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

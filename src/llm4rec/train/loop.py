@@ -42,7 +42,7 @@ class TrainConfig(Section):
     patience: int = Option(
         default=8, ge=1, description="Epochs without a better validation NDCG@10 before it stops."
     )
-    learning_rate: float = Option(default=2e-3, gt=0, description="Step size of AdamW.")
+    learning_rate: float = Option(default=2e-3, gt=0, le=10, description="Step size of AdamW.")
     weight_decay: float = Option(default=0.01, ge=0, description="Decoupled weight decay of AdamW.")
     batch_size: int = Option(default=2048, ge=1, description="Events predicted per step [events].")
     averaging: float = Option(
@@ -55,7 +55,8 @@ class TrainConfig(Section):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of histories whose times, ratings or owners are hidden at a step, each by itself.",
+        description="Share of histories whose times, ratings, kinds or owners are hidden at a step, each by "
+        "itself.",
     )
     full_softmax_up_to: int = Option(
         default=30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
@@ -65,8 +66,8 @@ class TrainConfig(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Option(
         default="auto",
-        description="Numbers multiplied by the softmax over the catalogue; auto takes bfloat16 where the "
-        "processor multiplies it natively.",
+        description="Numbers multiplied by the full softmax over the catalogue; auto takes bfloat16 where "
+        "the processor multiplies it natively.",
     )
     attention_epochs: int = Option(
         default=4, ge=0, description="The most epochs of the stage that opens the fusion gate."
@@ -78,7 +79,7 @@ class TrainConfig(Section):
         default=60.0, ge=0, description="Time between checkpoints within an epoch [s]."
     )
     seed: int = Option(
-        default=0, ge=0, description="Seed of initial weights, batches, dropout and negatives."
+        default=0, ge=0, lt=2**32, description="Seed of initial weights, batches, dropout and negatives."
     )
 
     @property
@@ -270,9 +271,12 @@ def _targets(windows: Windows, chosen: Ints) -> tuple[Tensor, Tensor]:
 
 
 def _hidden(batch: Batch, share: float) -> Batch:
-    """Some histories without times, some without ratings, some of strangers, as some requests come."""
+    """Some histories without times, ratings or kinds, some of strangers, as some requests come."""
     if not share:
         return batch
     times, ratings, named = (torch.rand(len(batch.items), 1) >= share for _ in range(3))
     people = batch.people.masked_fill(~named.squeeze(1), -1)
-    return Batch(batch.items, batch.gaps * times, batch.ratings * ratings, batch.kinds, people)
+    kinds = batch.kinds
+    if bool((kinds > 0).any()):
+        kinds = kinds * (torch.rand(len(batch.items), 1) >= share)
+    return Batch(batch.items, batch.gaps * times, batch.ratings * ratings, kinds, people)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import gzip
 import json
 import os
 import shutil
 import tempfile
-import warnings
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from llm4rec.data.literals import literal
 from llm4rec.errors import InputError
 from llm4rec.types import Progress
 
@@ -171,16 +170,6 @@ def json_rows(path: Path, rejected: TableWriter, progress: Progress) -> Iterator
     if read == 0 and size:
         raise InputError(f"{path} holds no JSON object at all; get the publisher's file again.")
     progress(f"reading {path.name}", size, size)
-
-
-def literal(text: str, default: object) -> object:
-    """The value of a Python literal (strings, numbers, lists, records), never evaluated; else `default`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a stray backslash in a review is no concern of the reader's
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return default
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

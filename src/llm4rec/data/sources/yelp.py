@@ -10,15 +10,8 @@ from typing import Any, cast
 import polars as pl
 
 from llm4rec.data.files import REJECTED
-from llm4rec.data.sources.tables import (
-    INTERACTIONS,
-    Schema,
-    TableWriter,
-    complete_items,
-    find,
-    json_rows,
-    literal,
-)
+from llm4rec.data.literals import literal
+from llm4rec.data.sources.tables import INTERACTIONS, Schema, TableWriter, complete_items, find, json_rows
 from llm4rec.errors import InputError
 from llm4rec.types import Progress
 
