@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.errors import ArtefactError
+from llm4rec.generate.generator import Generator
+from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.model.events import EventSpace
+from llm4rec.model.heads import CodeHead
 from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.settings import Config
 from llm4rec.store import artefact
-from llm4rec.types import Floats, Ints
+from llm4rec.types import Array, Floats, Ints
 
 KIND = "model"
 
@@ -60,6 +63,7 @@ class Fitted:
         spaces: the meaning of tokens and events.
         scorer: the network with its tokens.
         prior: recent popularity and its shares.
+        generator: semantic ids and their head; None for a model with the dense head alone.
         about: how it came about; values JSON can hold.
     """
 
@@ -71,6 +75,7 @@ class Fitted:
     spaces: Spaces
     scorer: Scorer
     prior: Prior
+    generator: Generator | None
     about: Mapping[str, Any]
 
     def person_rows(self, histories: EventLog) -> Ints:
@@ -98,6 +103,9 @@ def new_network(config: Config, spaces: Spaces, n_items: int) -> Network:
             max_history=config.data.max_history,
             backbone=config.model,
             fusion=config.encode,
+            code_shape=None
+            if config.generate.mode == "off"
+            else (config.generate.n_levels + 1, config.generate.codebook_size),
         )
 
 
@@ -129,6 +137,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
             "prior": {"shares": fitted.prior.shares, "window": fitted.prior.window},
+            "generator": None if fitted.generator is None else {"share": fitted.generator.share},
             "about": fitted.about,
         },
         tensors={
@@ -138,6 +147,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
                 "log_popularity": fitted.prior.log_popularity,
             },
+            **_id_tensors(fitted.generator),
         },
         tables=tables,
     )
@@ -183,6 +193,11 @@ def read(path: Path) -> Fitted:
             "version of llm4rec. Install the version that made it, or fit it again."
         ) from None
     network.eval()
+    scorer, generator = Scorer(network, items, known, spaces.events), None
+    if meta.get("generator") is not None:
+        ids = SemanticIds(**kept.tensors("ids"))
+        generator = Generator(code_head(network), ids, config.generate.beam, meta["generator"]["share"])
+        scorer = replace(scorer, join=generator.joined)
     return Fitted(
         config=config,
         catalog=catalog,
@@ -190,10 +205,23 @@ def read(path: Path) -> Fitted:
         histories=_log(kept.table("histories"), catalog) if "histories.parquet" in kept else None,
         vectors=vectors,
         spaces=spaces,
-        scorer=Scorer(network, items, known, spaces.events),
+        scorer=scorer,
         prior=Prior(stored["log_popularity"], tuple(meta["prior"]["shares"]), meta["prior"]["window"]),
+        generator=generator,
         about=meta["about"],
     )
+
+
+def code_head(network: Network) -> CodeHead:
+    """The code head of a network that was made with one."""
+    assert network.codes is not None
+    return network.codes
+
+
+def _id_tensors(generator: Generator | None) -> dict[str, dict[str, Array]]:
+    if generator is None:
+        return {}
+    return {"ids": {"codes": generator.ids.codes, "centres": generator.ids.centres}}
 
 
 def _log(table: pl.DataFrame, catalog: Catalog) -> EventLog:

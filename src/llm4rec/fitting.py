@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from llm4rec.choosing import Questions, sample
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
@@ -19,18 +20,14 @@ from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
-from llm4rec.evaluate.protocol import mean_ndcg
 from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
-from llm4rec.model.network import Network
-from llm4rec.model.prior import Prior, fit_prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.settings import Config
-from llm4rec.topn import top_n
 from llm4rec.train import checkpoint
 from llm4rec.train.loop import Material
 from llm4rec.train.stages import train_in_stages
-from llm4rec.types import Array, Ints, Progress, Rankings, silent
+from llm4rec.types import Array, Ints, Progress, silent
 
 
 def fit(  # noqa: PLR0913  # all that a fit can be given
@@ -69,16 +66,23 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         owner = _identity(config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid)
         checkpoint.claim(checkpoints, owner)
     network = new_network(config, spaces, len(catalog))
-    training = train_in_stages(
+    questions = Questions(valid, people, len(catalog), Scorer(network, items, known, spaces.events))
+    trained = train_in_stages(
         network,
         _material(events, spaces.events, items, known, person_rows(people, events)),
-        validate=_validation(valid, Scorer(network, items, known, spaces.events), people, len(catalog)),
+        validate=questions.dense_metric,
+        validate_codes=questions.code_metric,
         config=config.train,
+        generate=config.generate,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
         checkpoints=checkpoints,
         progress=progress,
     )
     scorer = Scorer(network, items, known, spaces.events)  # item vectors of the trained weights
+    generator = None
+    if trained.ids is not None:
+        generator = questions.generator(scorer, trained.ids, config.generate)
+        scorer = replace(scorer, join=generator.joined)
     return Fitted(
         config=config,
         catalog=catalog,
@@ -87,9 +91,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         vectors=frozen.by_field,
         spaces=spaces,
         scorer=scorer,
-        prior=_prior(events, len(catalog), valid, scorer, people),
+        prior=questions.prior(scorer, events),
+        generator=generator,
         about={
-            "training": training,
+            "training": trained.told,
             "seconds": time.perf_counter() - began,
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,
@@ -109,7 +114,7 @@ def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tu
             "There is too little to learn from: at least one person needs three events or more. "
             "Check the column mapping and data.min_rating."
         )
-    return events, _sample(valid, config.train.validation_people, config.train.seed)
+    return events, sample(valid, config.train.validation_people, config.train.seed)
 
 
 def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:
@@ -181,46 +186,3 @@ def _material(
     if events.ratings is not None:
         ratings[:-1] = (events.ratings - space.rating_mean) / space.rating_std
     return Material(event_arrays(events, space, rows), items, people, torch.from_numpy(ratings))
-
-
-def _sample(cases: Cases, most: int, seed: int) -> Cases:
-    if len(cases) <= most:
-        return cases
-    return cases.take(np.sort(np.random.default_rng([seed, 2]).permutation(len(cases))[:most]))
-
-
-@dataclass(frozen=True)
-class _InTraining:
-    """What the weights of the moment would answer, without the prior: what validation asks."""
-
-    scorer: Scorer
-    people: Catalog | None
-
-    def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
-        items = np.empty((histories.n_users, n), dtype=np.int64)
-        scores = np.empty((histories.n_users, n), dtype=np.float32)
-        for rows, chosen, log_scores in self.scorer.chunks(histories, person_rows(self.people, histories)):
-            best = top_n(log_scores, n, None if keep_seen else chosen)
-            items[rows], scores[rows] = best.items, best.scores
-        return Rankings(items, scores)
-
-
-def _validation(
-    cases: Cases, scorer: Scorer, people: Catalog | None, n_items: int
-) -> Callable[[Network], float]:
-    """NDCG@10 on the validation cases, as a function of the network in training."""
-
-    def validate(network: Network) -> float:
-        now = replace(scorer, network=network)  # item vectors are computed anew
-        return mean_ndcg(_InTraining(now, people), cases, n_items)
-
-    return validate
-
-
-def _prior(events: EventLog, n_items: int, cases: Cases, scorer: Scorer, people: Catalog | None) -> Prior:
-    first = cases.target_offsets[:-1]
-    histories = cases.histories()
-    likely = np.empty(len(cases), dtype=np.float32)
-    for rows, _, log_scores in scorer.chunks(histories, person_rows(people, histories)):
-        likely[rows] = log_scores[np.arange(len(rows)), cases.targets[first[rows]]]
-    return fit_prior(events, n_items, cases.targets[first], histories.lengths, likely)

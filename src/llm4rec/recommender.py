@@ -116,11 +116,14 @@ class Recommender:
         scores = np.full((histories.n_users, n), -np.inf, dtype=np.float32)
         unwanted = [log for log in (None if keep_seen else histories, exclude) if log is not None]
         people = self.fitted.person_rows(histories)
-        for rows, chosen, log_scores in self.fitted.scorer.chunks(histories, people):
-            mixed = self.fitted.prior.mix(log_scores, chosen.lengths)
+        for rows, chosen in self.fitted.scorer.chunks(histories):
+            legal = np.ones((len(rows), len(self.catalog)), dtype=bool)
             for log in unwanted:
                 left_out = log.histories(rows, log.lengths[rows])
-                mixed[left_out.rows, left_out.items] = -np.inf
+                legal[left_out.rows, left_out.items] = False
+            log_scores = self.fitted.scorer.log_scores(chosen, people[rows], n, legal)
+            mixed = self.fitted.prior.mix(log_scores, chosen.lengths)
+            mixed[~legal] = -np.inf
             best = top_n(mixed, n, None)
             items[rows], scores[rows] = best.items, best.scores
         return Rankings(items, scores)
@@ -138,19 +141,22 @@ class Recommender:
         """
         n = _list_length(n, len(self.catalog))
         history = self._history(query)
-        log_scores = self.fitted.scorer.log_scores(history, self.fitted.person_rows(history))
+        legal = np.ones((1, len(self.catalog)), dtype=bool)
+        if not query.keep_seen:
+            legal[0, history.items] = False
+        named = self.catalog.numbers(pl.Series(query.exclude, dtype=pl.String))
+        legal[0, named[named >= 0]] = False
+        people = self.fitted.person_rows(history)
+        log_scores = self.fitted.scorer.log_scores(history, people, n, legal)
         log_scores = self.fitted.prior.mix(log_scores, history.lengths)
         if query.text is not None and query.text.strip():
             log_scores = log_scores + self._wish(query.text)
             log_scores = log_scores - np.logaddexp.reduce(log_scores, axis=1, keepdims=True)
-        if not query.keep_seen:
-            log_scores[0, history.items] = -np.inf
-        named = self.catalog.numbers(pl.Series(query.exclude, dtype=pl.String))
-        log_scores[0, named[named >= 0]] = -np.inf
+        log_scores[~legal] = -np.inf
         best = top_n(log_scores, n, None)
-        legal = best.items[0] >= 0
-        ids = self.catalog.ids[best.items[0][legal]].to_list()
-        return Ranking(tuple(ids), tuple(best.scores[0][legal].tolist()))
+        found = best.items[0] >= 0
+        ids = self.catalog.ids[best.items[0][found]].to_list()
+        return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
 
     @property
     def item_vectors(self) -> Floats:

@@ -8,6 +8,7 @@ from llm4rec.encode.fusion import FusionConfig
 from llm4rec.encode.image import ImageConfig
 from llm4rec.encode.text import TextConfig
 from llm4rec.encode.tokens import TokenConfig
+from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import BackboneConfig
 from llm4rec.train.loop import TrainConfig
 
@@ -24,6 +25,7 @@ class Config(Section):
 
     data: DataConfig = DataConfig()
     encode: EncodeConfig = EncodeConfig()
+    generate: GenerateConfig = GenerateConfig()
     model: BackboneConfig = BackboneConfig()
     train: TrainConfig = TrainConfig()
 
@@ -35,4 +37,5 @@ def sasrec_config(config: Config) -> Config:
     Source: Kang & McAuley, Self-Attentive Sequential Recommendation, 2018, with the full softmax.
     """
     model = config.model.model_copy(update={"positions": "learned", "cosine": False})
-    return config.model_copy(update={"model": model})
+    generate = config.generate.model_copy(update={"mode": "off"})
+    return config.model_copy(update={"model": model, "generate": generate})

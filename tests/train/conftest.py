@@ -38,12 +38,12 @@ class Toy:
     log: EventLog
     config: TrainConfig
 
-    def network(self, **model: Any) -> Network:
+    def network(self, *, codes: tuple[int, int] | None = None, **model: Any) -> Network:
         torch.manual_seed(7)
         options = {"embedding_size": 8, "layers": 1, "heads": 1, **model}
         return Network(
             SPACE, None, n_items=N_ITEMS, n_ratings=fit_events(self.log).n_ratings, n_kinds=0, max_history=6,
-            backbone=BackboneConfig.model_validate(options), fusion=FusionConfig(),
+            backbone=BackboneConfig.model_validate(options), fusion=FusionConfig(), code_shape=codes,
         )  # fmt: skip
 
     def material(self) -> Material:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from llm4rec.errors import ArtefactError
+from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.network import Network
 from llm4rec.train.stages import train_in_stages
 
@@ -83,31 +84,53 @@ def test_a_finished_run_is_not_run_again(toy: Toy, tmp_path: Path, weights: Weig
     assert vars(log) == vars(same)
 
 
+GENERATE = GenerateConfig(mode="joint", n_levels=2, codebook_size=4, epochs=2)
+
+
+def code_metric(network: Network) -> float:
+    assert network.codes is not None
+    return float(network.codes.bias.detach().sum())
+
+
+def test_the_code_head_learns_and_leaves_all_else_as_it_was(toy: Toy) -> None:
+    network, told = staged(toy, None)
+    before, _ = toy.train(toy.network(codes=(3, 4)), validate=metric)
+    assert told["codes"]["losses"][-1] < told["codes"]["losses"][0]
+    assert told["ids"]["twins"] >= 1
+    items = toy.material().items
+    network.fusion.attend = False
+    assert torch.equal(network.fuse(items).vectors, before.fuse(items).vectors)
+
+
 def staged(toy: Toy, folder: Path | None, progress: Any = None) -> tuple[Network, dict[str, Any]]:
-    network = toy.network()
+    network = toy.network(codes=(3, 4))
     told = train_in_stages(
-        network, toy.material(), validate=metric, config=toy.config, attention=True, checkpoints=folder,
+        network, toy.material(), validate=metric, validate_codes=lambda ids: code_metric, config=toy.config,
+        generate=GENERATE, attention=True, checkpoints=folder,
         **({} if progress is None else {"progress": progress}),
-    )  # fmt: skip
-    for stage in ("floor", "attention"):
+    ).told  # fmt: skip
+    for stage in ("floor", "attention", "codes"):
         told[stage].pop("seconds")
     return network, told
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6])
-def test_the_second_stage_is_taken_up_too(toy: Toy, tmp_path: Path, weights: Weights, steps: int) -> None:
+@pytest.mark.parametrize(("killed", "left"), [("attention", {"attention", "codes"}), ("codes", {"codes"})])
+def test_a_later_stage_is_taken_up_too(
+    toy: Toy, tmp_path: Path, weights: Weights, steps: int, killed: str, left: set[str]
+) -> None:
     whole, expected = staged(toy, None)
 
-    class KillInAttention(KillAfter):
+    class KillInStage(KillAfter):
         def __call__(self, stage: str, done: int, total: int, **figures: float) -> None:
-            if stage == "attention":
+            if stage == killed:
                 super().__call__(stage, done, total, **figures)
 
-    with pytest.raises(Killed, match="attention"):
-        staged(toy, tmp_path, KillInAttention(steps))
+    with pytest.raises(Killed, match=killed):
+        staged(toy, tmp_path, KillInStage(steps))
     stages: list[str] = []
     resumed, told = staged(toy, tmp_path, lambda stage, *_, **__: stages.append(stage))
-    assert set(stages) == {"attention"}  # the floor is done
+    assert set(stages) == left  # the stages before are done
     assert told == expected
     assert equal(weights(resumed), weights(whole))
 
@@ -120,7 +143,10 @@ def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: To
             return 0.5 + (0.1 if gains else -0.1) * now.fusion.attend
 
         floor, _ = toy.train(validate=validate)
-        told = train_in_stages(network, toy.material(), validate=validate, config=toy.config, attention=True)
+        told = train_in_stages(
+            network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
+            config=toy.config, generate=GENERATE, attention=True,
+        ).told  # fmt: skip
         assert told["attention_kept"] is gains
         assert network.fusion.attend is gains
         assert (told["gate"] != 0) is gains

@@ -1,8 +1,12 @@
-"""Heads on the backbone's state: the dense head scores every item, the pointwise head predicts a rating."""
+"""Heads on the backbone's state.
+
+The dense head scores every item, the code head generates semantic ids, the pointwise head predicts a rating.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,10 +36,84 @@ class DenseHead(nn.Module):
         if not self.cosine:
             return states, vectors
         bias = vectors[..., :1] * math.sqrt(vectors.shape[-1])
-        vectors = F.normalize(vectors[..., 1:], dim=-1)
+        vectors = self.directions(vectors)
         states = F.normalize(states[..., 1:], dim=-1) / self.temperature
         ones = torch.ones_like(states[..., :1])
         return torch.cat([ones, states], dim=-1), torch.cat([bias, vectors], dim=-1)
+
+    def directions(self, vectors: Tensor) -> Tensor:
+        """What states are compared with: unit vectors without the bias [..., d − 1], or all [..., d]."""
+        return F.normalize(vectors[..., 1:], dim=-1) if self.cosine else vectors
+
+
+class CodeHead(nn.Module):
+    """A small autoregressive head over semantic ids.
+
+    p(id | h) = p(c_1 | h) p(c_2 | h, c_1) … p(c_{l+1} | h, c_1, …, c_l).
+    The backbone's state is read once; each code adds its vector to what is carried along, and a layer of
+    its own per place turns that into logits.
+
+    Args:
+        embedding_size: d.
+        n_places: codes of one id, l + 1.
+        codebook_size: v, different codes per place.
+        dropout: of what the layers read.
+    """
+
+    def __init__(self, embedding_size: int, n_places: int, codebook_size: int, dropout: float) -> None:
+        super().__init__()
+        shape, std = (n_places, codebook_size, embedding_size), embedding_size**-0.5
+        self.inputs = nn.Parameter(torch.empty(shape)[:-1].normal_(std=std))
+        self.outputs = nn.Parameter(torch.empty(shape).normal_(std=std))
+        self.bias = nn.Parameter(torch.zeros(n_places, codebook_size))
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(embedding_size),
+                nn.Dropout(dropout),
+                nn.Linear(embedding_size, 2 * embedding_size),
+                nn.GELU(),
+                nn.Linear(2 * embedding_size, embedding_size),
+            )
+            for _ in range(n_places)
+        )
+
+    def start_from(self, centres: Tensor, head: DenseHead) -> None:
+        """Let the logits begin as the dense head's would: what a code stands for, compared with the state.
+
+        Args:
+            centres: [l, v, d] or [l, v, d − 1], among the dense head's directions; NaN where a level has
+                no such code.
+            head: the dense head.
+        """
+        places, _, size = self.outputs.shape
+        scale = 1 / (head.temperature * math.sqrt(size)) if head.cosine else 1.0
+        with torch.no_grad():
+            self.outputs.zero_()
+            self.outputs[: places - 1, :, size - centres.shape[-1] :] = centres.nan_to_num() * scale
+            for layer in self.layers:
+                cast(nn.Linear, cast(nn.Sequential, layer)[-1]).weight.mul_(0.1)
+
+    def begin(self, states: Tensor) -> Tensor:
+        """What is carried along before the first code, of states [..., d]."""
+        return F.normalize(states, dim=-1) * math.sqrt(states.shape[-1])
+
+    def logits(self, carried: Tensor, place: int) -> Tensor:
+        """Logits [..., v] of the code in `place`."""
+        read = carried + self.layers[place](carried)
+        return F.linear(read, self.outputs[place], self.bias[place])
+
+    def follow(self, carried: Tensor, codes: Tensor, place: int) -> Tensor:
+        """What is carried on once the code in `place` is `codes` [...]."""
+        return carried + F.embedding(codes, self.inputs[place])
+
+    def losses(self, states: Tensor, codes: Tensor) -> Tensor:
+        """−log p(id) [p] (nats) of ids [p, l + 1] for states [p, d], over all codes, legal or not."""
+        carried, total = self.begin(states), states.new_zeros(len(states))
+        for place, code in enumerate(codes.T):
+            total = total + F.cross_entropy(self.logits(carried, place), code, reduction="none")
+            if place < len(self.inputs):
+                carried = self.follow(carried, code, place)
+        return total
 
 
 class PointwiseHead(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from llm4rec.encode.fusion import BEHAVIOUR, Fused, Fusion, FusionConfig
 from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.model.backbone import BackboneConfig, CompactBackbone
-from llm4rec.model.heads import DenseHead, PointwiseHead
+from llm4rec.model.heads import CodeHead, DenseHead, PointwiseHead
 
 N_GAPS = 24
 
@@ -41,9 +41,10 @@ class Network(nn.Module):
     Args:
         space: what item tokens mean.
         people_space: what people's tokens mean; None where there are no usable features.
+        code_shape: codes of a semantic id and different codes per place; None for no code head.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that fixes its shape
         self,
         space: TokenSpace,
         people_space: TokenSpace | None,
@@ -54,6 +55,7 @@ class Network(nn.Module):
         max_history: int,
         backbone: BackboneConfig,
         fusion: FusionConfig,
+        code_shape: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         size = backbone.embedding_size
@@ -73,6 +75,8 @@ class Network(nn.Module):
         self.kind = nn.Embedding(n_kinds + 1, size, padding_idx=0)
         for table in (self.gap, self.rating, self.kind):
             nn.init.zeros_(table.weight)  # each earns its influence; an unknown one adds nothing
+        # the last to be made: what is drawn for the others does not depend on whether there is one
+        self.codes = None if code_shape is None else CodeHead(size, *code_shape, backbone.dropout)
 
     def fuse(self, features: Mapping[str, Tokens], *, weights: bool = False) -> Fused:
         """Item vectors [i, d] of the items whose tokens are given; in training some behaviour is hidden."""

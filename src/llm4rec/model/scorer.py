@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,10 +16,18 @@ from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import InputError
 from llm4rec.model.events import EventSpace, event_arrays
 from llm4rec.model.network import Network
-from llm4rec.types import Floats, Ints
+from llm4rec.types import Bools, Floats, Ints
 
 CHUNK = 256
 """Requests read at once: bounds the [b, i] scores held in memory."""
+
+
+class Join(Protocol):
+    """What makes one score of the dense head's and another's."""
+
+    def __call__(self, states: Tensor, log_p: Tensor, n: int, legal: Tensor | None = None) -> Tensor:
+        """Log-probabilities [b, i] of states [b, d] and the dense head's `log_p` [b, i]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,14 @@ class Scorer:
         items: modality → tokens of every item.
         people: modality → tokens of every known person, None without features.
         events: meaning of ratings and kinds.
+        join: joins the dense scores with generated ones; None leaves them as they are.
     """
 
     network: Network
     items: Mapping[str, Tokens]
     people: Mapping[str, Tokens] | None
     events: EventSpace
+    join: Join | None = None
 
     @cached_property
     def vectors(self) -> Tensor:
@@ -54,10 +65,21 @@ class Scorer:
             states = self.network.read(batch, self.vectors, self.people)
             return states[torch.arange(len(lengths)), torch.from_numpy(lengths)]
 
-    def log_scores(self, histories: EventLog, people: Ints) -> Floats:
-        """Log-probability of every item as the next event [b, i] (nats)."""
+    def log_scores(self, histories: EventLog, people: Ints, n: int = 1, legal: Bools | None = None) -> Floats:
+        """Log-probability of every item as the next event [b, i] (nats).
+
+        Args:
+            histories: b rows.
+            people: rows of their tokens [b], or -1.
+            n: length of the lists that are wanted: at least so many legal items have a finite score.
+            legal: [b, i], the items among which those are sought; None for all.
+        """
         with torch.inference_mode():
-            return self.network.score(self.states(histories, people), self.vectors).numpy()
+            states = self.states(histories, people)
+            log_p = self.network.score(states, self.vectors)
+            if self.join is not None:
+                log_p = self.join(states, log_p, n, None if legal is None else torch.from_numpy(legal))
+            return log_p.numpy()
 
     def ratings(self, histories: EventLog, people: Ints, items: Ints) -> Floats:
         """r̂ [b, n] of `items` [n] for each history, in the units of the training ratings.
@@ -74,10 +96,9 @@ class Scorer:
             found = head(states, vectors) * self.events.rating_std + self.events.rating_mean
         return found.numpy()
 
-    def chunks(self, histories: EventLog, people: Ints) -> Iterator[tuple[Ints, EventLog, Floats]]:
-        """(rows [c], their histories, log-scores [c, i]), sorted by length so that little is padded."""
+    def chunks(self, histories: EventLog) -> Iterator[tuple[Ints, EventLog]]:
+        """(rows [c], their histories), sorted by length so that little is padded."""
         order = np.argsort(np.minimum(histories.lengths, self.network.max_history), kind="stable")
         for start in range(0, len(order), CHUNK):
             rows = order[start : start + CHUNK]
-            chosen = histories.histories(rows, histories.lengths[rows])
-            yield rows, chosen, self.log_scores(chosen, people[rows])
+            yield rows, histories.histories(rows, histories.lengths[rows])

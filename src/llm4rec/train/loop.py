@@ -97,12 +97,23 @@ class Penalty(Protocol):
 
 @dataclass(frozen=True)
 class Material:
-    """What is trained on: encoded events, item tokens, people's tokens, standardised ratings [e + 1]."""
+    """What is trained on.
+
+    Attributes:
+        events: encoded events.
+        items: modality → tokens of every item.
+        people: modality → tokens of every person, None without features.
+        ratings: standardised ratings [e + 1], NaN where there are none.
+        codes: semantic ids [i, l + 1] for the code head; None where it is not trained.
+        dense: whether the dense head is.
+    """
 
     events: EventArrays
     items: Mapping[str, Tokens]
     people: Mapping[str, Tokens] | None
     ratings: Tensor
+    codes: Tensor | None = None
+    dense: bool = True
 
 
 @dataclass
@@ -217,16 +228,20 @@ def step(
     share = torch.full((len(wanted),), 1 / len(wanted))
     if weights is not None:
         share = share * weights[targets]
-    if len(material.items[next(iter(material.items))].mask) > config.full_softmax_up_to:
+    if material.dense and len(material.items[next(iter(material.items))].mask) > config.full_softmax_up_to:
         states, wanted_vectors, loss = _sampled(
             network, material, batch, place, wanted, share, config.negatives
         )
     else:
         vectors = network.fuse(material.items).vectors
         states = network.read(batch, vectors, material.people).flatten(0, 1)[place]
-        loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype)
+        loss = states.new_zeros(())
+        if material.dense:
+            loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype)
         wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
-    if network.pointwise is not None:
+    if material.codes is not None and network.codes is not None:
+        loss = loss + (network.codes.losses(states, material.codes[wanted]) * share).sum()
+    if network.pointwise is not None and material.dense:
         errors = rating_loss(network.pointwise, states, wanted_vectors, material.ratings[targets])
         loss = loss + network.pointwise_weight * (errors * share).sum()
     for penalty in penalties:

@@ -1,0 +1,116 @@
+"""What validation chooses: the epoch, what generation weighs in the score, and the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.events import EventLog
+from llm4rec.data.split import Cases
+from llm4rec.evaluate.protocol import mean_ndcg
+from llm4rec.fitted import code_head, person_rows
+from llm4rec.generate.generator import Generator, choose_share
+from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
+from llm4rec.model.network import Network
+from llm4rec.model.prior import Prior, fit_prior
+from llm4rec.model.scorer import Scorer
+from llm4rec.topn import top_n
+from llm4rec.types import Bools, Floats, Rankings
+
+
+def sample(cases: Cases, most: int, seed: int) -> Cases:
+    """At most `most` of the cases, drawn at random, in their order."""
+    if len(cases) <= most:
+        return cases
+    return cases.take(np.sort(np.random.default_rng([seed, 2]).permutation(len(cases))[:most]))
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The validation cases, and how to ask a network that is still in training.
+
+    Attributes:
+        cases: their answers are never trained on.
+        people: the people's table, None without one.
+        n_items: size of the catalogue.
+        scorer: knows items and people; its network is the one that is trained.
+    """
+
+    cases: Cases
+    people: Catalog | None
+    n_items: int
+    scorer: Scorer
+
+    def dense_metric(self, network: Network) -> float:
+        """NDCG@10 of the dense head with the weights of the moment."""
+        now = replace(self.scorer, network=network)  # item vectors are computed anew
+        return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items)
+
+    def code_metric(self, ids: SemanticIds) -> Callable[[Network], float]:
+        """NDCG@10 of the code head alone, as a function of the network."""
+
+        def metric(network: Network) -> float:
+            alone = Generator(code_head(network), ids, beam=20, share=1.0)
+            now = replace(self.scorer, network=network, join=alone.joined)
+            return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items)
+
+        return metric
+
+    def generator(self, scorer: Scorer, ids: SemanticIds, config: GenerateConfig) -> Generator:
+        """The generator, its share the one that is best on the cases unless it is given."""
+        found = Generator(code_head(scorer.network), ids, config.beam, share=1.0)
+        if config.mode == "only" or config.share is not None:
+            return replace(found, share=1.0 if config.share is None else config.share)
+        first = self.cases.target_offsets[:-1]
+        dense, code = np.empty((2, len(self.cases)), dtype=np.float32)
+        histories = self.cases.histories()
+        people = person_rows(self.people, histories)
+        with torch.inference_mode():
+            for rows, chosen in scorer.chunks(histories):
+                states = scorer.states(chosen, people[rows])
+                wanted = torch.from_numpy(self.cases.targets[first[rows]]).unsqueeze(1)
+                log_p = scorer.network.score(states, scorer.vectors)
+                dense[rows] = log_p.gather(1, wanted).squeeze(1).numpy()
+                code[rows] = found.log_probability(states, wanted).squeeze(1).numpy()
+        return replace(found, share=choose_share(dense, code))
+
+    def prior(self, scorer: Scorer, events: EventLog) -> Prior:
+        """Recent popularity in `events`, with the shares that make the answers most likely."""
+        first = self.cases.target_offsets[:-1]
+        histories = self.cases.histories()
+        people = person_rows(self.people, histories)
+        likely = np.empty(len(self.cases), dtype=np.float32)
+        for rows, chosen in scorer.chunks(histories):
+            log_p = scorer.log_scores(chosen, people[rows])
+            likely[rows] = log_p[np.arange(len(rows)), self.cases.targets[first[rows]]]
+        return fit_prior(events, self.n_items, self.cases.targets[first], histories.lengths, likely)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the weights of the moment answer, without the prior."""
+
+    scorer: Scorer
+    people: Catalog | None
+
+    def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
+        items = np.empty((histories.n_users, n), dtype=np.int64)
+        scores = np.empty((histories.n_users, n), dtype=np.float32)
+        people = person_rows(self.people, histories)
+        for rows, chosen in self.scorer.chunks(histories):
+            legal = None if keep_seen else unseen(chosen, len(self.scorer.vectors))
+            log_scores: Floats = self.scorer.log_scores(chosen, people[rows], n, legal)
+            best = top_n(log_scores, n, None if keep_seen else chosen)
+            items[rows], scores[rows] = best.items, best.scores
+        return Rankings(items, scores)
+
+
+def unseen(histories: EventLog, n_items: int) -> Bools:
+    """Which items are not in each history [b, i]."""
+    legal = np.ones((histories.n_users, n_items), dtype=bool)
+    legal[histories.rows, histories.items] = False
+    return legal
