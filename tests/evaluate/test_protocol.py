@@ -125,6 +125,13 @@ def test_validation_figure_is_the_summarys(split: Split, catalog: Catalog) -> No
     assert mean_ndcg(NextNumber(8), split.test, 8, k=2) == pytest.approx(result.summary["ndcg@2"])
 
 
+def test_validation_counts_each_case_once(split: Split) -> None:
+    # a is asked twice and right twice, d once and finds its answer in second place
+    cases = next_event_cases(split.test.log, np.array([0, 0, 3]), np.array([2, 3, 3]))
+    expected = (1 + 1 + 1 / np.log2(3)) / 3
+    assert mean_ndcg(NextNumber(8), cases, 8, k=2) == pytest.approx(expected)
+
+
 def test_person_means_leave_out_what_is_not_known() -> None:
     values, people = np.array([1.0, np.nan, 3.0, 5.0]), np.array([7, 2, 4, 7])
     assert person_means(values, people).tolist() == [3, 3]
