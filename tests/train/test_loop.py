@@ -51,6 +51,16 @@ def test_the_network_ends_with_the_weights_of_its_best_epoch(toy: Toy, weights: 
     assert not network.training
 
 
+def test_a_metric_that_stands_still_at_first_does_not_end_training(toy: Toy) -> None:
+    metrics = iter([0.2, 0.1, 0.1, 0.1, 0.3, 0.1, 0.1])
+    _, log = toy.changed(epochs=20, patience=2, fewest_epochs=5).train(validate=lambda _: next(metrics))
+    assert len(log.metrics) == 7
+    assert log.best_epoch == 4
+    metrics = iter([0.2, 0.1, 0.1])
+    _, log = toy.changed(epochs=20, patience=2, fewest_epochs=1).train(validate=lambda _: next(metrics))
+    assert len(log.metrics) == 3
+
+
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(toy: Toy, weights: Weights) -> None:
     torch.manual_seed(1)
     once, _ = toy.train()

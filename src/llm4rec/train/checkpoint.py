@@ -100,9 +100,11 @@ class Run:
         """Mean loss of this epoch's steps so far."""
         return self._summed / max(self.step, 1)
 
-    def stopped(self, patience: int) -> bool:
-        """Whether the best epoch lies `patience` epochs back."""
-        return self.epoch - 1 - self.log.best_epoch >= patience and self.epoch > 0
+    @property
+    def stopped(self) -> bool:
+        """Whether the best epoch lies `patience` epochs back, the fewest epochs done."""
+        begun = self.epoch >= self._config.fewest_epochs
+        return begun and self.epoch - 1 - self.log.best_epoch >= self._config.patience
 
     def finish_step(self, loss: float, seconds: float) -> None:
         """Average the new weights in and count the step; a checkpoint where one is due."""

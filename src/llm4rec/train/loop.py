@@ -42,6 +42,12 @@ class TrainConfig(Section):
     patience: int = Option(
         default=8, ge=1, description="Epochs without a better validation NDCG@10 before it stops."
     )
+    fewest_epochs: int = Option(
+        default=5,
+        ge=1,
+        description="Epochs before patience may end it: at first a model learns what is popular, and its "
+        "metric may stand still.",
+    )
     learning_rate: float = Option(default=2e-3, gt=0, le=10, description="Step size of AdamW.")
     weight_decay: float = Option(default=0.01, ge=0, description="Decoupled weight decay of AdamW.")
     batch_size: int = Option(default=2048, ge=1, description="Events predicted per step [events].")
@@ -163,7 +169,7 @@ def train(  # noqa: PLR0913  # what every kind of training can ask for
     run = Run.begin(network, config, TrainLog(best_metric=to_beat), checkpoints, stage)
     step_weights = None if weights is None else torch.from_numpy(np.append(weights, 0).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
-        while run.epoch < epochs and not run.stopped(config.patience):
+        while run.epoch < epochs and not run.stopped:
             _epoch(run, material, config, step_weights, penalties, progress, epochs)
             metric = _validated(run, validate)
             run.finish_epoch(metric)

@@ -77,7 +77,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False}
     if attention and config.attention_epochs:
         # of a few thousand items only, so that attention is not computed for all at every step
-        sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2})
+        sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2, "fewest_epochs": 1})
         network.fusion.attend = True
         with only(network, network.fusion.gated()):  # closing the gate gives the floor back
             opened = run(
@@ -91,7 +91,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         ids, found = _ids(network, material.items, generate, config.seed)
         network.codes.start_from(torch.from_numpy(ids.centres), network.head)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
-        short = config.model_copy(update={"patience": 3})
+        short = config.model_copy(update={"patience": 3, "fewest_epochs": 1})
         with only(network, network.codes.parameters()):
             log = run(coded, validate=validate_codes(ids), config=short, stage=CODES, epochs=generate.epochs)
         told |= {"codes": asdict(log), "ids": asdict(found)}
