@@ -7,16 +7,21 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from llm4rec.bench import facts
 from llm4rec.cli import app
+from llm4rec.cli.recommend import utc_seconds
+from llm4rec.recommender import Recommender
 
 TINY = [
     "train.epochs=2", "train.attention_epochs=1", "train.batch_size=64", "model.embedding_size=8",
@@ -394,6 +399,84 @@ def test_a_batch_knows_people_by_name_and_says_what_it_passes_over(model: Path, 
         assert found == [row["item_id"] for row in alone["recommendations"]]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-24T18:00", 1_795_543_200),
+        ("2026-11-24 18:00:00.9", 1_795_543_200),
+        ("2026-11-24T18:00Z", 1_795_543_200),
+        ("2026-11-24T20:00+02:00", 1_795_543_200),
+        ("2026-11-24", 1_795_478_400),
+        (" 1795543200 ", 1_795_543_200),
+        ("0", 0),
+    ],
+)
+def test_a_time_is_read_in_utc(text: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")  # where the machine stands is of no account
+    time.tzset()
+    try:
+        assert utc_seconds(text) == expected
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_time_of_asking_reaches_the_model(model: Path, tmp_path: Path) -> None:
+    """Alone and in a batch, for a history, for a person by name and for nobody known."""
+    recommender = Recommender.load(model)
+    with torch.no_grad():
+        for table in recommender.fitted.scorer.network.context.children():
+            table.get_parameter("weight")[1:].normal_(generator=torch.Generator().manual_seed(1))
+    heard = recommender.fitted.about["training"] | {"context_kept": True}
+    about = {**recommender.fitted.about, "training": heard}
+    Recommender(replace(recommender.fitted, about=about)).save(tmp_path / "model")
+    asked = ("recommend", "--model", tmp_path / "model", "-n", 5)
+    who = {"r1": ("--history", "i1,i2"), "r2": ("--user", "u3"), "r3": ("--history", "")}
+    noon, night = 1_795_521_600, 1_795_564_800
+    requests = {"request_id": ["r1", "r2", "r3"], "history": [["i1", "i2"], [], []],
+                "user_id": [None, "u3", None]}  # fmt: skip
+    lists: dict[int | None, dict[str, list[str]]] = {}
+    for at in (None, noon, night):
+        table = pl.DataFrame(requests | {"request_time": [at] * 3})
+        table.write_parquet(tmp_path / "r.parquet")
+        result = llm4rec(*asked, "--requests", tmp_path / "r.parquet", "--out", tmp_path / "a.parquet")
+        assert result.exit_code == 0 and "changes nothing" not in result.stderr
+        answers = pl.read_parquet(tmp_path / "a.parquet")
+        lists[at] = {name: answers.filter(request_id=name)["item_id"].to_list() for name in who}
+        for name, options in who.items():
+            times = () if at is None else ("--at", at)
+            alone = answered(llm4rec(*asked, *options, *times, "--json"))
+            assert lists[at][name] == [row["item_id"] for row in alone["recommendations"]]
+    for name in who:
+        assert lists[None][name] != lists[noon][name] != lists[night][name]
+
+
+def test_a_time_that_changes_nothing_is_said_to(data: Path, tmp_path: Path) -> None:
+    files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
+    off = ("--set", "train.context_epochs=0")
+    done = answered(llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS, *off, "--json"))
+    assert done["training"]["context_kept"] is False
+    asked = ("recommend", "--model", tmp_path / "model", "--user", "u1")
+    timed = llm4rec(*asked, "--at", "2026-11-24T18:00")
+    assert timed.exit_code == 0 and "time of asking changes nothing" in timed.stderr
+    assert timed.stdout == llm4rec(*asked).stdout
+    pl.DataFrame({"request_id": ["r"], "history": [["i1"]], "request_time": [5]}).write_parquet(
+        tmp_path / "r.parquet"
+    )
+    batch = ("--requests", tmp_path / "r.parquet", "--out", tmp_path / "a.parquet")
+    assert "time of asking changes nothing" in llm4rec(*asked[:3], *batch).stderr
+
+
+def test_a_time_no_request_can_have_ends_a_batch(model: Path, tmp_path: Path) -> None:
+    pl.DataFrame({"request_id": ["r"], "history": [["i1"]], "request_time": [-5]}).write_parquet(
+        tmp_path / "r.parquet"
+    )
+    batch = ("--requests", tmp_path / "r.parquet", "--out", tmp_path / "a.parquet")
+    result = llm4rec("recommend", "--model", model, *batch)
+    assert result.exit_code == 2 and "Traceback" not in result.stderr
+    assert "r.parquet, row 1, column 'request_time': the time lies outside 1970 to 2100" in result.stderr
+
+
 @pytest.mark.parametrize("protocol", ["leave-last-out", "global-time"])
 def test_evaluate(model: Path, data: Path, protocol: str) -> None:
     found = answered(
@@ -555,6 +638,16 @@ BAD: list[tuple[str, list[str], str]] = [
     ("batch into a directory", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}"],
      "is a directory"),
     ("out without batch", ["recommend", "--model", "{t}", "--user", "a", "--out", "{t}/o"], "--requests"),
+    ("no time", ["recommend", "--model", "{t}", "--user", "a", "--at", "noon"], "'noon' is no time"),
+    ("an empty time", ["recommend", "--model", "{t}", "--user", "a", "--at", ""], "'' is no time"),
+    ("a time before all", ["recommend", "--model", "{t}", "--user", "a", "--at", "-5"], "outside 1970"),
+    ("milliseconds", ["recommend", "--model", "{t}", "--user", "a", "--at", "1790000000000"],
+     "outside 1970 to 2100"),
+    ("a date as a number", ["recommend", "--model", "{t}", "--user", "a", "--at", "20261124"],
+     "write 2026-11-24"),
+    ("a time of nobody", ["recommend", "--model", "{t}", "--at", "2026-11-24T18:00"], "Say for whom"),
+    ("batch with a time", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
+     "--at", "5"], "--at"),
     ("zero items", ["recommend", "--model", "{t}", "--user", "a", "-n", "0"], "-n"),
     ("no such data set", ["data", "get", "ml-99", "--out", "{t}"], "ml-100k"),
     ("bench without data", ["bench", "--out", "{t}"], "--data"),

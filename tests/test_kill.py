@@ -79,7 +79,7 @@ def test_a_killed_fit_resumed_ends_like_an_undisturbed_one(tmp_path: Path) -> No
     assert not (tmp_path / "killed").exists()
     resumed = finished(fit(tmp_path, "killed", "--resume"))["training"]
     assert len(whole["floor"]["metrics"]) == 4
-    for stage in ("floor", "attention"):
+    for stage in ("floor", "attention", "context"):
         for part in ("losses", "metrics", "best_epoch"):
             assert resumed[stage][part] == whole[stage][part], (stage, part)
     one, other = (artefact.read(tmp_path / name, "model").tensors("network") for name in ("whole", "killed"))

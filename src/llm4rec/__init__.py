@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from llm4rec.data.events import EventLog
     from llm4rec.errors import LLM4RecError
     from llm4rec.recommender import Config, Recommender
-    from llm4rec.types import Query, Ranking
+    from llm4rec.types import Context, Query, Ranking
 
     __version__: str
 
 __all__ = [
     "Catalog",
     "Config",
+    "Context",
     "EventLog",
     "LLM4RecError",
     "Query",
@@ -32,6 +33,7 @@ __all__ = [
 _HOMES = {
     "Catalog": "llm4rec.data.catalog",
     "Config": "llm4rec.recommender",
+    "Context": "llm4rec.types",
     "EventLog": "llm4rec.data.events",
     "LLM4RecError": "llm4rec.errors",
     "Query": "llm4rec.types",

@@ -45,10 +45,14 @@ class Questions:
     n_items: int
     scorer: Scorer
 
-    def dense_metric(self, network: Network) -> float:
+    def dense_metric(self, network: Network, *, timed: bool = False) -> float:
         """NDCG@10 of the dense head with the weights of the moment."""
         now = replace(self.scorer, network=network)  # item vectors are computed anew
-        return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items)
+        return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items, timed=timed)
+
+    def timed_metric(self, network: Network) -> float:
+        """As `dense_metric`, each case asked at the time its answer happened."""
+        return self.dense_metric(network, timed=True)
 
     def code_metric(self, ids: SemanticIds) -> Callable[[Network], float]:
         """NDCG@10 of the code head alone, as a function of the network."""

@@ -25,7 +25,7 @@ from llm4rec.model.events import EventSpace, event_arrays, fit_events
 from llm4rec.model.scorer import Scorer
 from llm4rec.settings import Config
 from llm4rec.train import checkpoint
-from llm4rec.train.loop import Material
+from llm4rec.train.material import Material
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Array, Ints, Progress, silent
 
@@ -72,6 +72,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         _material(events, spaces.events, items, known, person_rows(people, events)),
         validate=questions.dense_metric,
         validate_codes=questions.code_metric,
+        validate_timed=None if events.times is None or valid.times is None else questions.timed_metric,
         config=config.train,
         generate=config.generate,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
@@ -155,7 +156,7 @@ def _identity(
     values = [config.model_dump(mode="json"), asdict(spaces), encoder, catalog.ids.to_list()]
     found = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     arrays: list[Array | None] = [events.offsets, events.items, events.times, events.ratings, events.kinds]
-    arrays += [valid.rows, valid.ends, valid.targets, valid.target_offsets]
+    arrays += [valid.rows, valid.ends, valid.targets, valid.target_offsets, valid.times]
     for tokens in (tokens for by_modality in features for tokens in by_modality.values()):
         arrays += [tokens.values.numpy(), tokens.mask.numpy()]
     for array in arrays:

@@ -1,6 +1,6 @@
 """The recommender: composes the rooms; reads as the architecture.
 
-history → backbone over fused item vectors → dense head → prior of recent popularity → top n.
+history → backbone over fused item vectors → time of asking → dense head → prior of recent popularity → top n.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +20,8 @@ from llm4rec import fitting
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
+from llm4rec.data.requests import check
 from llm4rec.data.split import Cases
-from llm4rec.data.validate import LATEST
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
@@ -132,8 +131,8 @@ class Recommender:
         """The best n items for one query; fewer where fewer are legal.
 
         A history that is not given is looked up by the user's name; what the catalogue does not know is
-        passed over. An empty history is answered from popularity and the person's features. A wish
-        multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05).
+        passed over. An empty history is answered from popularity, the person's features and the time. A
+        wish multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05).
 
         Raises:
             InputError: where n is below 1, a wish is made and the items have no text, or where names are no
@@ -167,6 +166,11 @@ class Recommender:
     def modalities(self) -> tuple[str, ...]:
         """The modalities fused, in the order of `modality_weights`."""
         return self.fitted.scorer.network.fusion.modalities
+
+    @property
+    def hears_time(self) -> bool:
+        """Whether the time of asking changes answers: it does where validation gained by it."""
+        return bool(self.fitted.about["training"]["context_kept"])
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -236,11 +240,13 @@ class Recommender:
 
     def _history(self, query: Query) -> EventLog:
         """The query's history as a log of one row."""
-        _check(query)
+        check(query)
+        time = query.context.time
+        asked_at = None if time is None else np.array([time], dtype=np.int64)
         if not query.history and query.user is not None:
             known = self.known_history(query.user)
             if known is not None:
-                return known
+                return replace(known, asked_at=asked_at)
         items = self.catalog.numbers(pl.Series(query.history, dtype=pl.String))
         known_items = items >= 0
         times = None if query.timestamps is None else np.array(query.timestamps, dtype=np.int64)
@@ -251,6 +257,7 @@ class Recommender:
             items=items[known_items],
             times=None if times is None else times[known_items],
             ratings=None if ratings is None else ratings[known_items],
+            asked_at=asked_at,
         )
 
     @cached_property
@@ -273,26 +280,3 @@ def _list_length(n: int, n_items: int) -> int:
     if n < 1:
         raise InputError(f"A list of {n} recommendations can't be made: ask for 1 or more.")
     return min(n, n_items)
-
-
-def _check(query: Query) -> None:
-    """Refuse a query whose values are not of the kinds that `Query` names."""
-    given: dict[str, Any] = vars(query)  # whatever its types promise
-    for name in ("history", "exclude"):
-        if isinstance(given[name], str) or not all(isinstance(value, str) for value in given[name]):
-            raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
-    if not isinstance(given["user"], str | None):
-        raise InputError(f"Query.user takes a name as a text, not {given['user']!r}.")
-    for name, values in (("timestamps", query.timestamps), ("ratings", query.ratings)):
-        if values is not None and len(values) != len(query.history):
-            raise InputError(
-                f"The query has {len(query.history)} items of history and {len(values)} {name}; "
-                "give one for each item, or none at all."
-            )
-    for time in query.timestamps or ():
-        if isinstance(time, bool) or not isinstance(time, Integral) or not 0 <= time < LATEST:
-            raise InputError(f"Query.timestamps takes UTC seconds from 1970 to 2100, not {time!r}.")
-    for rating in query.ratings or ():
-        # not a number stands for an event that has no rating
-        if isinstance(rating, bool) or not isinstance(rating, Real) or abs(float(rating)) == float("inf"):
-            raise InputError(f"Query.ratings takes finite numbers, not {rating!r}.")

@@ -23,8 +23,18 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Context:
+    """The circumstances of a request; what is not known is None and changes nothing.
+
+    `time` is when it is asked, in UTC seconds.
+    """
+
+    time: int | None = None
+
+
+@dataclass(frozen=True)
 class Query:
-    """One request: who asks, what they did, and what they wish for.
+    """One request: who asks, what they did, what they wish for, and in which circumstances.
 
     `history` is oldest first. `timestamps` (UTC seconds) and `ratings` run along it where known.
     `text` is a free-text wish. `exclude` names items that must not come back.
@@ -37,6 +47,7 @@ class Query:
     ratings: tuple[float, ...] | None = None
     exclude: tuple[str, ...] = ()
     keep_seen: bool = False
+    context: Context = Context()
 
 
 @dataclass(frozen=True)

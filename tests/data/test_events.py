@@ -269,3 +269,13 @@ def test_rows_without_events_have_a_place() -> None:
     log = arrange(flat, np.array([2, 2]))
     assert rows_of(log) == [("a", []), ("b", []), ("c", [(4, 8), (5, 9)])]
     assert rows_of(log.histories(np.array([1, 2]), np.array([0, 1]))) == [("b", []), ("c", [(4, 8)])]
+
+
+def test_each_request_keeps_the_time_it_is_asked_at() -> None:
+    log = EventLog(
+        pl.Series(["a", "b", "c"]), np.array([0, 2, 2, 3]), np.array([4, 0, 2]), asked_at=np.array([5, -1, 7])
+    )
+    picked = log.histories(np.array([2, 0, 0]), np.array([1, 2, 1]))
+    assert picked.asked_at is not None and picked.asked_at.tolist() == [7, 5, 5]
+    kept = log.select(np.array([False, True, False]))
+    assert kept.asked_at is not None and kept.asked_at.tolist() == [5, -1, 7]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,60 @@ def test_ids_are_read_as_fit_reads_them(tmp_path: Path) -> None:
     _, histories, _ = read_requests(str(tmp_path / "r.jsonl"), catalog)
     assert histories.items.tolist() == [1, 0, 0]
     assert histories.user_ids.to_list() == ["42"]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [1_600_000_000, None, 0],
+        ["1600000000", None, "0"],
+        [1_600_000_000.0, float("nan"), 0.0],
+    ],
+    ids=["numbers", "text", "as pandas writes them"],
+)
+def test_requests_say_when_they_ask_or_not(tmp_path: Path, times: list[Any]) -> None:
+    path = write(
+        tmp_path / "r.parquet", request_id=["r", "s", "t"], history=[["a"], [], ["b"]], request_time=times
+    )
+    said: list[str] = []
+    _, histories, _ = read_requests(path, CATALOG, said.append)
+    assert histories.asked_at is not None and histories.asked_at.dtype == np.int64
+    assert histories.asked_at.tolist() == [1_600_000_000, -1, 0]
+    assert histories.times is None and said == []
+
+
+def test_requests_in_json_say_when_they_ask(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(
+        '{"request_id": 1, "history": ["a"]}\n{"request_id": 2, "history": [], "request_time": 86400}\n'
+    )
+    _, histories, _ = read_requests(str(tmp_path / "r.jsonl"), CATALOG)
+    assert histories.asked_at is not None and histories.asked_at.tolist() == [-1, 86_400]
+
+
+@pytest.mark.parametrize("columns", [{}, {"request_time": [None]}, {"request_time": [float("nan")]}])
+def test_where_no_request_says_when_it_asks_there_is_no_time(tmp_path: Path, columns: dict[str, Any]) -> None:
+    path = write(tmp_path / "r.parquet", request_id=["r"], history=[["a"]], **columns)
+    assert read_requests(path, CATALOG)[1].asked_at is None
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([1, -1], "row 2, column 'request_time': the time lies outside 1970 to 2100; times are UTC seconds"),
+        ([1, 1_700_000_000_000], "row 2, column 'request_time': the time lies outside 1970 to 2100"),
+        (["1", "noon"], "row 2, column 'request_time': the time is unreadable; times are UTC seconds"),
+        ([1.0, float("inf")], "row 2, column 'request_time': the time is unreadable"),
+        ([1.0, 1e30], "row 2, column 'request_time': the time is unreadable"),
+        ([[1], [2]], "column 'request_time' holds lists or records"),
+        ([True, False], "column 'request_time' holds Boolean, not numbers"),
+        ([b"1", b"2"], "column 'request_time' holds Binary, not numbers"),
+        ([date(2026, 1, 1)] * 2, "column 'request_time' holds Date, not numbers"),
+    ],
+)
+def test_a_time_of_asking_that_is_none_is_refused(tmp_path: Path, times: list[Any], words: str) -> None:
+    path = write(tmp_path / "r.parquet", request_id=["r", "s"], history=[["a"]] * 2, request_time=times)
+    with pytest.raises(InputError, match=words):
+        read_requests(path, CATALOG)
 
 
 def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Splits: every case knows the past and nothing of the future, and no event is lost or asked twice."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -239,3 +241,17 @@ def test_a_part_that_goes_back_names_the_person(golden: EventLog, pair: tuple[st
 def test_a_part_may_go_back_from_one_person_to_the_next(golden: EventLog) -> None:
     parts = np.array(["train"] * 3 + ["test"] + ["train", "test"] + ["train", "train", "test"])
     assert len(given(golden, parts).test) == 3
+
+
+def test_cases_know_when_their_answers_happened() -> None:
+    log = EventLog(
+        pl.Series(["a", "b"]), np.array([0, 3, 5]), np.array([1, 2, 3, 4, 5]), np.array([10, 20, 30, 40, 50])
+    )
+    cases = next_event_cases(log, np.array([0, 0, 1]), np.array([0, 2, 1]))
+    assert cases.times is not None and cases.times.tolist() == [10, 30, 50]
+    assert cases.take(np.array([2, 0])).times is not None
+    assert cases.take(np.array([2, 0])).times.tolist() == [50, 10]  # type: ignore[union-attr]
+    assert cases.histories().asked_at is None  # which is not for a model to know
+    assert replace(cases, log=replace(log, times=None)).times is None
+    beyond = Cases(log, np.array([0, 1]), np.array([3, 2]), np.array([7, 8]), np.array([0, 1, 2]))
+    assert beyond.times is not None and beyond.times.tolist() == [-1, -1]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.model.context import N_GAPS, gap_classes
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
-from llm4rec.model.network import N_GAPS, gap_classes
 
 NAN = float("nan")
 

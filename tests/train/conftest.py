@@ -19,7 +19,8 @@ from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.model.backbone import BackboneConfig
 from llm4rec.model.events import event_arrays, fit_events
 from llm4rec.model.network import Network
-from llm4rec.train.loop import Material, TrainConfig, TrainLog, train
+from llm4rec.train.loop import TrainConfig, TrainLog, train
+from llm4rec.train.material import Material
 
 N_ITEMS = 12
 SPACE = TokenSpace(

@@ -87,6 +87,11 @@ def test_a_finished_run_is_not_run_again(toy: Toy, tmp_path: Path, weights: Weig
 GENERATE = GenerateConfig(mode="joint", n_levels=2, codebook_size=4, epochs=2)
 
 
+def timed_metric(network: Network) -> float:
+    """Above any floor's, and the better the more is learnt, so that the context is kept."""
+    return 1 + float(sum(p.detach().abs().sum() for p in network.context.parameters()))
+
+
 def code_metric(network: Network) -> float:
     assert network.codes is not None
     return float(network.codes.bias.detach().sum())
@@ -105,17 +110,24 @@ def test_the_code_head_learns_and_leaves_all_else_as_it_was(toy: Toy) -> None:
 def staged(toy: Toy, folder: Path | None, progress: Any = None) -> tuple[Network, dict[str, Any]]:
     network = toy.network(codes=(3, 4))
     told = train_in_stages(
-        network, toy.material(), validate=metric, validate_codes=lambda ids: code_metric, config=toy.config,
-        generate=GENERATE, attention=True, checkpoints=folder,
+        network, toy.material(), validate=metric, validate_codes=lambda ids: code_metric,
+        validate_timed=timed_metric, config=toy.config, generate=GENERATE, attention=True, checkpoints=folder,
         **({} if progress is None else {"progress": progress}),
     ).told  # fmt: skip
-    for stage in ("floor", "attention", "codes"):
+    for stage in ("floor", "attention", "context", "codes"):
         told[stage].pop("seconds")
     return network, told
 
 
 @pytest.mark.parametrize("steps", [1, 3, 6])
-@pytest.mark.parametrize(("killed", "left"), [("attention", {"attention", "codes"}), ("codes", {"codes"})])
+@pytest.mark.parametrize(
+    ("killed", "left"),
+    [
+        ("attention", {"attention", "context", "codes"}),
+        ("context", {"context", "codes"}),
+        ("codes", {"codes"}),
+    ],
+)
 def test_a_later_stage_is_taken_up_too(
     toy: Toy, tmp_path: Path, weights: Weights, steps: int, killed: str, left: set[str]
 ) -> None:
@@ -133,6 +145,7 @@ def test_a_later_stage_is_taken_up_too(
     assert set(stages) == left  # the stages before are done
     assert told == expected
     assert equal(weights(resumed), weights(whole))
+    assert whole.context.hour.weight.any() and told["context_kept"]
 
 
 def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: Toy) -> None:
@@ -145,7 +158,7 @@ def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: To
         floor, _ = toy.train(validate=validate)
         told = train_in_stages(
             network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
-            config=toy.config, generate=GENERATE, attention=True,
+            validate_timed=None, config=toy.config, generate=GENERATE, attention=True,
         ).told  # fmt: skip
         assert told["attention_kept"] is gains
         assert network.fusion.attend is gains

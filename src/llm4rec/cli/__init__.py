@@ -71,6 +71,7 @@ app.command(
         "llm4rec recommend --model model --user 42",
         "llm4rec recommend --model model --history a,b,c -n 5 --json",
         "llm4rec recommend --model model --text 'a quiet film about the sea'",
+        "llm4rec recommend --model model --user 42 --at 2026-11-24T18:00",
         "llm4rec recommend --model model --requests requests.parquet --out answers.parquet -n 100",
     )
 )(recommend)

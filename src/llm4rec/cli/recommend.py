@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,12 +31,19 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         str | None, typer.Option(help="Item ids, oldest first, with commas between; may be empty.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="A wish in plain words.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="When they ask: 2026-11-24T18:00 (in UTC, or name an offset), or UTC seconds.",
+        ),
+    ] = None,
     exclude: Annotated[str, typer.Option(help="Item ids that must not come back, with commas between.")] = "",
     requests: Annotated[
         Path | None,
         typer.Option(
             help="A table with request_id and history (a list, oldest first); optional timestamps, ratings, "
-            "user_id, exclude."
+            "user_id, exclude, request_time."
         ),
     ] = None,
     out: Annotated[
@@ -52,8 +63,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     if requests is not None:
         if out is None:
             raise InputError("--requests needs --out, the Parquet file for the answers.")
-        if exclude or any(one is not None for one in (user, history, text)):
-            raise InputError("--requests can't be joined with --user, --history, --text or --exclude.")
+        if exclude or any(one is not None for one in (user, history, text, at)):
+            raise InputError("--requests can't be joined with --user, --history, --text, --at or --exclude.")
         _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
         return
     if out is not None:
@@ -62,11 +73,14 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         raise InputError("Say for whom: --user U, --history a,b,c, --text 'a wish', or --requests FILE.")
     if user is not None and history is not None:
         raise InputError("Give --user or --history, not both: --user brings the stored history.")
-    _one(Recommender.load(model), model, _query(user, history, text, exclude, keep_seen), n, json)
+    query = _query(user, history, text, at, exclude, keep_seen)  # before a model is read for nothing
+    _one(Recommender.load(model), model, query, n, json)
 
 
-def _query(user: str | None, history: str | None, text: str | None, exclude: str, keep_seen: bool) -> Query:
-    from llm4rec.types import Query
+def _query(
+    user: str | None, history: str | None, text: str | None, at: str | None, exclude: str, keep_seen: bool
+) -> Query:
+    from llm4rec.types import Context, Query
 
     return Query(
         history=tuple(console.names(history or "")),
@@ -74,7 +88,40 @@ def _query(user: str | None, history: str | None, text: str | None, exclude: str
         text=text,
         exclude=tuple(console.names(exclude)),
         keep_seen=keep_seen,
+        context=Context(None if at is None else utc_seconds(at)),
     )
+
+
+def utc_seconds(text: str) -> int:
+    """UTC seconds of a time: ISO 8601, in UTC where it names no offset, or the seconds themselves.
+
+    Raises:
+        InputError: where it is neither, or lies outside 1970 to 2100.
+    """
+    from llm4rec.data.validate import LATEST
+
+    text = text.strip()
+    try:
+        if re.fullmatch(r"[+-]?[0-9]+", text):
+            seconds = int(text)
+        else:
+            time = datetime.fromisoformat(text)
+            seconds = math.floor((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+    except ValueError:
+        raise InputError(
+            f"--at {text!r} is no time: give one such as 2026-11-24T18:00 (UTC), 2026-11-24T18:00+02:00 or "
+            "UTC seconds."
+        ) from None
+    if not 0 <= seconds < LATEST:
+        raise InputError(f"--at {text} lies outside 1970 to 2100; times are UTC seconds or ISO 8601.")
+    if re.fullmatch(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])", text):
+        raise InputError(f"--at {text} looks like a date: write {text[:4]}-{text[4:6]}-{text[6:]}.")
+    return seconds
+
+
+def _note_unheard(recommender: Recommender, told: bool) -> None:
+    if told and not recommender.hears_time:
+        console.note("The time of asking changes nothing: this model does not take it into account.")
 
 
 def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool) -> None:
@@ -89,6 +136,7 @@ def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool
         )
     if query.user is not None and recommender.known_history(query.user) is None:
         console.note(f"The model knows no history of {query.user!r}: the list is that of a newcomer.")
+    _note_unheard(recommender, query.context.time is not None)
     ranking = recommender.recommend(query, min(n, len(recommender.catalog)))
     rows = listed(recommender, ranking)
     if json:
@@ -132,6 +180,7 @@ def _batch(  # hands the options of the command through
 
     files.check_place(out)  # before the work, not after
     names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
+    _note_unheard(recommender, histories.asked_at is not None)
     n = min(n, len(recommender.catalog))  # a longer list only takes memory
     parts: list[pl.DataFrame] = []
     with console.progress() as report:
@@ -170,7 +219,8 @@ def _ranked(
     stored = recommender.known_histories(asked.user_ids)
     rows = np.flatnonzero((asked.lengths == 0) & (stored.lengths > 0))
     if len(rows):
-        known = stored.histories(rows, stored.lengths[rows])
+        asked_at = None if asked.asked_at is None else asked.asked_at[rows]
+        known = replace(stored.histories(rows, stored.lengths[rows]), asked_at=asked_at)
         left_out = unwanted.histories(rows, unwanted.lengths[rows])
         again = recommender.recommend_many(known, left_out, n, keep_seen=keep_seen)
         ranked.items[rows], ranked.scores[rows] = again.items, again.scores

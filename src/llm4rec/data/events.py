@@ -27,6 +27,9 @@ class EventLog:
             only an order within each person, and where no request gives times.
         ratings: float32 [e], NaN where an event has none; None where no event has one.
         kinds: int64 [e], numbers into `kind_names` (view, click, purchase, …); None where unknown.
+        kind_names: names of the kinds.
+        asked_at: int64 [u], when each request is asked in UTC seconds, -1 where it does not say; None where
+            none says, as in every log of what people did.
     """
 
     user_ids: pl.Series
@@ -36,6 +39,7 @@ class EventLog:
     ratings: Floats | None = None
     kinds: Ints | None = None
     kind_names: tuple[str, ...] = field(default=())
+    asked_at: Ints | None = None
 
     @property
     def n_users(self) -> int:
@@ -95,7 +99,8 @@ class EventLog:
     def _gather(self, rows: Ints, starts: Ints, lengths: Ints) -> EventLog:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return self._pick(index, self.user_ids[rows], lengths)
+        asked_at = None if self.asked_at is None else self.asked_at[rows]
+        return replace(self._pick(index, self.user_ids[rows], lengths), asked_at=asked_at)
 
     def _pick(self, index: Ints, user_ids: pl.Series, lengths: Ints) -> EventLog:
         return replace(

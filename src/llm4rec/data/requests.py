@@ -1,8 +1,10 @@
-"""Batch requests: whom to recommend to, as a table with one request per row."""
+"""Requests: whom to recommend to, as a table with one request per row, or as a single `Query`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,9 +15,9 @@ from llm4rec.data.files import Table, read_table
 from llm4rec.data.texts import is_plain, manner, names_of, text_of
 from llm4rec.data.validate import LATEST
 from llm4rec.errors import InputError
-from llm4rec.types import Array, Ints
+from llm4rec.types import Array, Context, Ints, Query
 
-KNOWN = ("request_id", "history", "timestamps", "ratings", "user_id", "exclude")
+KNOWN = ("request_id", "history", "timestamps", "ratings", "user_id", "exclude", "request_time")
 
 
 def _quiet(sentence: str) -> None:
@@ -28,8 +30,9 @@ def read_requests(
     """Read requests and turn their items into numbers of the catalogue.
 
     The columns are `request_id` and `history` (list of item ids, oldest first), optionally `timestamps`
-    (list of UTC seconds) and `ratings` (list of numbers) along the history, `user_id`, and `exclude`
-    (list of item ids). Items the catalogue does not know are dropped from a history, and noted.
+    (list of UTC seconds) and `ratings` (list of numbers) along the history, `user_id`, `exclude` (list of
+    item ids), and `request_time` (UTC seconds of the asking). Items the catalogue does not know are dropped
+    from a history, and noted.
 
     Args:
         path: Parquet or JSONL (also .gz, .zst), or a database URL.
@@ -38,7 +41,8 @@ def read_requests(
 
     Returns:
         Request ids [r]; histories, one row per request, whose `user_ids` are null where no person is
-        named and whose times are -1 where a request gives none; and the items each request excludes.
+        named and whose times, that of asking too, are -1 where a request gives none; and the items each
+        request excludes.
 
     Raises:
         InputError: naming the row of a request that can't be answered.
@@ -74,6 +78,7 @@ def read_requests(
         items,
         None if times is None else times[known],
         None if ratings is None else ratings[known],
+        asked_at=_asked_at(table),
     )
     return names, histories, EventLog(user_ids, _offsets(excluded_lengths), excluded_items[: excluded.sum()])
 
@@ -95,6 +100,23 @@ def _user_ids(table: Table) -> pl.Series:
     for bad, reason in faults:
         _refuse(bad, table, "user_id", reason)
     return names.alias("user_id")
+
+
+def _asked_at(table: Table) -> Ints | None:
+    """When each request is asked [r], -1 where it does not say; None where none does."""
+    column = "request_time"
+    if column not in table.columns or table.frame[column].dtype == pl.Null:
+        return None
+    raw = _plain(table, column)
+    if not (raw.dtype.is_numeric() or raw.dtype == pl.String):
+        raise InputError(f"{table.name}: the column {column!r} holds {raw.dtype}, not numbers.")
+    raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
+    seconds = raw.cast(pl.Int64, strict=False)
+    unreadable = raw.is_not_null() & seconds.is_null()
+    _refuse(unreadable, table, column, "the time is unreadable; times are UTC seconds")
+    impossible = ((seconds < 0) | (seconds >= LATEST)).fill_null(False)
+    _refuse(impossible, table, column, "the time lies outside 1970 to 2100; times are UTC seconds")
+    return None if seconds.is_null().all() else seconds.fill_null(-1).to_numpy()
 
 
 def _plain(table: Table, column: str) -> pl.Series:
@@ -190,3 +212,38 @@ def _refuse(bad: pl.Series, table: Table, column: str, reason: str) -> None:
 
 def _offsets(lengths: Ints) -> Ints:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def check(query: Query) -> None:
+    """Refuse a query whose values are not of the kinds that `Query` names.
+
+    Raises:
+        InputError: naming the value.
+    """
+    given: dict[str, Any] = vars(query)  # whatever its types promise
+    for name in ("history", "exclude"):
+        if isinstance(given[name], str) or not all(isinstance(value, str) for value in given[name]):
+            raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
+    if not isinstance(given["user"], str | None):
+        raise InputError(f"Query.user takes a name as a text, not {given['user']!r}.")
+    for name, values in (("timestamps", query.timestamps), ("ratings", query.ratings)):
+        if values is not None and len(values) != len(query.history):
+            raise InputError(
+                f"The query has {len(query.history)} items of history and {len(values)} {name}; "
+                "give one for each item, or none at all."
+            )
+    for time in query.timestamps or ():
+        _check_time(time, "Query.timestamps")
+    if not isinstance(given["context"], Context):
+        raise InputError(f"Query.context takes a Context, such as Context(time=5), not {given['context']!r}.")
+    if query.context.time is not None:
+        _check_time(query.context.time, "Context.time")
+    for rating in query.ratings or ():
+        # not a number stands for an event that has no rating
+        if isinstance(rating, bool) or not isinstance(rating, Real) or abs(float(rating)) == float("inf"):
+            raise InputError(f"Query.ratings takes finite numbers, not {rating!r}.")
+
+
+def _check_time(time: int, name: str) -> None:
+    if isinstance(time, bool) or not isinstance(time, Integral) or not 0 <= time < LATEST:
+        raise InputError(f"{name} takes UTC seconds from 1970 to 2100, not {time!r}.")

@@ -32,8 +32,25 @@ class Cases:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def times(self) -> Ints | None:
+        """When the first right answer of each case happened [c] in UTC seconds; None without a clock.
+
+        It is -1 where the log does not hold the answer.
+        """
+        if self.log.times is None:
+            return None
+        place = self.log.offsets[self.rows] + self.ends
+        held = place < self.log.offsets[self.rows + 1]
+        times = np.full(len(self), -1, dtype=np.int64)
+        times[held] = self.log.times[place[held]]
+        return times
+
     def histories(self, start: int = 0, stop: int | None = None, most: int | None = None) -> EventLog:
-        """The histories of cases start:stop, one row each, the newest `most` events of each."""
+        """The histories of cases start:stop, one row each, the newest `most` events of each.
+
+        They do not say when they are asked, for that would tell a model when the answer happened.
+        """
         return self.log.histories(self.rows[start:stop], self.ends[start:stop], most)
 
     def take(self, index: Ints) -> Cases:

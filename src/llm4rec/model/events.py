@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from llm4rec.data.events import EventLog
-from llm4rec.model.network import Batch, gap_classes
+from llm4rec.model.context import gap_classes, moments
+from llm4rec.model.network import Batch
 from llm4rec.types import Floats, Ints
 
 MOST_RATING_CLASSES = 10
@@ -74,6 +76,7 @@ class EventArrays:
         gaps: class of the time since the same row's previous event [e + 1]; 0 for a row's first.
         ratings: rating class [e + 1].
         kinds: kind class [e + 1].
+        times: UTC seconds [e + 1], -1 unknown.
         offsets: [u + 1], as in the log.
         people: row of the people's tokens per log row [u], -1 unknown.
     """
@@ -82,24 +85,39 @@ class EventArrays:
     gaps: torch.Tensor
     ratings: torch.Tensor
     kinds: torch.Tensor
+    times: torch.Tensor
     offsets: Ints
     people: Ints
 
-    def batch(self, rows: Ints, starts: Ints, lengths: Ints) -> Batch:
-        """Windows of `lengths` [b] events from event `starts` [b] of the log on, owned by `rows` [b]."""
-        longest = int(lengths.max(initial=0))
-        place = np.arange(longest)
-        index = np.where(place < lengths[:, None], starts[:, None] + place, len(self.items) - 1)
-        chosen = torch.from_numpy(index)
+    def batch(self, rows: Ints, starts: Ints, lengths: Ints, asked_at: torch.Tensor | None = None) -> Batch:
+        """Windows of `lengths` [b] events from event `starts` [b] of the log on, owned by `rows` [b].
+
+        `asked_at` [b, t + 1], or [b, 1] for all alike, is when the states are asked: UTC seconds, -1 unknown.
+        """
+        chosen = self._index(starts, lengths)
         gaps = self.gaps[chosen]
-        if longest:
-            gaps[:, 0] = 0  # a request that was cut to its newest events can't know the first gap either
+        gaps[:, :1] = 0  # a request that was cut to its newest events can't know the first gap either
+        asked = None
+        if asked_at is not None:  # the first state has read no event
+            asked = moments(asked_at, nn.functional.pad(self.times[chosen], (1, 0), value=-1))
         return Batch(
             items=self.items[chosen],
             gaps=gaps,
             ratings=self.ratings[chosen],
             kinds=self.kinds[chosen],
             people=torch.from_numpy(self.people[rows]),
+            asked=asked,
+        )
+
+    def next_times(self, starts: Ints, lengths: Ints) -> torch.Tensor:
+        """When the event after each state of such windows happened [b, t + 1]: UTC seconds, -1 unknown."""
+        return self.times[self._index(starts, lengths + 1)]
+
+    def _index(self, starts: Ints, lengths: Ints) -> torch.Tensor:
+        """The events of windows [b, t], the padding event beyond their lengths."""
+        place = np.arange(int(lengths.max(initial=0)))
+        return torch.from_numpy(
+            np.where(place < lengths[:, None], starts[:, None] + place, len(self.items) - 1)
         )
 
 
@@ -119,6 +137,7 @@ def event_arrays(log: EventLog, space: EventSpace, people: Ints) -> EventArrays:
         gaps=_padded(gaps, 0),
         ratings=_padded(ratings, 0),
         kinds=_padded(space.kind_classes(log), 0),
+        times=_padded(np.full(log.n_events, -1) if log.times is None else log.times, -1),
         offsets=log.offsets,
         people=people,
     )

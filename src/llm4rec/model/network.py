@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from llm4rec.encode.fusion import BEHAVIOUR, Fused, Fusion, FusionConfig
 from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.model.backbone import BackboneConfig, CompactBackbone
+from llm4rec.model.context import N_GAPS, Moments, QueryContext
 from llm4rec.model.heads import CodeHead, DenseHead, PointwiseHead
-
-N_GAPS = 24
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Batch:
         ratings: rating as a class [b, t], 0 unknown.
         kinds: feedback type [b, t], 0 unknown.
         people: row into the people's tokens [b], -1 unknown.
+        asked: when each state is asked [b, t + 1]; None where no query time is known.
     """
 
     items: Tensor
@@ -33,6 +33,7 @@ class Batch:
     ratings: Tensor
     kinds: Tensor
     people: Tensor
+    asked: Moments | None = None
 
 
 class Network(nn.Module):
@@ -75,8 +76,9 @@ class Network(nn.Module):
         self.kind = nn.Embedding(n_kinds + 1, size, padding_idx=0)
         for table in (self.gap, self.rating, self.kind):
             nn.init.zeros_(table.weight)  # each earns its influence; an unknown one adds nothing
-        # the last to be made: what is drawn for the others does not depend on whether there is one
+        # the last that draws: what is drawn for the others does not depend on whether there is one
         self.codes = None if code_shape is None else CodeHead(size, *code_shape, backbone.dropout)
+        self.context = QueryContext(size)
 
     def fuse(self, features: Mapping[str, Tokens], *, weights: bool = False) -> Fused:
         """Item vectors [i, d] of the items whose tokens are given; in training some behaviour is hidden."""
@@ -93,7 +95,10 @@ class Network(nn.Module):
         return self.fusion(features, weights=weights)
 
     def read(self, batch: Batch, vectors: Tensor, people: Mapping[str, Tokens] | None) -> Tensor:
-        """States [b, t + 1, d]: state j has read the person's features and the first j events."""
+        """States [b, t + 1, d]: state j has read the person's features and the first j events.
+
+        Where `batch.asked` tells when, it also knows at what time it is asked.
+        """
         known = batch.items >= 0
         events = vectors[batch.items.clamp(min=0)] * known.unsqueeze(-1)
         events = events + self.gap(batch.gaps) + self.rating(batch.ratings) + self.kind(batch.kinds)
@@ -104,14 +109,9 @@ class Network(nn.Module):
             features = {m: Tokens(t.values[rows], t.mask[rows]) for m, t in people.items()}
             told = self.people(features).vectors * named.unsqueeze(-1)
             first = first + told.unsqueeze(1)
-        return self.backbone(torch.cat([first, events], dim=1))
+        states = self.backbone(torch.cat([first, events], dim=1))
+        return states if batch.asked is None else states + self.context(batch.asked)
 
     def score(self, states: Tensor, vectors: Tensor) -> Tensor:
         """Log-probabilities [..., i] over the given items (nats)."""
         return self.head(states, vectors).log_softmax(dim=-1)
-
-
-def gap_classes(seconds: Tensor) -> Tensor:
-    """Classes of gaps in seconds: 0 unknown (negative in), 1 none, then one per doubling, to about a year."""
-    doubled = torch.log2(seconds.clamp(min=0).to(torch.float64) + 1).ceil().long() + 1
-    return torch.where(seconds < 0, torch.zeros_like(doubled), doubled.clamp(max=N_GAPS - 1))

@@ -56,12 +56,17 @@ class Scorer:
             return self.network.fuse(self.items).vectors
 
     def states(self, histories: EventLog, people: Ints) -> Tensor:
-        """States after the newest events of each row [b, d]; `people` [b] are rows of their tokens or -1."""
+        """States after the newest events of each row [b, d], asked at the time the row says.
+
+        `people` [b] are rows of their tokens or -1.
+        """
         lengths = np.minimum(histories.lengths, self.network.max_history)
         starts = histories.offsets[1:] - lengths
         arrays = event_arrays(histories, self.events, people)
         with torch.inference_mode():
-            batch = arrays.batch(np.arange(histories.n_users), starts, lengths)
+            asked_at = histories.asked_at
+            when = None if asked_at is None else torch.from_numpy(asked_at).unsqueeze(1)
+            batch = arrays.batch(np.arange(histories.n_users), starts, lengths, when)
             states = self.network.read(batch, self.vectors, self.people)
             return states[torch.arange(len(lengths)), torch.from_numpy(lengths)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,11 +20,10 @@ from pydantic import Field as Option
 from torch import Tensor
 
 from llm4rec.config import Section
-from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import TrainingError
-from llm4rec.model.events import EventArrays
 from llm4rec.model.network import Batch, Network
 from llm4rec.train.checkpoint import Run
+from llm4rec.train.material import Material
 from llm4rec.train.objective import (
     multiplies_bfloat16,
     rating_loss,
@@ -78,6 +77,12 @@ class TrainConfig(Section):
     attention_epochs: int = Option(
         default=4, ge=0, description="The most epochs of the stage that opens the fusion gate."
     )
+    context_epochs: int = Option(
+        default=2,
+        ge=0,
+        description="The most epochs of the stage that learns what the time of asking says, without changing "
+        "anything else; kept where validation gains by it.",
+    )
     validation_people: int = Option(
         default=10_000, ge=1, description="The most cases validation asks [cases]."
     )
@@ -99,27 +104,6 @@ class Penalty(Protocol):
     """A term added to the loss of every step."""
 
     def __call__(self, network: Network, states: Tensor, batch: Batch) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is trained on.
-
-    Attributes:
-        events: encoded events.
-        items: modality → tokens of every item.
-        people: modality → tokens of every person, None without features.
-        ratings: standardised ratings [e + 1], NaN where there are none.
-        codes: semantic ids [i, l + 1] for the code head; None where it is not trained.
-        dense: whether the dense head is.
-    """
-
-    events: EventArrays
-    items: Mapping[str, Tokens]
-    people: Mapping[str, Tokens] | None
-    ratings: Tensor
-    codes: Tensor | None = None
-    dense: bool = True
 
 
 @dataclass
@@ -227,19 +211,20 @@ def step(
     penalties: Sequence[Penalty],
 ) -> Tensor:
     """The loss of one batch of windows, with its graph."""
-    batch = material.events.batch(windows.rows[chosen], windows.starts[chosen], windows.lengths[chosen] - 1)
-    batch = _hidden(batch, config.hide)
+    rows, starts, lengths = windows.rows[chosen], windows.starts[chosen], windows.lengths[chosen] - 1
+    asked_at = material.events.next_times(starts, lengths) if material.timed else None
+    batch = _hidden(material.events.batch(rows, starts, lengths, asked_at), config.hide)
     targets, place = _targets(windows, chosen)
     wanted = material.events.items[targets]
     share = torch.full((len(wanted),), 1 / len(wanted))
     if weights is not None:
         share = share * weights[targets]
-    if material.dense and len(material.items[next(iter(material.items))].mask) > config.full_softmax_up_to:
+    if material.dense and material.n_items > config.full_softmax_up_to:
         states, wanted_vectors, loss = _sampled(
             network, material, batch, place, wanted, share, config.negatives
         )
     else:
-        vectors = network.fuse(material.items).vectors
+        vectors = material.fused(network)
         states = network.read(batch, vectors, material.people).flatten(0, 1)[place]
         loss = states.new_zeros(())
         if material.dense:
@@ -265,15 +250,14 @@ def _sampled(
     n_negatives: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """States [p, d], vectors of the targets [p, d] and the loss, computing the vectors of few items only."""
-    n_items = len(material.items[next(iter(material.items))].mask)
-    negatives = torch.randint(n_items, (n_negatives,))
+    negatives = torch.randint(material.n_items, (n_negatives,))
     inputs = batch.items.clamp(min=0).flatten()
     needed, index = torch.unique(torch.cat([inputs, wanted, negatives]), return_inverse=True)
     read, right, wrong = index.split([len(inputs), len(wanted), n_negatives])
-    vectors = network.fuse({m: t.take(needed) for m, t in material.items.items()}).vectors
+    vectors = material.fused(network, needed)
     local = replace(batch, items=torch.where(batch.items >= 0, read.view(batch.items.shape), batch.items))
     states = network.read(local, vectors, material.people).flatten(0, 1)[place]
-    log_counts = torch.full((n_negatives,), math.log(n_negatives / n_items))
+    log_counts = torch.full((n_negatives,), math.log(n_negatives / material.n_items))
     losses = sampled_softmax_loss(
         network.head, states, vectors[right], vectors[wrong], wanted, negatives, log_counts
     )
@@ -300,4 +284,6 @@ def _hidden(batch: Batch, share: float) -> Batch:
     kinds = batch.kinds
     if bool((kinds > 0).any()):
         kinds = kinds * (torch.rand(len(batch.items), 1) >= share)
-    return Batch(batch.items, batch.gaps * times, batch.ratings * ratings, kinds, people)
+    asked = batch.asked  # who does not say when the history was does not know the time since then
+    asked = None if asked is None else replace(asked, gaps=asked.gaps * times)
+    return Batch(batch.items, batch.gaps * times, batch.ratings * ratings, kinds, people, asked)

@@ -30,7 +30,8 @@ class _FullSoftmax(torch.autograd.Function):
         left, right = states.to(dtype), vectors.to(dtype)
         block, products = states.new_empty(rows, len(vectors)), left.new_empty(rows, len(vectors))
         losses = torch.empty_like(weights)
-        to_states, to_vectors = torch.empty_like(states), torch.zeros_like(vectors)
+        to_states = torch.empty_like(states)
+        to_vectors = torch.zeros_like(vectors) if ctx.needs_input_grad[1] else None
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)
             product = torch.mm(left[part], right.T, out=products[: len(left[part])])
@@ -43,14 +44,16 @@ class _FullSoftmax(torch.autograd.Function):
             logits.scatter_add_(1, targets[part].unsqueeze(1), -weights[part].unsqueeze(1))
             product.copy_(logits)
             to_states[part] = torch.mm(product, right)
-            to_vectors += torch.mm(product.T, left[part])
+            if to_vectors is not None:
+                to_vectors += torch.mm(product.T, left[part])
         ctx.save_for_backward(to_states, to_vectors)
         return (losses * weights).sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         to_states, to_vectors = ctx.saved_tensors
-        return gradients[0] * to_states, gradients[0] * to_vectors, None, None, None
+        of_vectors = None if to_vectors is None else gradients[0] * to_vectors
+        return gradients[0] * to_states, of_vectors, None, None, None
 
 
 def softmax_loss(

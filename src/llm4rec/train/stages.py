@@ -1,7 +1,7 @@
-"""The stages of training: the plain sum, cross-modal attention, the code head.
+"""The stages of training: the plain sum, cross-modal attention, query context, the code head.
 
-Each later stage leaves what came before as it is: attention stays only where validation gains by it, and
-the code head is trained on frozen states, its codes fixed.
+Each later stage leaves what came before as it is: attention and context stay only where validation gains
+by them, and the code head is trained on frozen states, its codes fixed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from llm4rec.errors import InputError
 from llm4rec.generate.semantic_id import GenerateConfig, Quality, SemanticIds, fit_ids, quality
 from llm4rec.model.network import Network
 from llm4rec.train.checkpoint import STAGES
-from llm4rec.train.loop import Material, TrainConfig, train
+from llm4rec.train.loop import TrainConfig, TrainLog, train
+from llm4rec.train.material import Material
 from llm4rec.types import Floats, Progress, silent
 
-FLOOR, ATTENTION, CODES = STAGES
+FLOOR, ATTENTION, CONTEXT, CODES = STAGES
 
 Validate = Callable[[Network], float]
 
@@ -44,19 +45,21 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     *,
     validate: Validate,
     validate_codes: Callable[[SemanticIds], Validate],
+    validate_timed: Validate | None,
     config: TrainConfig,
     generate: GenerateConfig,
     attention: bool,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
-    """Train the floor, open the fusion gate where that is better, and teach the code head.
+    """Train the floor, add attention and query context where each is better, and teach the code head.
 
     Args:
         network: trained in place.
         material: its data.
         validate: the metric of the dense head.
         validate_codes: the metric of the code head, given the ids.
+        validate_timed: the metric of the dense head, asked at each answer's time; None without a clock.
         config: options of the loop.
         generate: options of semantic ids.
         attention: whether to try cross-modal attention.
@@ -71,21 +74,19 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         ids, found = _ids(network, material.items, generate, config.seed)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
         log = run(coded, validate=validate_codes(ids), stage=FLOOR)
-        told = {"floor": asdict(log), "attention_kept": False, "ids": asdict(found)}
-        return Trained(ids, told | _size(network))
+        kept = {"attention_kept": False, "context_kept": False}
+        return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
     floor = run(material, validate=validate, stage=FLOOR)
-    told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False}
+    told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False, "context_kept": False}
+    metric = floor.best_metric
     if attention and config.attention_epochs:
-        # of a few thousand items only, so that attention is not computed for all at every step
-        sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2, "fewest_epochs": 1})
-        network.fusion.attend = True
-        with only(network, network.fusion.gated()):  # closing the gate gives the floor back
-            opened = run(
-                material, validate=validate, config=sampled, stage=ATTENTION,
-                epochs=config.attention_epochs, to_beat=floor.best_metric,
-            )  # fmt: skip
-        told["attention"] = asdict(opened)
-        network.fusion.attend = told["attention_kept"] = opened.best_epoch >= 0
+        opened = _open_gate(network, material, run, validate, config, metric)
+        told |= {"attention": asdict(opened), "attention_kept": network.fusion.attend}
+        metric = opened.best_metric
+    if validate_timed is not None and config.context_epochs:
+        heard = _hear_time(network, material, run, validate_timed, config, metric)
+        told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
+        told["context_kept"] = heard.best_epoch >= 0
     ids = None
     if network.codes is not None:
         ids, found = _ids(network, material.items, generate, config.seed)
@@ -96,6 +97,48 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
             log = run(coded, validate=validate_codes(ids), config=short, stage=CODES, epochs=generate.epochs)
         told |= {"codes": asdict(log), "ids": asdict(found)}
     return Trained(ids, told | _size(network))
+
+
+def _open_gate(
+    network: Network,
+    material: Material,
+    run: Callable[..., TrainLog],
+    validate: Validate,
+    config: TrainConfig,
+    to_beat: float,
+) -> TrainLog:
+    """Train cross-modal attention; where validation does not gain by it, the gate is closed again."""
+    # of a few thousand items only, so that attention is not computed for all at every step
+    sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2, "fewest_epochs": 1})
+    network.fusion.attend = True
+    with only(network, network.fusion.gated()):  # closing the gate gives the floor back
+        log = run(
+            material, validate=validate, config=sampled, stage=ATTENTION, epochs=config.attention_epochs,
+            to_beat=to_beat,
+        )  # fmt: skip
+    network.fusion.attend = log.best_epoch >= 0
+    return log
+
+
+def _hear_time(
+    network: Network,
+    material: Material,
+    run: Callable[..., TrainLog],
+    validate: Validate,
+    config: TrainConfig,
+    to_beat: float,
+) -> TrainLog:
+    """Learn what the time of asking says; where validation does not gain by it, it adds nothing still."""
+    network.eval()
+    with torch.no_grad():  # nothing that makes item vectors is trained
+        vectors = network.fuse(material.items).vectors
+    timed = replace(material, vectors=vectors, timed=True)
+    short = config.model_copy(update={"patience": 2, "fewest_epochs": 1})
+    with only(network, network.context.parameters()):
+        return run(
+            timed, validate=validate, config=short, stage=CONTEXT, epochs=config.context_epochs,
+            to_beat=to_beat,
+        )  # fmt: skip
 
 
 def id_vectors(network: Network, items: Mapping[str, Tokens], source: str) -> Floats:

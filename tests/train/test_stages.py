@@ -1,0 +1,130 @@
+"""The stage that hears the time: it changes nothing else, and stays only where it gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from llm4rec.generate.semantic_id import GenerateConfig
+from llm4rec.model.network import Network
+from llm4rec.train import loop
+from llm4rec.train.stages import train_in_stages
+from llm4rec.train.windows import cut_windows
+
+if TYPE_CHECKING:
+    from conftest import Toy
+
+Weights = Callable[[Network], dict[str, Tensor]]
+
+
+def staged(
+    toy: Toy, timed: Callable[[Network], float] | None, **options: Any
+) -> tuple[Network, dict[str, Any]]:
+    network = toy.network()
+    told = train_in_stages(
+        network, toy.material(), validate=lambda network: 0.5, validate_codes=lambda ids: lambda network: 0.5,
+        validate_timed=timed, config=toy.config, generate=GenerateConfig(), attention=False, **options,
+    ).told  # fmt: skip
+    return network, told
+
+
+def others(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("context.")}
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["full", "sampled"])
+@pytest.mark.parametrize("gains", [True, False], ids=["gains", "does not gain"])
+def test_the_time_is_heard_where_that_gains_and_nothing_else_changes(
+    toy: Toy, weights: Weights, gains: bool, sampled: bool
+) -> None:
+    if sampled:
+        toy = toy.changed(full_softmax_up_to=1, negatives=20)
+    metrics = iter([0.6, 0.7] if gains else [0.4, 0.5])  # an equal metric is no gain
+    without, silent = staged(toy, None)
+    network, told = staged(toy, lambda network: next(metrics))
+    assert told["context_kept"] is gains
+    assert told["context"]["metric_before"] == 0.5
+    assert told["context"]["metric_after"] == (0.7 if gains else 0.5)
+    assert all(bool(p.any()) is gains for p in network.context.parameters())
+    for key, tensor in others(weights(without)).items():
+        assert torch.equal(tensor, weights(network)[key]), key
+    assert told["floor"]["losses"] == silent["floor"]["losses"]
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("why", ["no clock", "no epochs"])
+def test_the_stage_can_be_left_out(toy: Toy, why: str) -> None:
+    stages: list[str] = []
+    toy = toy.changed(context_epochs=0) if why == "no epochs" else toy
+    network, told = staged(
+        toy,
+        None if why == "no clock" else lambda network: 1.0,
+        progress=lambda stage, *_, **__: stages.append(stage),
+    )
+    assert "context" not in stages and "context" not in told
+    assert told["context_kept"] is False
+    assert not any(bool(p.any()) for p in network.context.parameters())
+
+
+def test_items_are_fused_once(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    real, stage = Network.fuse, ["floor"]
+
+    def counted(self: Network, *arguments: Any, **options: Any) -> Any:
+        calls.append(stage[0])
+        return real(self, *arguments, **options)
+
+    def validate(network: Network) -> float:
+        stage[0] = "context"
+        return 0.5
+
+    monkeypatch.setattr(Network, "fuse", counted)
+    network = toy.network()
+    train_in_stages(
+        network, toy.changed(epochs=1).material(), validate=validate,
+        validate_codes=lambda ids: validate, validate_timed=validate, config=toy.changed(epochs=1).config,
+        generate=GenerateConfig(), attention=False,
+    )  # fmt: skip
+    assert calls.count("context") == 1 and calls.count("floor") > 1
+
+
+def test_a_step_of_frozen_items_has_the_loss_of_fused_ones(toy: Toy) -> None:
+    """Also the gradient, which is then worked out for states alone."""
+    network = toy.network(dropout=0.0).eval()
+    with torch.no_grad():
+        vectors = network.fuse(toy.material().items).vectors
+    windows = cut_windows(toy.material().events.offsets, 6, np.random.default_rng(0))
+    config, found = toy.changed(hide=0.0, precision="float32").config, []
+    for frozen in (None, vectors):
+        network.zero_grad()
+        material = replace(toy.material(), timed=True, vectors=frozen)
+        loss = loop.step(network, material, windows, np.arange(len(windows.rows)), config, None, [])
+        loss.backward()
+        gradient = network.context.hour.weight.grad
+        assert gradient is not None and gradient[1:].any() and not gradient[0].any()
+        found.append((loss.detach(), gradient.clone()))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_who_hides_the_times_of_a_history_hides_the_gap_to_the_asking(toy: Toy) -> None:
+    events = toy.material().events
+    windows = cut_windows(events.offsets, 6, np.random.default_rng(0))
+    inputs = windows.lengths - 1
+    times = events.next_times(windows.starts, inputs)
+    batch = events.batch(windows.rows, windows.starts, inputs, times)
+    torch.manual_seed(0)
+    now = loop._hidden(batch, 0.5)
+    assert now.asked is not None and batch.asked is not None
+    hidden = (now.gaps == 0).all(dim=1) & (batch.gaps > 0).any(dim=1)
+    assert 0 < int(hidden.sum()) < len(hidden)
+    assert not now.asked.gaps[hidden].any()
+    kept = (now.gaps > 0).any(dim=1)
+    assert torch.equal(now.asked.gaps[kept], batch.asked.gaps[kept])
+    assert torch.equal(now.asked.hours, batch.asked.hours)
+    assert torch.equal(now.asked.weekdays, batch.asked.weekdays)
