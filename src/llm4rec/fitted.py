@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.errors import ArtefactError
 from llm4rec.generate.generator import Generator
+from llm4rec.generate.index import ItemIndex, build_index
 from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.model.events import EventSpace
 from llm4rec.model.heads import CodeHead
@@ -77,6 +79,18 @@ class Fitted:
     prior: Prior
     generator: Generator | None
     about: Mapping[str, Any]
+
+    @cached_property
+    def index(self) -> ItemIndex:
+        """The dense head's index of the items; made of their vectors when it is first asked for."""
+        scorer = self.scorer
+
+        def prepared(items: Ints) -> Floats:
+            with torch.inference_mode():
+                return scorer.prepare(scorer.vectors[torch.from_numpy(items)]).numpy()
+
+        reach = scorer.network.head.reach(scorer.vectors.shape[1]).numpy()
+        return build_index(len(self.catalog), prepared, reach, self.config.train.seed)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""
