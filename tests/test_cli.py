@@ -299,6 +299,19 @@ def test_excluded_items_stay_out_and_short_lists_are_short(model: Path) -> None:
     assert "no item left" in nothing.stdout
 
 
+def test_lists_can_be_narrowed_down_by_id_and_by_category(model: Path) -> None:
+    asked = ("recommend", "--model", model, "--history", "i0", "--json")
+    allowed = llm4rec(*asked, "--allow", "i0,i4,i7,ghost")
+    assert {row["item_id"] for row in answered(allowed)["recommendations"]} == {"i4", "i7"}
+    calm = llm4rec(*asked, "--where", "genres=calm", "--where", "genres=stormy", "-n", 5)
+    assert all(int(row["item_id"][1:]) % 2 == 0 for row in answered(calm)["recommendations"])
+    assert len(answered(calm)["recommendations"]) == 5
+    assert "No item has genres = stormy." in calm.stderr
+    wrong = llm4rec(*asked, "--where", "title=Tale")
+    assert wrong.exit_code == 2
+    assert "'title', which is text, not categorical. Fields for that: genres." in wrong.stderr
+
+
 @pytest.mark.parametrize("n", [10**9, 10**30])
 def test_a_list_is_no_longer_than_the_catalogue(model: Path, tmp_path: Path, n: int) -> None:
     rows = answered(llm4rec("recommend", "--model", model, "--history", "i1", "-n", n, "--json"))
@@ -552,6 +565,10 @@ BAD: list[tuple[str, list[str], str]] = [
     ("batch without out", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet"], "--out"),
     ("batch with exclude", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
      "--exclude", "a"], "--exclude"),
+    ("batch with where", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
+     "--where", "a=b"], "--where"),
+    ("half a condition", ["recommend", "--model", "{t}", "--history", "a", "--where", "genre"], "FIELD=VALUE"),
+    ("nothing allowed", ["recommend", "--model", "{m}", "--history", "a", "--allow", ","], "allow is empty"),
     ("batch into a directory", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}"],
      "is a directory"),
     ("out without batch", ["recommend", "--model", "{t}", "--user", "a", "--out", "{t}/o"], "--requests"),
@@ -572,9 +589,9 @@ BAD: list[tuple[str, list[str], str]] = [
 
 @pytest.mark.parametrize(("arguments", "says"), [bad[1:] for bad in BAD], ids=[bad[0] for bad in BAD])
 def test_bad_input_is_one_sentence_and_exit_code_2(
-    arguments: list[str], says: str, data: Path, tmp_path: Path
+    arguments: list[str], says: str, data: Path, model: Path, tmp_path: Path
 ) -> None:
-    result = llm4rec(*(part.format(t=tmp_path, d=data) for part in arguments))
+    result = llm4rec(*(part.format(t=tmp_path, d=data, m=model) for part in arguments))
     assert result.exit_code == 2
     assert says in result.stderr
     assert "Traceback" not in result.stderr and "Unexpected" not in result.stderr

@@ -5,7 +5,7 @@ history → backbone over fused item vectors → dense head → prior of recent 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -16,18 +16,18 @@ import numpy as np
 import polars as pl
 import torch
 
+from llm4rec import answering, fitting
 from llm4rec import fitted as artefact
-from llm4rec import fitting
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
+from llm4rec.data.legal import legal_for, legal_items
 from llm4rec.data.split import Cases
 from llm4rec.data.validate import LATEST
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
 from llm4rec.settings import Config
-from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Progress, Query, Ranking, Rankings, silent
 
 __all__ = ["Config", "Recommender"]
@@ -115,16 +115,10 @@ class Recommender:
         items = np.full((histories.n_users, n), -1, dtype=np.int64)
         scores = np.full((histories.n_users, n), -np.inf, dtype=np.float32)
         unwanted = [log for log in (None if keep_seen else histories, exclude) if log is not None]
-        people = self.fitted.person_rows(histories)
         for rows, chosen in self.fitted.scorer.chunks(histories):
-            legal = np.ones((len(rows), len(self.catalog)), dtype=bool)
-            for log in unwanted:
-                left_out = log.histories(rows, log.lengths[rows])
-                legal[left_out.rows, left_out.items] = False
-            log_scores = self.fitted.scorer.log_scores(chosen, people[rows], n, legal)
-            mixed = self.fitted.prior.mix(log_scores, chosen.lengths)
-            mixed[~legal] = -np.inf
-            best = top_n(mixed, n, None)
+            left_out = [log.histories(rows, log.lengths[rows]) for log in unwanted]
+            legal = legal_items(self.catalog, len(rows), left_out)
+            best = answering.answer(self.fitted, chosen, legal, n)
             items[rows], scores[rows] = best.items, best.scores
         return Rankings(items, scores)
 
@@ -133,27 +127,21 @@ class Recommender:
 
         A history that is not given is looked up by the user's name; what the catalogue does not know is
         passed over. An empty history is answered from popularity and the person's features. A wish
-        multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05).
+        multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05); for it every item is
+        scored, whatever the size of the catalogue.
 
         Raises:
-            InputError: where n is below 1, a wish is made and the items have no text, or where names are no
-                texts, or times or ratings do not run along the history or can't be.
+            InputError: where n is below 1, a wish is made and the items have no text, `where` names what is
+                no categorical field, or where names are no texts, or times or ratings do not run along the
+                history or can't be.
         """
         n = _list_length(n, len(self.catalog))
         history = self._history(query)
-        legal = np.ones((1, len(self.catalog)), dtype=bool)
-        if not query.keep_seen:
-            legal[0, history.items] = False
-        named = self.catalog.numbers(pl.Series(query.exclude, dtype=pl.String))
-        legal[0, named[named >= 0]] = False
-        people = self.fitted.person_rows(history)
-        log_scores = self.fitted.scorer.log_scores(history, people, n, legal)
-        log_scores = self.fitted.prior.mix(log_scores, history.lengths)
+        legal = legal_for(self.catalog, query, history)
         if query.text is not None and query.text.strip():
-            log_scores = log_scores + self._wish(query.text)
-            log_scores = log_scores - np.logaddexp.reduce(log_scores, axis=1, keepdims=True)
-        log_scores[~legal] = -np.inf
-        best = top_n(log_scores, n, None)
+            best = answering.exact(self.fitted, history, legal, n, self._wish(query.text))
+        else:
+            best = answering.answer(self.fitted, history, legal, n)
         found = best.items[0] >= 0
         ids = self.catalog.ids[best.items[0][found]].to_list()
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
@@ -275,12 +263,31 @@ def _list_length(n: int, n_items: int) -> int:
     return min(n, n_items)
 
 
+def _texts(values: Any) -> bool:
+    return (
+        isinstance(values, Sequence | set | frozenset)
+        and not isinstance(values, str)
+        and all(isinstance(value, str) for value in values)
+    )
+
+
+def _check_restrictions(allow: Sequence[str] | None, where: Any) -> None:
+    if allow is not None and not allow:
+        raise InputError("Query.allow is empty, so nothing could come back: name items, or None for all.")
+    if not isinstance(where, Mapping):
+        raise InputError("Query.where takes fields and their values: {'genre': ('Comedy', 'Drama')}.")
+    for name, values in where.items():
+        if not _texts(values) or not values:
+            raise InputError(f"Query.where takes one value or more of {name!r}, each a text: ('Comedy',).")
+
+
 def _check(query: Query) -> None:
     """Refuse a query whose values are not of the kinds that `Query` names."""
     given: dict[str, Any] = vars(query)  # whatever its types promise
-    for name in ("history", "exclude"):
-        if isinstance(given[name], str) or not all(isinstance(value, str) for value in given[name]):
+    for name in ("history", "exclude", *(() if query.allow is None else ("allow",))):
+        if not _texts(given[name]):
             raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
+    _check_restrictions(query.allow, given["where"])
     if not isinstance(given["user"], str | None):
         raise InputError(f"Query.user takes a name as a text, not {given['user']!r}.")
     for name, values in (("timestamps", query.timestamps), ("ratings", query.ratings)):
