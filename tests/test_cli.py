@@ -24,7 +24,17 @@ TINY = [
 ]  # fmt: skip
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 N_USERS, N_ITEMS, N_EVENTS = 40, 30, 9
-COMMANDS = [[], ["demo"], ["data"], ["data", "get"], ["fit"], ["recommend"], ["evaluate"], ["bench"]]
+COMMANDS = [
+    [],
+    ["demo"],
+    ["data"],
+    ["data", "get"],
+    ["fit"],
+    ["recommend"],
+    ["evaluate"],
+    ["items"],
+    ["bench"],
+]
 
 
 def llm4rec(*arguments: object) -> Result:
@@ -567,7 +577,7 @@ BAD: list[tuple[str, list[str], str]] = [
      "--exclude", "a"], "--exclude"),
     ("batch with where", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
      "--where", "a=b"], "--where"),
-    ("half a condition", ["recommend", "--model", "{t}", "--history", "a", "--where", "genre"], "FIELD=VALUE"),
+    ("half a condition", ["recommend", "--model", "{t}", "--user", "a", "--where", "genre"], "FIELD=VALUE"),
     ("nothing allowed", ["recommend", "--model", "{m}", "--history", "a", "--allow", ","], "allow is empty"),
     ("batch into a directory", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}"],
      "is a directory"),
@@ -718,3 +728,30 @@ def test_a_bench_refuses_a_folder_with_a_report_of_somebody_elses(data: Path, tm
     result = llm4rec("bench", "--data", data, "--models", "popularity", "--out", tmp_path)
     assert result.exit_code == 2 and "report.html" in result.stderr
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+def test_items_come_and_go(model: Path, tmp_path: Path) -> None:
+    rows = pl.DataFrame({
+        "id": ["new", "i1", None],
+        "title": ["Tale of the sea", "Another tale", "Nobody's"],
+        "genres": [["wet"], ["calm"], ["wet"]],
+    })
+    rows.write_parquet(tmp_path / "new.parquet")
+    out = tmp_path / "changed"
+    asked = ("items", "--model", model, "--add", tmp_path / "new.parquet", "--retire", "i3,i4", "--out", out)
+    assert answered(llm4rec(*asked, "--json")) == {
+        "model": str(out), "items": N_ITEMS + 1, "new": 1, "retired": 2, "rejected": 1,
+    }  # fmt: skip
+    assert pl.read_parquet(f"{out}.rejected.parquet").height == 1
+    listed = llm4rec("recommend", "--model", out, "--history", "i0,i3", "-n", N_ITEMS + 1, "--json")
+    ids = [row["item_id"] for row in answered(listed)["recommendations"]]
+    assert len(ids) == N_ITEMS + 1 - 3
+    assert "new" in ids and not {"i0", "i3", "i4"} & set(ids)
+    known = llm4rec("recommend", "--model", out, "--user", "u3", "--json")
+    assert "no history" not in known.stderr  # what people did is kept
+    again = llm4rec("items", "--model", out, "--retire", "new,i4")
+    assert f"0 new items; the model in {out} knows {N_ITEMS + 1}, 3 of them retired." in again.stdout
+    nothing = llm4rec("items", "--model", out)
+    assert nothing.exit_code == 2 and "Say what changes" in nothing.stderr
+    unknown = llm4rec("items", "--model", out, "--retire", "ghost")
+    assert unknown.exit_code == 2 and "knows no item 'ghost'" in unknown.stderr

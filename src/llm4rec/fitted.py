@@ -150,7 +150,11 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "people_fields": [asdict(field) for field in people_fields],
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
-            "prior": {"shares": fitted.prior.shares, "window": fitted.prior.window},
+            "prior": {
+                "shares": fitted.prior.shares,
+                "window": fitted.prior.window,
+                "floor": fitted.prior.floor,
+            },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
             "about": fitted.about,
         },
@@ -160,6 +164,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
                 "log_popularity": fitted.prior.log_popularity,
+                "retired": fitted.catalog.retired,
             },
             **_id_tensors(fitted.generator),
         },
@@ -195,6 +200,7 @@ def read(path: Path) -> Fitted:
         EventSpace(**told["events"]),
     )
     vectors, stored = kept.tensors("vectors"), kept.tensors("items")
+    catalog = replace(catalog, retired=stored.get("retired", catalog.retired))  # absent in earlier models
     items, known = spaces.tokens(catalog, vectors, torch.from_numpy(stored["seen"]), people)
     network = new_network(config, spaces, len(catalog))
     network.fusion.attend = bool(meta["attend"])
@@ -220,7 +226,12 @@ def read(path: Path) -> Fitted:
         vectors=vectors,
         spaces=spaces,
         scorer=scorer,
-        prior=Prior(stored["log_popularity"], tuple(meta["prior"]["shares"]), meta["prior"]["window"]),
+        prior=Prior(
+            stored["log_popularity"],
+            tuple(meta["prior"]["shares"]),
+            meta["prior"]["window"],
+            meta["prior"].get("floor"),
+        ),
         generator=generator,
         about=meta["about"],
     )

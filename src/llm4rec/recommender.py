@@ -5,7 +5,7 @@ history → backbone over fused item vectors → dense head → prior of recent 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral, Real
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from llm4rec import answering, fitting
+from llm4rec import answering, fitting, lifecycle
 from llm4rec import fitted as artefact
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
@@ -200,6 +200,36 @@ class Recommender:
             raise InputError(f"The model knows no item {item_ids[int(np.argmax(items < 0))]!r}.")
         history = self._history(query)
         return self.fitted.scorer.ratings(history, self.fitted.person_rows(history), items)[0]
+
+    def upsert_items(
+        self, items: pl.DataFrame | Catalog, *, note: Callable[[str], None] = lifecycle.quiet
+    ) -> Self:
+        """The same model with items that are new or have changed, read from their content without training.
+
+        A new item gets the next dense number, its vector from its content alone (nobody has touched it), a
+        semantic id that is free, and half an event in the prior. An item that is there keeps its number, its
+        semantic id and what people's behaviour taught of it; columns the table lacks stay as they are. A
+        retired one comes back.
+
+        Args:
+            items: rows with `item_id` and columns of the model's catalogue.
+            note: told what was passed over, in sentences.
+
+        Raises:
+            InputError: naming row and column of a value of the wrong kind; or where the encoder that the
+                model reads texts or images with is not on this machine.
+        """
+        return type(self)(lifecycle.upsert(self.fitted, items, note))
+
+    def retire_items(self, item_ids: Sequence[str]) -> Self:
+        """The same model with items that are never recommended again; histories still read them.
+
+        Their ids and numbers are given to nobody else; `upsert_items` brings one back.
+
+        Raises:
+            InputError: where the catalogue has no item of a name.
+        """
+        return type(self)(lifecycle.retire(self.fitted, item_ids))
 
     def save(self, path: Path | str, *, histories: bool = True) -> None:
         """Write the artefact.
