@@ -84,15 +84,14 @@ class ItemIndex:
         items outside `found` stands for as many as were not drawn. The sample is the same for every
         request, so that scores of one model are comparable.
         """
-        outside = np.ones(len(self.sample), dtype=bool)
+        drawn = self.sampled @ (state / self.scale)
         place = np.searchsorted(self.sample, found).clip(max=len(self.sample) - 1)
-        outside[place[self.sample[place] == found]] = False
-        total = float(np.logaddexp.reduce(logits)) if len(found) else -np.inf
-        left = self.index.ntotal - len(found)
-        if not left or not outside.any():
+        inside = place[self.sample[place] == found]
+        drawn[inside] = -np.inf
+        total, left, n_drawn = _log_sum(logits), self.index.ntotal - len(found), len(drawn) - len(inside)
+        if not left or not n_drawn:
             return total
-        rest = float(np.logaddexp.reduce((self.sampled @ (state / self.scale))[outside]))
-        return float(np.logaddexp(total, rest + np.log(left / outside.sum())))
+        return float(np.logaddexp(total, _log_sum(drawn) + np.log(left / n_drawn)))
 
     def _search(self, state: Floats, k: int, probes: int, listed: Listed | None) -> Ints:
         import faiss
@@ -128,6 +127,14 @@ def build_index(n_items: int, vectors: Callable[[Ints], Floats], scale: Floats, 
         index.add(vectors(np.arange(start, min(start + BLOCK, n_items))) * scale)
     sample = np.sort(rng.permutation(n_items)[:SAMPLE])
     return ItemIndex(index, scale, sample, vectors(sample) * scale)
+
+
+def _log_sum(values: Floats) -> float:
+    """Log Σ exp(values); much faster than NumPy's pairwise `logaddexp.reduce`."""
+    if not len(values):
+        return -np.inf
+    largest = float(values.max())
+    return largest + float(np.log(np.exp(values - largest).sum(dtype=np.float64)))
 
 
 def _selector(listed: Listed) -> Any:
