@@ -10,7 +10,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Legal, Listed
 from llm4rec.fitted import Fitted
 from llm4rec.generate.beam import search
-from llm4rec.generate.index import CANDIDATES, FEW
+from llm4rec.generate.index import CANDIDATES, FEW, WHOLE
 from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Rankings
 
@@ -62,10 +62,9 @@ def _candidates(fitted: Fitted, state: Tensor, listed: Listed, n: int) -> tuple[
     scorer, generator, index = fitted.scorer, fitted.generator, fitted.index
     query = scorer.prepared_states(state)[0].numpy()
     wanted = max(n, CANDIDATES)
-    out = 0 if listed.only else min(len(listed.items), FEW)
-    head = index.head(query, wanted + out)
+    head = index.head(query, max(wanted, index.reserve(wanted, listed)))
     log_total = index.log_total(query, head, scorer.logits(state, head))
-    if listed.only and len(listed) <= fitted.config.generate.exact_up_to:
+    if listed.only and len(listed) <= WHOLE:
         found = listed.items
     else:
         popular = fitted.prior.commonest[: wanted + min(len(listed.items), FEW)]

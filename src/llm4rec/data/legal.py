@@ -72,7 +72,9 @@ class Legal:
         out = np.unique(self.items[self.rows == row] if self.shape[0] > 1 else self.items)
         others = Listed(_merged(self.retired, out), only=False, n_items=self.shape[1])
         keep = self.only.get(row)
-        return others if keep is None else replace(others, items=keep[others.among(keep)], only=True)
+        if keep is None:
+            return others
+        return replace(others, items=_without(keep, others.items), only=True)
 
     def _leave_out(self, values: Array, mark: float) -> None:
         for row, items in self.only.items():
@@ -139,6 +141,14 @@ def only_items(
         having = catalog.having(name, values)
         found = having if found is None else np.intersect1d(found, having, assume_unique=True)
     return found
+
+
+def _without(many: Ints, few: Ints) -> Ints:
+    """An ascending list less what is in another; quick where that is short."""
+    if not len(many):
+        return many
+    place = np.searchsorted(many, few).clip(max=len(many) - 1)
+    return np.delete(many, place[many[place] == few])
 
 
 def _merged(many: Ints, few: Ints) -> Ints:

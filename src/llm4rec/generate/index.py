@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llm4rec.data.legal import Listed
-from llm4rec.types import Floats, Ints
+from llm4rec.types import Array, Floats, Ints
 
 PROBES = 64
 """Cells looked into at first; recall@10 at a million items is in docs/benchmarks.md."""
@@ -24,6 +24,8 @@ SAMPLE = 32_768
 """Items whose logits stand for all that are no candidates, in the sum over the catalogue."""
 FEW = 4096
 """Items left out up to which more are asked for in their place; more than that, the search passes over."""
+WHOLE = 10_000
+"""Legal items of a request up to which all of them are scored."""
 ROUNDS = 10
 """Iterations of k-means for the cells; their borders cost recall, never correctness."""
 PER_CELL = 64
@@ -58,6 +60,12 @@ class ItemIndex:
     def head(self, state: Floats, k: int) -> Ints:
         """About the k items of largest inner product with a prepared `state` [d]: most of what is likely."""
         return self._search(state, k, PROBES, None)
+
+    def reserve(self, wanted: int, listed: Listed) -> int:
+        """How many items `head` is asked for, so that about `wanted` of them may come back."""
+        if not listed.only:
+            return wanted + min(len(listed.items), FEW)
+        return min(FEW, 2 * wanted * self.index.ntotal // max(len(listed), 1))
 
     def nearest(self, state: Floats, k: int, listed: Listed, head: Ints) -> Ints:
         """The k items of large inner product with `state` that may come back; all such where fewer may.
@@ -129,7 +137,7 @@ def build_index(n_items: int, vectors: Callable[[Ints], Floats], scale: Floats, 
     return ItemIndex(index, scale, sample, vectors(sample) * scale)
 
 
-def _log_sum(values: Floats) -> float:
+def _log_sum(values: Array) -> float:
     """Log Σ exp(values); much faster than NumPy's pairwise `logaddexp.reduce`."""
     if not len(values):
         return -np.inf
