@@ -29,7 +29,17 @@ TINY = [
 ]  # fmt: skip
 SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 N_USERS, N_ITEMS, N_EVENTS = 40, 30, 9
-COMMANDS = [[], ["demo"], ["data"], ["data", "get"], ["fit"], ["recommend"], ["evaluate"], ["bench"]]
+COMMANDS = [
+    [],
+    ["demo"],
+    ["data"],
+    ["data", "get"],
+    ["fit"],
+    ["recommend"],
+    ["evaluate"],
+    ["items"],
+    ["bench"],
+]
 
 
 def llm4rec(*arguments: object) -> Result:
@@ -302,6 +312,19 @@ def test_excluded_items_stay_out_and_short_lists_are_short(model: Path) -> None:
     nothing = llm4rec("recommend", "--model", model, "--history", "i0,i1", "--exclude", out)
     assert nothing.exit_code == 0
     assert "no item left" in nothing.stdout
+
+
+def test_lists_can_be_narrowed_down_by_id_and_by_category(model: Path) -> None:
+    asked = ("recommend", "--model", model, "--history", "i0", "--json")
+    allowed = llm4rec(*asked, "--allow", "i0,i4,i7,ghost")
+    assert {row["item_id"] for row in answered(allowed)["recommendations"]} == {"i4", "i7"}
+    calm = llm4rec(*asked, "--where", "genres=calm", "--where", "genres=stormy", "-n", 5)
+    assert all(int(row["item_id"][1:]) % 2 == 0 for row in answered(calm)["recommendations"])
+    assert len(answered(calm)["recommendations"]) == 5
+    assert "No item has genres = stormy." in calm.stderr
+    wrong = llm4rec(*asked, "--where", "title=Tale")
+    assert wrong.exit_code == 2
+    assert "'title', which is text, not categorical. Fields for that: genres." in wrong.stderr
 
 
 @pytest.mark.parametrize("n", [10**9, 10**30])
@@ -635,6 +658,10 @@ BAD: list[tuple[str, list[str], str]] = [
     ("batch without out", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet"], "--out"),
     ("batch with exclude", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
      "--exclude", "a"], "--exclude"),
+    ("batch with where", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
+     "--where", "a=b"], "--where"),
+    ("half a condition", ["recommend", "--model", "{t}", "--user", "a", "--where", "genre"], "FIELD=VALUE"),
+    ("nothing allowed", ["recommend", "--model", "{m}", "--history", "a", "--allow", ","], "allow is empty"),
     ("batch into a directory", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}"],
      "is a directory"),
     ("out without batch", ["recommend", "--model", "{t}", "--user", "a", "--out", "{t}/o"], "--requests"),
@@ -665,9 +692,9 @@ BAD: list[tuple[str, list[str], str]] = [
 
 @pytest.mark.parametrize(("arguments", "says"), [bad[1:] for bad in BAD], ids=[bad[0] for bad in BAD])
 def test_bad_input_is_one_sentence_and_exit_code_2(
-    arguments: list[str], says: str, data: Path, tmp_path: Path
+    arguments: list[str], says: str, data: Path, model: Path, tmp_path: Path
 ) -> None:
-    result = llm4rec(*(part.format(t=tmp_path, d=data) for part in arguments))
+    result = llm4rec(*(part.format(t=tmp_path, d=data, m=model) for part in arguments))
     assert result.exit_code == 2
     assert says in result.stderr
     assert "Traceback" not in result.stderr and "Unexpected" not in result.stderr
@@ -794,3 +821,30 @@ def test_a_bench_refuses_a_folder_with_a_report_of_somebody_elses(data: Path, tm
     result = llm4rec("bench", "--data", data, "--models", "popularity", "--out", tmp_path)
     assert result.exit_code == 2 and "report.html" in result.stderr
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+def test_items_come_and_go(model: Path, tmp_path: Path) -> None:
+    rows = pl.DataFrame({
+        "id": ["new", "i1", None],
+        "title": ["Tale of the sea", "Another tale", "Nobody's"],
+        "genres": [["wet"], ["calm"], ["wet"]],
+    })
+    rows.write_parquet(tmp_path / "new.parquet")
+    out = tmp_path / "changed"
+    asked = ("items", "--model", model, "--add", tmp_path / "new.parquet", "--retire", "i3,i4", "--out", out)
+    assert answered(llm4rec(*asked, "--json")) == {
+        "model": str(out), "items": N_ITEMS + 1, "new": 1, "retired": 2, "rejected": 1,
+    }  # fmt: skip
+    assert pl.read_parquet(f"{out}.rejected.parquet").height == 1
+    listed = llm4rec("recommend", "--model", out, "--history", "i0,i3", "-n", N_ITEMS + 1, "--json")
+    ids = [row["item_id"] for row in answered(listed)["recommendations"]]
+    assert len(ids) == N_ITEMS + 1 - 3
+    assert "new" in ids and not {"i0", "i3", "i4"} & set(ids)
+    known = llm4rec("recommend", "--model", out, "--user", "u3", "--json")
+    assert "no history" not in known.stderr  # what people did is kept
+    again = llm4rec("items", "--model", out, "--retire", "new,i4")
+    assert f"0 new items; the model in {out} knows {N_ITEMS + 1}, 3 of them retired." in again.stdout
+    nothing = llm4rec("items", "--model", out)
+    assert nothing.exit_code == 2 and "Say what changes" in nothing.stderr
+    unknown = llm4rec("items", "--model", out, "--retire", "ghost")
+    assert unknown.exit_code == 2 and "knows no item 'ghost'" in unknown.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.errors import ArtefactError
 from llm4rec.generate.generator import Generator
+from llm4rec.generate.index import ItemIndex, build_index
 from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.model.events import EventSpace
 from llm4rec.model.heads import CodeHead
@@ -77,6 +79,18 @@ class Fitted:
     prior: Prior
     generator: Generator | None
     about: Mapping[str, Any]
+
+    @cached_property
+    def index(self) -> ItemIndex:
+        """The dense head's index of the items; made of their vectors when it is first asked for."""
+        scorer = self.scorer
+
+        def prepared(items: Ints) -> Floats:
+            with torch.inference_mode():
+                return scorer.prepare(scorer.vectors[torch.from_numpy(items)]).numpy()
+
+        reach = scorer.network.head.reach(scorer.vectors.shape[1]).numpy()
+        return build_index(len(self.catalog), prepared, reach, self.config.train.seed)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""
@@ -136,7 +150,11 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "people_fields": [asdict(field) for field in people_fields],
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
-            "prior": {"shares": fitted.prior.shares, "window": fitted.prior.window},
+            "prior": {
+                "shares": fitted.prior.shares,
+                "window": fitted.prior.window,
+                "floor": fitted.prior.floor,
+            },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
             "about": fitted.about,
         },
@@ -146,6 +164,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
                 "log_popularity": fitted.prior.log_popularity,
+                "retired": fitted.catalog.retired,
             },
             **_id_tensors(fitted.generator),
         },
@@ -181,6 +200,7 @@ def read(path: Path) -> Fitted:
         EventSpace(**told["events"]),
     )
     vectors, stored = kept.tensors("vectors"), kept.tensors("items")
+    catalog = replace(catalog, retired=stored.get("retired", catalog.retired))  # absent in earlier models
     items, known = spaces.tokens(catalog, vectors, torch.from_numpy(stored["seen"]), people)
     network = new_network(config, spaces, len(catalog))
     network.fusion.attend = bool(meta["attend"])
@@ -206,7 +226,12 @@ def read(path: Path) -> Fitted:
         vectors=vectors,
         spaces=spaces,
         scorer=scorer,
-        prior=Prior(stored["log_popularity"], tuple(meta["prior"]["shares"]), meta["prior"]["window"]),
+        prior=Prior(
+            stored["log_popularity"],
+            tuple(meta["prior"]["shares"]),
+            meta["prior"]["window"],
+            meta["prior"].get("floor"),
+        ),
         generator=generator,
         about=meta["about"],
     )

@@ -5,7 +5,7 @@ history → backbone over fused item vectors → time of asking → dense head �
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +15,18 @@ import numpy as np
 import polars as pl
 import torch
 
+from llm4rec import answering, fitting, lifecycle
 from llm4rec import fitted as artefact
-from llm4rec import fitting
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
+from llm4rec.data.legal import legal_for, legal_items
 from llm4rec.data.requests import check
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
 from llm4rec.settings import Config
-from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Progress, Query, Ranking, Rankings, silent
 
 __all__ = ["Config", "Recommender"]
@@ -114,16 +114,10 @@ class Recommender:
         items = np.full((histories.n_users, n), -1, dtype=np.int64)
         scores = np.full((histories.n_users, n), -np.inf, dtype=np.float32)
         unwanted = [log for log in (None if keep_seen else histories, exclude) if log is not None]
-        people = self.fitted.person_rows(histories)
         for rows, chosen in self.fitted.scorer.chunks(histories):
-            legal = np.ones((len(rows), len(self.catalog)), dtype=bool)
-            for log in unwanted:
-                left_out = log.histories(rows, log.lengths[rows])
-                legal[left_out.rows, left_out.items] = False
-            log_scores = self.fitted.scorer.log_scores(chosen, people[rows], n, legal)
-            mixed = self.fitted.prior.mix(log_scores, chosen.lengths)
-            mixed[~legal] = -np.inf
-            best = top_n(mixed, n, None)
+            left_out = [log.histories(rows, log.lengths[rows]) for log in unwanted]
+            legal = legal_items(self.catalog, len(rows), left_out)
+            best = answering.answer(self.fitted, chosen, legal, n)
             items[rows], scores[rows] = best.items, best.scores
         return Rankings(items, scores)
 
@@ -132,27 +126,21 @@ class Recommender:
 
         A history that is not given is looked up by the user's name; what the catalogue does not know is
         passed over. An empty history is answered from popularity, the person's features and the time. A
-        wish multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05).
+        wish multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05); for it every item
+        is scored, whatever the size of the catalogue.
 
         Raises:
-            InputError: where n is below 1, a wish is made and the items have no text, or where names are no
-                texts, or times or ratings do not run along the history or can't be.
+            InputError: where n is below 1, a wish is made and the items have no text, `where` names what is
+                no categorical field, or where names are no texts, or times or ratings do not run along the
+                history or can't be.
         """
         n = _list_length(n, len(self.catalog))
         history = self._history(query)
-        legal = np.ones((1, len(self.catalog)), dtype=bool)
-        if not query.keep_seen:
-            legal[0, history.items] = False
-        named = self.catalog.numbers(pl.Series(query.exclude, dtype=pl.String))
-        legal[0, named[named >= 0]] = False
-        people = self.fitted.person_rows(history)
-        log_scores = self.fitted.scorer.log_scores(history, people, n, legal)
-        log_scores = self.fitted.prior.mix(log_scores, history.lengths)
+        legal = legal_for(self.catalog, query, history)
         if query.text is not None and query.text.strip():
-            log_scores = log_scores + self._wish(query.text)
-            log_scores = log_scores - np.logaddexp.reduce(log_scores, axis=1, keepdims=True)
-        log_scores[~legal] = -np.inf
-        best = top_n(log_scores, n, None)
+            best = answering.exact(self.fitted, history, legal, n, self._wish(query.text))
+        else:
+            best = answering.answer(self.fitted, history, legal, n)
         found = best.items[0] >= 0
         ids = self.catalog.ids[best.items[0][found]].to_list()
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
@@ -216,6 +204,36 @@ class Recommender:
             raise InputError(f"The model knows no item {item_ids[int(np.argmax(items < 0))]!r}.")
         history = self._history(query)
         return self.fitted.scorer.ratings(history, self.fitted.person_rows(history), items)[0]
+
+    def upsert_items(
+        self, items: pl.DataFrame | Catalog, *, note: Callable[[str], None] = lifecycle.quiet
+    ) -> Self:
+        """The same model with items that are new or have changed, read from their content without training.
+
+        A new item gets the next dense number, its vector from its content alone (nobody has touched it), a
+        semantic id that is free, and half an event in the prior. An item that is there keeps its number, its
+        semantic id and what people's behaviour taught of it; columns the table lacks stay as they are. A
+        retired one comes back.
+
+        Args:
+            items: rows with `item_id` and columns of the model's catalogue.
+            note: told what was passed over, in sentences.
+
+        Raises:
+            InputError: naming row and column of a value of the wrong kind; or where the encoder that the
+                model reads texts or images with is not on this machine.
+        """
+        return type(self)(lifecycle.upsert(self.fitted, items, note))
+
+    def retire_items(self, item_ids: Sequence[str]) -> Self:
+        """The same model with items that are never recommended again; histories still read them.
+
+        Their ids and numbers are given to nobody else; `upsert_items` brings one back.
+
+        Raises:
+            InputError: where the catalogue has no item of a name.
+        """
+        return type(self)(lifecycle.retire(self.fitted, item_ids))
 
     def save(self, path: Path | str, *, histories: bool = True) -> None:
         """Write the artefact.

@@ -7,7 +7,8 @@ are dense numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -37,7 +38,9 @@ class Query:
     """One request: who asks, what they did, what they wish for, and in which circumstances.
 
     `history` is oldest first. `timestamps` (UTC seconds) and `ratings` run along it where known.
-    `text` is a free-text wish. `exclude` names items that must not come back.
+    `text` is a free-text wish. `exclude` names items that must not come back, `allow` the only ones that
+    may (None: all). `where` names categorical fields of the catalogue and values: an item may come back if
+    it has any of the values of each field.
     """
 
     history: tuple[str, ...] = ()
@@ -48,6 +51,8 @@ class Query:
     exclude: tuple[str, ...] = ()
     keep_seen: bool = False
     context: Context = Context()
+    allow: tuple[str, ...] | None = None
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]], hash=False)
 
 
 @dataclass(frozen=True)

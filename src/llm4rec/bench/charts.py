@@ -76,6 +76,28 @@ def curves(lines: Mapping[str, Sequence[float]], title: str, across: str, upward
     return _svg(parts, HEIGHT, title)
 
 
+def growth(lines: Mapping[str, Sequence[tuple[float, float]]], title: str, across: str, upwards: str) -> str:
+    """One line per name through its (x, y), both axes logarithmic; values must be above 0."""
+    points = [(math.log10(x), math.log10(y)) for line in lines.values() for x, y in line]
+    lowest, highest = math.floor(min(y for _, y in points)), math.ceil(max(y for _, y in points))
+    x = _Axis(min(x for x, _ in points), max(x for x, _ in points), 60, WIDTH - EDGE)
+    y = _Axis(lowest, max(highest, lowest + 1), HEIGHT - FOOT, 10)
+    parts = [_grid(x, HEIGHT - FOOT, HEIGHT, across, power=True), _side(y, upwards, power=True)]
+    for place, (name, line) in enumerate(lines.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        path = " ".join(f"{x(math.log10(a))},{y(math.log10(b))}" for a, b in line)
+        dots = "".join(
+            f'<circle cx={x(math.log10(a))} cy={y(math.log10(b))} r=4 fill="{colour}">'
+            f"<title>{escape(name)}: {a:,.0f}, {b:g}</title></circle>"
+            for a, b in line
+        )
+        parts.append(
+            f'<polyline points="{path}" fill=none stroke="{colour}" stroke-width=2 />{dots}'
+            f'<text x=70 y={30 + 16 * place} style="fill:{colour}">{escape(name)}</text>'
+        )
+    return _svg(parts, HEIGHT, title)
+
+
 class _Axis:
     """Values to pixels, and round numbers to mark."""
 
@@ -97,22 +119,29 @@ class _Axis:
         return [m for m in marks if self._low - 1e-12 <= m <= self._low + self._span + 1e-12]
 
 
-def _grid(axis: _Axis, floor: float, height: float, label: str = "") -> str:
+def _grid(axis: _Axis, floor: float, height: float, label: str = "", *, power: bool = False) -> str:
     marks = "".join(
         f"<line class=grid x1={axis(tick)} x2={axis(tick)} y1=0 y2={floor} />"
-        f"<text x={axis(tick)} y={floor + 16} text-anchor=middle>{tick:g}</text>"
+        f"<text x={axis(tick)} y={floor + 16} text-anchor=middle>{_mark(tick, power)}</text>"
         for tick in (round(tick, 10) for tick in axis.ticks())
+        if not power or tick.is_integer()
     )
     return marks + f"<text x={WIDTH / 2} y={height - 6} text-anchor=middle>{escape(label)}</text>"
 
 
-def _side(axis: _Axis, label: str) -> str:
+def _side(axis: _Axis, label: str, *, power: bool = False) -> str:
     marks = "".join(
         f"<line class=grid x1=60 x2={WIDTH - EDGE} y1={axis(tick)} y2={axis(tick)} />"
-        f"<text x=54 y={axis(tick) + 4} text-anchor=end>{tick:g}</text>"
+        f"<text x=54 y={axis(tick) + 4} text-anchor=end>{_mark(tick, power)}</text>"
         for tick in (round(tick, 10) for tick in axis.ticks())
+        if not power or tick.is_integer()
     )
     return marks + f"<text x=64 y=12 class=label>{escape(label)}</text>"
+
+
+def _mark(tick: float, power: bool) -> str:
+    """A mark's number; with `power` it stands for a power of ten."""
+    return f"{10**tick:,.10g}" if power else f"{tick:g}"
 
 
 def _svg(parts: Sequence[str], height: float, title: str) -> str:

@@ -16,6 +16,7 @@ from llm4rec.cli.data import get
 from llm4rec.cli.demo import demo
 from llm4rec.cli.evaluate import evaluate
 from llm4rec.cli.fit import fit
+from llm4rec.cli.items import items
 from llm4rec.cli.recommend import recommend
 
 app = typer.Typer(
@@ -75,6 +76,12 @@ app.command(
         "llm4rec recommend --model model --requests requests.parquet --out answers.parquet -n 100",
     )
 )(recommend)
+app.command(
+    epilog=example(
+        "llm4rec items --model model --add new-items.parquet",
+        "llm4rec items --model model --retire 50,181 --out model-without",
+    )
+)(items)
 app.command(epilog=example("llm4rec evaluate --model model --interactions events.csv --json"))(evaluate)
 app.command(
     epilog=example(

@@ -39,6 +39,17 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         ),
     ] = None,
     exclude: Annotated[str, typer.Option(help="Item ids that must not come back, with commas between.")] = "",
+    allow: Annotated[
+        str | None, typer.Option(help="The only item ids that may come back, with commas between.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Only items with this value of a categorical field. Repeatable: values of one field widen, "
+            "fields narrow down.",
+        ),
+    ] = None,
     requests: Annotated[
         Path | None,
         typer.Option(
@@ -63,8 +74,10 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     if requests is not None:
         if out is None:
             raise InputError("--requests needs --out, the Parquet file for the answers.")
-        if exclude or any(one is not None for one in (user, history, text, at)):
-            raise InputError("--requests can't be joined with --user, --history, --text, --at or --exclude.")
+        if exclude or where or any(one is not None for one in (user, history, text, at, allow)):
+            raise InputError(
+                "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow or --where."
+            )
         _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
         return
     if out is not None:
@@ -73,23 +86,30 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         raise InputError("Say for whom: --user U, --history a,b,c, --text 'a wish', or --requests FILE.")
     if user is not None and history is not None:
         raise InputError("Give --user or --history, not both: --user brings the stored history.")
-    query = _query(user, history, text, at, exclude, keep_seen)  # before a model is read for nothing
-    _one(Recommender.load(model), model, query, n, json)
-
-
-def _query(
-    user: str | None, history: str | None, text: str | None, at: str | None, exclude: str, keep_seen: bool
-) -> Query:
     from llm4rec.types import Context, Query
 
-    return Query(
+    query = Query(
         history=tuple(console.names(history or "")),
         user=user,
         text=text,
         exclude=tuple(console.names(exclude)),
         keep_seen=keep_seen,
         context=Context(None if at is None else utc_seconds(at)),
+        allow=None if allow is None else tuple(console.names(allow)),
+        where=_where(where or []),
     )
+    _one(Recommender.load(model), model, query, n, json)
+
+
+def _where(pairs: list[str]) -> dict[str, list[str]]:
+    """Field → values of FIELD=VALUE pairs."""
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value):
+            raise InputError(f"--where takes FIELD=VALUE, such as genre=Comedy, not {pair!r}.")
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def utc_seconds(text: str) -> int:
@@ -134,6 +154,10 @@ def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool
             f"{len(unknown)} of {len(asked)} items of the history are not in the catalogue and are passed "
             f"over: {', '.join(unknown[:5])}{'…' if len(unknown) > 5 else ''}."
         )
+    for name, values in query.where.items():
+        absent = [value for value in values if not len(recommender.catalog.having(name, [value]))]
+        if absent:
+            console.note(f"No item has {name} = {' or '.join(absent)}.")
     if query.user is not None and recommender.known_history(query.user) is None:
         console.note(f"The model knows no history of {query.user!r}: the list is that of a newcomer.")
     _note_unheard(recommender, query.context.time is not None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -36,12 +37,14 @@ class Catalog:
     """Rows known by an outside name (`key` column, unique strings), in dense order, with typed fields.
 
     The dense number of a row is its position; rows are only ever added at the end, so a number once
-    given stays. `key` is `item_id` for items and `user_id` for people.
+    given stays. `key` is `item_id` for items and `user_id` for people. `retired` are the numbers, ascending,
+    of rows that histories may name and no answer does.
     """
 
     table: pl.DataFrame
     fields: tuple[Field, ...] = ()
     key: str = "item_id"
+    retired: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         ids = self.table[self.key]
@@ -64,6 +67,23 @@ class Catalog:
         found = ids.cast(pl.String).replace_strict(self.ids, self._range, default=-1, return_dtype=pl.Int64)
         return found.fill_null(-1).to_numpy()
 
+    def having(self, name: str, values: Sequence[str]) -> Ints:
+        """Numbers, ascending, of the rows that have any of `values` in the categorical field `name`.
+
+        Raises:
+            InputError: where there is no such field, or it is of another kind.
+        """
+        if name not in self._holders:
+            usable = ", ".join(f.name for f in self.by_modality("categorical")) or "none"
+            kinds = [f.modality for f in self.fields if f.name == name]
+            wrong = f"is {kinds[0]}, not categorical" if kinds else "is no field of the catalogue"
+            raise InputError(f"Items can't be chosen by {name!r}, which {wrong}. Fields for that: {usable}.")
+        holders = self._holders[name]
+        found = [holders[value] for value in dict.fromkeys(values) if value in holders]
+        if len(found) == 1:
+            return found[0]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
     def by_modality(self, modality: Modality) -> tuple[Field, ...]:
         """The fields read as `modality`, in table order."""
         return tuple(field for field in self.fields if field.modality == modality)
@@ -74,7 +94,8 @@ class Catalog:
 
     def take(self, rows: Ints) -> Catalog:
         """The named rows, renumbered from 0 in the order given."""
-        return replace(self, table=self.table[rows])
+        retired = np.flatnonzero(np.isin(rows, self.retired))
+        return replace(self, table=self.table[rows], retired=retired)
 
     @cached_property
     def _range(self) -> pl.Series:
@@ -85,6 +106,11 @@ class Catalog:
         return dict(zip(self.ids.cast(pl.String).to_list(), range(self.table.height), strict=True))
 
     @cached_property
+    def _holders(self) -> dict[str, dict[str, Ints]]:
+        """Categorical field → value → numbers of the rows that have it, ascending."""
+        return {field.name: _holders(self.table[field.name]) for field in self.by_modality("categorical")}
+
+    @cached_property
     def titles(self) -> pl.Series:
         """What to call each row when speaking to a person: its title or name, else its id."""
         for name in ("title", "name", "item_name", "product_title"):
@@ -92,6 +118,15 @@ class Catalog:
                 called = _called(self.table[name])
                 return called.replace("", None).fill_null(self.ids.cast(pl.String)).alias(name)
         return self.ids.cast(pl.String)
+
+
+def _holders(lists: pl.Series) -> dict[str, Ints]:
+    """Value → numbers, ascending, of the rows of lists that hold it."""
+    lengths = lists.list.len().fill_null(0).to_numpy()
+    values = lists.explode(keep_nulls=False, empty_as_null=False)
+    pairs = pl.DataFrame({"value": values, "row": np.repeat(np.arange(len(lists)), lengths)})
+    grouped = pairs.unique().sort("row").group_by("value", maintain_order=True).agg("row")
+    return dict(zip(grouped["value"].to_list(), (rows.to_numpy() for rows in grouped["row"]), strict=True))
 
 
 def _called(values: pl.Series) -> pl.Series:

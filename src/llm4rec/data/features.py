@@ -78,12 +78,12 @@ def read_features(
     for column in table.columns:
         if column in leave:
             continue
-        values = _trimmed(table[column])
+        values = trimmed(table[column])
         kind = declared.get(column) or infer(values, typed=typed)
         if kind == "ignore":
             ignored.append(column)
             continue
-        converted = _converted(values, kind)
+        converted = as_kind(values, kind)
         n_given = len(values) - values.null_count()
         n_read = 0 if converted is None else len(converted) - converted.null_count()
         lost = n_given - n_read if kind != "categorical" else 0  # there, what is missing is an empty list
@@ -191,11 +191,12 @@ def _numeric(present: pl.Series) -> pl.Series:
     return present.str.contains(r"^[+-]?(0|[1-9]\d*|0?\.\d+|\d+\.\d*)([eE][+-]?\d+)?$")
 
 
-def _trimmed(values: pl.Series) -> pl.Series:
+def trimmed(values: pl.Series) -> pl.Series:
+    """The values with texts stripped of blanks, null where nothing is left."""
     return cleaned(values) if values.dtype == pl.String else values
 
 
-def _converted(values: pl.Series, kind: Modality) -> pl.Series | None:
+def as_kind(values: pl.Series, kind: Modality) -> pl.Series | None:
     """The values in the type of their kind, null where one doesn't fit; None where the type can't."""
     inner = values.dtype
     while isinstance(inner, pl.List | pl.Array):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -221,9 +221,10 @@ def check(query: Query) -> None:
         InputError: naming the value.
     """
     given: dict[str, Any] = vars(query)  # whatever its types promise
-    for name in ("history", "exclude"):
-        if isinstance(given[name], str) or not all(isinstance(value, str) for value in given[name]):
+    for name in ("history", "exclude", *(() if query.allow is None else ("allow",))):
+        if not _texts(given[name]):
             raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
+    _check_restrictions(query.allow, given["where"])
     if not isinstance(given["user"], str | None):
         raise InputError(f"Query.user takes a name as a text, not {given['user']!r}.")
     for name, values in (("timestamps", query.timestamps), ("ratings", query.ratings)):
@@ -242,6 +243,24 @@ def check(query: Query) -> None:
         # not a number stands for an event that has no rating
         if isinstance(rating, bool) or not isinstance(rating, Real) or abs(float(rating)) == float("inf"):
             raise InputError(f"Query.ratings takes finite numbers, not {rating!r}.")
+
+
+def _texts(values: Any) -> bool:
+    return (
+        isinstance(values, Sequence | set | frozenset)
+        and not isinstance(values, str)
+        and all(isinstance(value, str) for value in values)
+    )
+
+
+def _check_restrictions(allow: Sequence[str] | None, where: Any) -> None:
+    if allow is not None and not allow:
+        raise InputError("Query.allow is empty, so nothing could come back: name items, or None for all.")
+    if not isinstance(where, Mapping):
+        raise InputError("Query.where takes fields and their values: {'genre': ('Comedy', 'Drama')}.")
+    for name, values in where.items():
+        if not _texts(values) or not values:
+            raise InputError(f"Query.where takes one value or more of {name!r}, each a text: ('Comedy',).")
 
 
 def _check_time(time: int, name: str) -> None:

@@ -8,11 +8,13 @@ beam at least n wide returns n items wherever n are legal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from llm4rec.data.legal import Listed
 from llm4rec.generate.trie import Trie
 
 
@@ -33,7 +35,7 @@ class CodeModel(Protocol):
 
 
 def search(
-    model: CodeModel, trie: Trie, states: Tensor, width: int, legal: Tensor | None = None
+    model: CodeModel, trie: Trie, states: Tensor, width: int, legal: Tensor | Listed | None = None
 ) -> tuple[Tensor, Tensor]:
     """The most likely items of each state, best first.
 
@@ -42,23 +44,22 @@ def search(
         trie: the catalogue.
         states: [b, d].
         width: prefixes kept at each level, and the most items returned.
-        legal: [b, i], which items may come back; None allows all.
+        legal: which items may come back, [b, i] or the same for every state; None allows all.
 
     Returns:
         items [b, w] and their log-probabilities (nats), item -1 and -inf where fewer are legal.
     """
     n = len(states)
-    before = None if legal is None else _legal_leaves(trie, legal)
+    some = None if legal is None else _some(trie, legal)
     carried = model.begin(states).unsqueeze(1)  # [b, w, d]
     nodes, log_p = torch.zeros(n, 1, dtype=torch.long), torch.zeros(n, 1)
     for depth in range(trie.depth):
         logits = model.logits(carried, depth)
         on, child = _continued(trie, nodes, logits, depth)
         on = on + log_p.unsqueeze(-1)
-        if before is not None:
-            leaves, rows = trie.leaves[depth + 1], torch.arange(n).view(n, 1, 1)
-            some = before[rows, leaves[child + 1]] > before[rows, leaves[child]]
-            on = on.masked_fill(~some, -torch.inf)
+        if some is not None:
+            leaves = trie.leaves[depth + 1]
+            on = on.masked_fill(~some(leaves[child], leaves[child + 1]), -torch.inf)
         size = on.shape[-1]
         log_p, chosen = on.flatten(1).topk(min(width, on.shape[1] * size), dim=1)
         nodes, code = child.flatten(1).gather(1, chosen), chosen % size
@@ -118,8 +119,17 @@ def _continued(trie: Trie, nodes: Tensor, logits: Tensor, depth: int) -> tuple[T
     return values.log_softmax(dim=1).view(shape), numbers.view(shape)
 
 
-def _legal_leaves(trie: Trie, legal: Tensor) -> Tensor:
-    """How many legal items stand before each leaf [b, i + 1]."""
-    before = torch.zeros(len(legal), legal.shape[1] + 1, dtype=torch.int32)
+def _some(trie: Trie, legal: Tensor | Listed) -> Callable[[Tensor, Tensor], Tensor]:
+    """Whether some legal item stands from one leaf up to another [b, w, v], as a function of the two."""
+    if isinstance(legal, Listed):
+        places = trie.places[torch.from_numpy(legal.items)].sort().values
+
+        def listed(first: Tensor, end: Tensor) -> Tensor:
+            n = torch.searchsorted(places, end) - torch.searchsorted(places, first)
+            return n > 0 if legal.only else n < end - first
+
+        return listed
+    before = torch.zeros(len(legal), legal.shape[1] + 1, dtype=torch.int32)  # legal items before each leaf
     torch.cumsum(legal[:, trie.items], dim=1, out=before[:, 1:], dtype=torch.int32)
-    return before
+    rows = torch.arange(len(legal)).view(-1, 1, 1)
+    return lambda first, end: before[rows, end] > before[rows, first]

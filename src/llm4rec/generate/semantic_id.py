@@ -56,6 +56,12 @@ class GenerateConfig(Section):
         le=1,
         description="Share of the generated distribution in the score; chosen on validation where none.",
     )
+    exact_up_to: int = Option(
+        default=50_000,
+        ge=0,
+        description="Catalogues up to this size are scored whole for every request; above, candidates come "
+        "from an index, the search along semantic ids and recent popularity [items].",
+    )
 
 
 @dataclass(frozen=True)

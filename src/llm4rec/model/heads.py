@@ -41,6 +41,13 @@ class DenseHead(nn.Module):
         ones = torch.ones_like(states[..., :1])
         return torch.cat([ones, states], dim=-1), torch.cat([bias, vectors], dim=-1)
 
+    def reach(self, size: int) -> Tensor:
+        """How far prepared states of `size` coordinates reach [d]: 1 at the bias, 1 / τ among directions."""
+        reach = torch.ones(size)
+        if self.cosine:
+            reach[1:] /= self.temperature
+        return reach
+
     def directions(self, vectors: Tensor) -> Tensor:
         """What states are compared with: unit vectors without the bias [..., d − 1], or all [..., d]."""
         return F.normalize(vectors[..., 1:], dim=-1) if self.cosine else vectors

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from llm4rec.encode.encoders import BehaviourEncoder
 from llm4rec.encode.fusion import BEHAVIOUR, Fused, Fusion, FusionConfig
 from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.model.backbone import BackboneConfig, CompactBackbone
@@ -93,6 +96,20 @@ class Network(nn.Module):
             keep = torch.rand(tokens.mask.shape) >= share
             features = {**features, BEHAVIOUR: Tokens(tokens.values, tokens.mask & keep)}
         return self.fusion(features, weights=weights)
+
+    def extended(self, n_items: int) -> Network:
+        """The same network for a catalogue that has grown to `n_items`; it shares every other weight.
+
+        The behaviour vectors of the items that are new start at 0: their content speaks for them.
+        """
+        if BEHAVIOUR not in self.fusion.modalities:
+            return self
+        # whatever the memo names is shared instead of copied
+        grown = copy.deepcopy(self, {id(parameter): parameter for parameter in self.parameters()})
+        encoder = cast(BehaviourEncoder, grown.fusion.encoders[BEHAVIOUR])
+        more = encoder.table.new_zeros(n_items - len(encoder.table), encoder.table.shape[1])
+        encoder.table = nn.Parameter(torch.cat([encoder.table.detach(), more]))
+        return grown
 
     def read(self, batch: Batch, vectors: Tensor, people: Mapping[str, Tokens] | None) -> Tensor:
         """States [b, t + 1, d]: state j has read the person's features and the first j events.

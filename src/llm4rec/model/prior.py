@@ -6,7 +6,8 @@ history lengths and is the one that makes held-out next items most likely; the w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -25,17 +26,38 @@ FEWEST_EVENTS = 500
 
 @dataclass(frozen=True)
 class Prior:
-    """Log-probabilities of recent popularity [i] and the share of each class of history lengths."""
+    """Log-probabilities of recent popularity [i] and the share of each class of history lengths.
+
+    `floor` is the log-probability of an item without an event, half an event's; None where that is not known.
+    """
 
     log_popularity: Floats
     shares: tuple[float, ...]
     window: float
+    floor: float | None = None
 
-    def mix(self, log_scores: Floats, lengths: Ints) -> Floats:
-        """Log-probabilities [b, i] of the mixture, for histories of `lengths` [b] events."""
+    def mix(self, log_scores: Floats, lengths: Ints, items: Ints | None = None) -> Floats:
+        """Log-probabilities [b, i] of the mixture, for histories of `lengths` [b] events.
+
+        With `items` [c], `log_scores` and what is returned are of those alone, [b, c].
+        """
+        popularity = self.log_popularity if items is None else self.log_popularity[items]
         share = np.array(self.shares, dtype=np.float32)[classes(lengths)][:, None]
         with np.errstate(divide="ignore"):
-            return np.logaddexp(np.log1p(-share) + log_scores, np.log(share) + self.log_popularity)
+            return np.logaddexp(np.log1p(-share) + log_scores, np.log(share) + popularity)
+
+    @cached_property
+    def commonest(self) -> Ints:
+        """All items [i], the most popular first; of equal ones the first."""
+        return np.argsort(-self.log_popularity, kind="stable")
+
+    def extended(self, n: int) -> Prior:
+        """With `n` further items, each given half an event; probabilities still sum to 1."""
+        floor = float(self.log_popularity.min()) if self.floor is None else self.floor
+        more = np.full(n, floor, dtype=np.float32)
+        grown = np.float32(np.log1p(n * np.exp(floor)))
+        popularity = np.concatenate([self.log_popularity, more]) - grown
+        return replace(self, log_popularity=popularity, floor=floor - float(grown))
 
 
 def classes(lengths: Ints) -> Ints:
@@ -54,6 +76,12 @@ def recent_popularity(log: EventLog, n_items: int, window: float) -> Floats:
     Half an event is added to each item, so that none is impossible.
     Without a clock the newest are each person's last.
     """
+    counts = _recent_counts(log, n_items, window)
+    return np.log(counts / counts.sum()).astype(np.float32)
+
+
+def _recent_counts(log: EventLog, n_items: int, window: float) -> Array:
+    """Events per item [i] in the window, and half an event."""
     if log.times is not None:
         newest = (
             log.times >= np.quantile(log.times, 1 - window) if window < 1 else np.ones(log.n_events, bool)
@@ -61,8 +89,7 @@ def recent_popularity(log: EventLog, n_items: int, window: float) -> Floats:
     else:
         left = np.repeat(log.offsets[1:], log.lengths) - np.arange(log.n_events)
         newest = left <= np.ceil(window * np.repeat(log.lengths, log.lengths))
-    counts = np.bincount(log.items[newest], minlength=n_items) + 0.5
-    return np.log(counts / counts.sum()).astype(np.float32)
+    return np.bincount(log.items[newest], minlength=n_items) + 0.5
 
 
 def fit_prior(log: EventLog, n_items: int, targets: Ints, lengths: Ints, log_probability: Array) -> Prior:
@@ -94,6 +121,7 @@ def fit_prior(log: EventLog, n_items: int, targets: Ints, lengths: Ints, log_pro
             shares[number] = float(SHARES[int(np.argmax(likely))])
             total += float(np.max(likely))
         if best is None or total > best[0]:
-            best = (total, Prior(popularity, tuple(shares), window))
+            floor = float(np.log(0.5 / _recent_counts(log, n_items, window).sum()))
+            best = (total, Prior(popularity, tuple(shares), window, floor))
     assert best is not None  # the whole log was tried
     return best[1]

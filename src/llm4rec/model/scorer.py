@@ -55,6 +55,20 @@ class Scorer:
         with torch.inference_mode():
             return self.network.fuse(self.items).vectors
 
+    @cached_property
+    def prepared(self) -> Tensor:
+        """Item vectors in the form whose dot products with prepared states are logits [i, d]."""
+        with torch.inference_mode():
+            return self.prepare(self.vectors)
+
+    def prepare(self, vectors: Tensor) -> Tensor:
+        """Item vectors [n, d] in that form."""
+        return self.network.head.prepared(vectors[:0], vectors)[1]
+
+    def prepared_states(self, states: Tensor) -> Tensor:
+        """States [b, d] in the form whose dot products with prepared item vectors are logits."""
+        return self.network.head.prepared(states, self.vectors[:0])[0]
+
     def states(self, histories: EventLog, people: Ints) -> Tensor:
         """States after the newest events of each row [b, d], asked at the time the row says.
 
@@ -70,6 +84,11 @@ class Scorer:
             states = self.network.read(batch, self.vectors, self.people)
             return states[torch.arange(len(lengths)), torch.from_numpy(lengths)]
 
+    def logits(self, state: Tensor, items: Ints) -> Floats:
+        """The dense head's logits [c] of `items` [c] for one state [1, d]."""
+        vectors = self.prepare(self.vectors[torch.from_numpy(items)])
+        return (self.prepared_states(state) @ vectors.T)[0].numpy()
+
     def log_scores(self, histories: EventLog, people: Ints, n: int = 1, legal: Bools | None = None) -> Floats:
         """Log-probability of every item as the next event [b, i] (nats).
 
@@ -81,7 +100,8 @@ class Scorer:
         """
         with torch.inference_mode():
             states = self.states(histories, people)
-            log_p = self.network.score(states, self.vectors)
+            # as `network.score`, but what it makes of the items is made once
+            log_p = (self.prepared_states(states) @ self.prepared.T).log_softmax(dim=-1)
             if self.join is not None:
                 log_p = self.join(states, log_p, n, None if legal is None else torch.from_numpy(legal))
             return log_p.numpy()

@@ -1,0 +1,82 @@
+"""How a fitted model answers: a small catalogue is scored whole, of a large one candidates are."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm4rec.data.events import EventLog
+from llm4rec.data.legal import Legal, Listed
+from llm4rec.fitted import Fitted
+from llm4rec.generate.beam import search
+from llm4rec.generate.index import CANDIDATES, FEW, WHOLE
+from llm4rec.topn import top_n
+from llm4rec.types import Floats, Ints, Rankings
+
+
+def answer(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Rankings:
+    """The best n legal items for each history [b].
+
+    Up to `generate.exact_up_to` items every item is scored. Above, the score of a candidate is worked out
+    as exactly, but for the sum over the catalogue that makes it a log-probability, which is estimated.
+    """
+    if len(fitted.catalog) <= fitted.config.generate.exact_up_to:
+        return exact(fitted, histories, legal, n)
+    return shortlisted(fitted, histories, legal, n)
+
+
+def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floats | None = None) -> Rankings:
+    """The best n with every item scored; `wish` is log p(i | wish) [1, i], to be joined in."""
+    mask = None if fitted.scorer.join is None else legal.mask()
+    log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), n, mask)
+    mixed = fitted.prior.mix(log_scores, histories.lengths)
+    if wish is not None:
+        mixed = mixed + wish
+        mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
+    legal.blank(mixed)
+    return top_n(mixed, n, None)
+
+
+@torch.inference_mode()
+def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Rankings:
+    """The best n of the candidates of each history; nothing as long as the catalogue is made."""
+    states = fitted.scorer.states(histories, fitted.person_rows(histories))
+    items = np.full((len(states), n), -1, dtype=np.int64)
+    scores = np.full((len(states), n), -np.inf, dtype=np.float32)
+    for row, state in enumerate(states.unsqueeze(1)):
+        found, log_scores = _candidates(fitted, state, legal.row(row), n)
+        mixed = fitted.prior.mix(log_scores[None], histories.lengths[row : row + 1], found)
+        best = top_n(mixed, n, None)
+        items[row] = np.append(found, -1)[best.items[0]]  # place -1 is the one appended
+        scores[row] = best.scores[0]
+    return Rankings(items, scores)
+
+
+def _candidates(fitted: Fitted, state: Tensor, listed: Listed, n: int) -> tuple[Ints, Floats]:
+    """Legal items [c], ascending, and log p(item | state) [c] of a state [1, d] (nats).
+
+    They are the dense head's nearest, the most popular of late and what the search along semantic ids
+    reaches: at least n, if so many are legal. Where the legal items are few, they are all of those.
+    """
+    scorer, generator, index = fitted.scorer, fitted.generator, fitted.index
+    query = scorer.prepared_states(state)[0].numpy()
+    wanted = max(n, CANDIDATES)
+    head = index.head(query, max(wanted, index.reserve(wanted, listed)))
+    log_total = index.log_total(query, head, scorer.logits(state, head))
+    if listed.only and len(listed) <= WHOLE:
+        found = listed.items
+    else:
+        popular = fitted.prior.commonest[: wanted + min(len(listed.items), FEW)]
+        parts = [index.nearest(query, wanted, listed, head), popular[listed.among(popular)][:wanted]]
+        if generator is not None:
+            generated, _ = search(generator.head, generator.trie, state, max(n, generator.beam), listed)
+            parts.append(generated[generated >= 0].numpy())
+        found = np.unique(np.concatenate(parts))
+    log_p = scorer.logits(state, found) - np.float32(log_total)
+    if generator is None:
+        return found, log_p
+    coded = generator.log_probability(state, torch.from_numpy(found)[None])[0].numpy()
+    with np.errstate(divide="ignore"):
+        share = np.float32(generator.share)
+        return found, np.logaddexp(np.log1p(-share) + log_p, np.log(share) + coded)
