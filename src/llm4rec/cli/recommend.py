@@ -76,7 +76,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
             raise InputError("--requests needs --out, the Parquet file for the answers.")
         if exclude or where or any(one is not None for one in (user, history, text, at, allow)):
             raise InputError(
-                "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow or --where."
+                "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow or "
+                "--where."
             )
         _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
         return
