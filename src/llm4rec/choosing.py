@@ -64,6 +64,20 @@ class Questions:
 
         return metric
 
+    def joined_metric(
+        self, network: Network, ids: SemanticIds, config: GenerateConfig
+    ) -> Callable[[Network], float]:
+        """NDCG@10 of both heads joined at the share that suits `network` as it is now."""
+        network.eval()
+        found = self.generator(replace(self.scorer, network=network), ids, config)
+
+        def metric(network: Network) -> float:
+            both = replace(found, head=code_head(network))
+            now = replace(self.scorer, network=network, join=both.joined)
+            return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items)
+
+        return metric
+
     def generator(self, scorer: Scorer, ids: SemanticIds, config: GenerateConfig) -> Generator:
         """The generator, its share the one that is best on the cases unless it is given."""
         found = Generator(code_head(scorer.network), ids, config.beam, share=1.0)

@@ -72,6 +72,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         _material(events, spaces.events, items, known, person_rows(people, events)),
         validate=questions.dense_metric,
         validate_codes=questions.code_metric,
+        validate_joined=lambda ids: questions.joined_metric(network, ids, config.generate),
         validate_timed=None if events.times is None or valid.times is None else questions.timed_metric,
         config=config.train,
         generate=config.generate,

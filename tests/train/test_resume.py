@@ -13,6 +13,7 @@ from torch import Tensor
 from llm4rec.errors import ArtefactError
 from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.network import Network
+from llm4rec.train.checkpoint import STAGES
 from llm4rec.train.stages import train_in_stages
 
 if TYPE_CHECKING:
@@ -97,8 +98,13 @@ def code_metric(network: Network) -> float:
     return float(network.codes.bias.detach().sum())
 
 
+def joined_metric(network: Network) -> float:
+    """Grows with every step of the backbone, so that joint training is kept."""
+    return float(sum(p.detach().abs().sum() for p in network.backbone.parameters()))
+
+
 def test_the_code_head_learns_and_leaves_all_else_as_it_was(toy: Toy) -> None:
-    network, told = staged(toy, None)
+    network, told = staged(toy, None, joint_epochs=0)
     before, _ = toy.train(toy.network(codes=(3, 4)), validate=metric)
     assert told["codes"]["losses"][-1] < told["codes"]["losses"][0]
     assert told["ids"]["twins"] >= 1
@@ -107,15 +113,19 @@ def test_the_code_head_learns_and_leaves_all_else_as_it_was(toy: Toy) -> None:
     assert torch.equal(network.fuse(items).vectors, before.fuse(items).vectors)
 
 
-def staged(toy: Toy, folder: Path | None, progress: Any = None) -> tuple[Network, dict[str, Any]]:
+def staged(
+    toy: Toy, folder: Path | None, progress: Any = None, **generate: Any
+) -> tuple[Network, dict[str, Any]]:
     network = toy.network(codes=(3, 4))
     told = train_in_stages(
         network, toy.material(), validate=metric, validate_codes=lambda ids: code_metric,
-        validate_timed=timed_metric, config=toy.config, generate=GENERATE, attention=True, checkpoints=folder,
+        validate_joined=lambda ids: joined_metric,
+        validate_timed=timed_metric, config=toy.config, generate=GENERATE.model_copy(update=generate),
+        attention=True, checkpoints=folder,
         **({} if progress is None else {"progress": progress}),
     ).told  # fmt: skip
-    for stage in ("floor", "attention", "context", "codes"):
-        told[stage].pop("seconds")
+    for stage in STAGES:
+        told.get(stage, {}).pop("seconds", None)
     return network, told
 
 
@@ -123,9 +133,10 @@ def staged(toy: Toy, folder: Path | None, progress: Any = None) -> tuple[Network
 @pytest.mark.parametrize(
     ("killed", "left"),
     [
-        ("attention", {"attention", "context", "codes"}),
-        ("context", {"context", "codes"}),
-        ("codes", {"codes"}),
+        ("attention", {"attention", "codes", "joint", "context"}),
+        ("codes", {"codes", "joint", "context"}),
+        ("joint", {"joint", "context"}),
+        ("context", {"context"}),
     ],
 )
 def test_a_later_stage_is_taken_up_too(
@@ -158,6 +169,7 @@ def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: To
         floor, _ = toy.train(validate=validate)
         told = train_in_stages(
             network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
+            validate_joined=lambda ids: validate,
             validate_timed=None, config=toy.config, generate=GENERATE, attention=True,
         ).told  # fmt: skip
         assert told["attention_kept"] is gains

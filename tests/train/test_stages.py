@@ -29,6 +29,7 @@ def staged(
     network = toy.network()
     told = train_in_stages(
         network, toy.material(), validate=lambda network: 0.5, validate_codes=lambda ids: lambda network: 0.5,
+        validate_joined=lambda ids: lambda network: 0.5,
         validate_timed=timed, config=toy.config, generate=GenerateConfig(), attention=False, **options,
     ).told  # fmt: skip
     return network, told
@@ -88,7 +89,8 @@ def test_items_are_fused_once(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None
     network = toy.network()
     train_in_stages(
         network, toy.changed(epochs=1).material(), validate=validate,
-        validate_codes=lambda ids: validate, validate_timed=validate, config=toy.changed(epochs=1).config,
+        validate_codes=lambda ids: validate,
+        validate_joined=lambda ids: validate, validate_timed=validate, config=toy.changed(epochs=1).config,
         generate=GenerateConfig(), attention=False,
     )  # fmt: skip
     assert calls.count("context") == 1 and calls.count("floor") > 1

@@ -105,11 +105,7 @@ def unconstrained(model: CodeModel, states: Tensor, width: int, depth: int) -> T
 def _continued(trie: Trie, nodes: Tensor, logits: Tensor, depth: int) -> tuple[Tensor, Tensor]:
     """Log p of each code after each prefix [b, w, v], -inf where no item follows, and the child's number."""
     flat = nodes.flatten()
-    first = trie.children[depth][flat]
-    count = trie.children[depth][flat + 1] - first
-    row = torch.repeat_interleave(torch.arange(len(flat)), count)
-    begin = count.cumsum(0) - count
-    child = torch.arange(len(row)) - begin[row] + first[row]
+    row, child = trie.followers(flat, depth)
     code = trie.codes[depth + 1][child]
     values, flat_logits = torch.full((len(flat), logits.shape[-1]), -torch.inf), logits.flatten(0, 1)
     values[row, code] = flat_logits[row, code].to(values.dtype)

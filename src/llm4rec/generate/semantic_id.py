@@ -47,6 +47,19 @@ class GenerateConfig(Section):
     epochs: int = Option(
         default=20, ge=1, description="The most epochs of the stage that trains the code head."
     )
+    distil: float = Option(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="What the dense head's distribution over the codes weighs in the code head's loss; the "
+        "true codes weigh the rest. Only up to train.full_softmax_up_to items.",
+    )
+    joint_epochs: int = Option(
+        default=4,
+        ge=0,
+        description="The most epochs of the stage that trains backbone and both heads together, item vectors "
+        "and codes fixed.",
+    )
     beam: int = Option(
         default=64, ge=1, description="Prefixes kept at each level of a search; never fewer than asked for."
     )

@@ -45,6 +45,14 @@ class Trie:
             array.nbytes for array in (self.items, self.places, *self.leaves, *self.children, *self.codes)
         )
 
+    def followers(self, nodes: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+        """All children of `nodes` [n] of `depth`: their parents' places in `nodes` and their numbers [c]."""
+        first = self.children[depth][nodes]
+        count = self.children[depth][nodes + 1] - first
+        row = torch.repeat_interleave(torch.arange(len(nodes)), count)
+        begin = count.cumsum(0) - count
+        return row, torch.arange(len(row)) - begin[row] + first[row]
+
     def find(self, codes: Tensor) -> Tensor:
         """The item that has each id [n, depth] → [n]; -1 where there is none."""
         node = torch.zeros(len(codes), dtype=torch.long)

@@ -6,6 +6,7 @@ The dense head scores every item, the code head generates semantic ids, the poin
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -113,11 +114,24 @@ class CodeHead(nn.Module):
         """What is carried on once the code in `place` is `codes` [...]."""
         return carried + F.embedding(codes, self.inputs[place])
 
-    def losses(self, states: Tensor, codes: Tensor) -> Tensor:
-        """−log p(id) [p] (nats) of ids [p, l + 1] for states [p, d], over all codes, legal or not."""
+    def losses(
+        self, states: Tensor, codes: Tensor, soft: Sequence[Tensor] | None = None, share: float = 0.0
+    ) -> Tensor:
+        """−log p(id) [p] (nats) of ids [p, l + 1] for states [p, d], over all codes, legal or not.
+
+        Args:
+            states: [p, d].
+            codes: the true ids [p, l + 1].
+            soft: distributions over the codes of each place [p, v], given the true codes before it.
+            share: what cross-entropy with `soft` weighs; with the true codes it weighs the rest.
+        """
         carried, total = self.begin(states), states.new_zeros(len(states))
         for place, code in enumerate(codes.T):
-            total = total + F.cross_entropy(self.logits(carried, place), code, reduction="none")
+            log_p = self.logits(carried, place).log_softmax(dim=-1)
+            loss = -log_p.gather(1, code.unsqueeze(1)).squeeze(1)
+            if soft is not None:
+                loss = (1 - share) * loss - share * (soft[place] * log_p).sum(dim=1)
+            total = total + loss
             if place < len(self.inputs):
                 carried = self.follow(carried, code, place)
         return total

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KIND = "checkpoint"
 RUN = "run"
 """The entry that says what all checkpoints beside it belong to."""
-STAGES = ("floor", "attention", "context", "codes")
+STAGES = ("floor", "attention", "codes", "joint", "context")
 
 
 def claim(folder: Path, owner: str) -> None:

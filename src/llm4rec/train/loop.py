@@ -28,6 +28,7 @@ from llm4rec.train.objective import (
     multiplies_bfloat16,
     rating_loss,
     sampled_softmax_loss,
+    soft_codes,
     softmax_loss,
 )
 from llm4rec.train.windows import Windows, batches, cut_windows
@@ -231,7 +232,11 @@ def step(
             loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype)
         wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
     if material.codes is not None and network.codes is not None:
-        loss = loss + (network.codes.losses(states, material.codes[wanted]) * share).sum()
+        soft = None
+        if material.teaching is not None:
+            soft = soft_codes(network.head, states, material.fused(network), wanted, material.teaching)
+        part = 0.0 if material.teaching is None else material.teaching.share
+        loss = loss + (network.codes.losses(states, material.codes[wanted], soft, part) * share).sum()
     if network.pointwise is not None and material.dense:
         errors = rating_loss(network.pointwise, states, wanted_vectors, material.ratings[targets])
         loss = loss + network.pointwise_weight * (errors * share).sum()

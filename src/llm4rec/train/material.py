@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from llm4rec.encode.tokens import Tokens
+from llm4rec.generate.teaching import Teaching
 from llm4rec.model.events import EventArrays
 from llm4rec.model.network import Network
 
@@ -22,6 +23,7 @@ class Material:
         people: modality → tokens of every person, None without features.
         ratings: standardised ratings [e + 1], NaN where there are none.
         codes: semantic ids [i, l + 1] for the code head; None where it is not trained.
+        teaching: how the code head learns from the dense head; None where it does not.
         dense: whether the dense head is.
         vectors: item vectors z [i, d] where what makes them is not trained; None fuses them at each step.
         timed: whether each target is asked for at its own time.
@@ -32,6 +34,7 @@ class Material:
     people: Mapping[str, Tokens] | None
     ratings: Tensor
     codes: Tensor | None = None
+    teaching: Teaching | None = None
     dense: bool = True
     vectors: Tensor | None = None
     timed: bool = False

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from llm4rec.generate.teaching import Teaching
 from llm4rec.model.heads import DenseHead, PointwiseHead
 
 BLOCK = 2**21
@@ -114,6 +115,27 @@ def sampled_softmax_loss(
     logits = head(states, negative_vectors) - log_counts
     logits = logits.masked_fill(targets.unsqueeze(1) == negatives.unsqueeze(0), -torch.inf)
     return torch.logsumexp(torch.cat([positive.unsqueeze(1), logits], dim=1), dim=1) - positive
+
+
+@torch.no_grad()
+def soft_codes(
+    head: DenseHead, states: Tensor, vectors: Tensor, targets: Tensor, teaching: Teaching
+) -> list[Tensor]:
+    """What the dense head would say of the codes of `targets` [p]: distributions [p, v] by place.
+
+    Args:
+        head: the teacher.
+        states: [p, d].
+        vectors: [i, d].
+        targets: item numbers [p].
+        teaching: turns log-probabilities of items into those of codes.
+    """
+    rows = max(1, BLOCK // len(vectors))
+    parts = [
+        teaching.targets(head(some, vectors).log_softmax(dim=-1), items)
+        for some, items in zip(states.split(rows), targets.split(rows), strict=True)
+    ]
+    return [torch.cat(place) for place in zip(*parts, strict=True)]
 
 
 def rating_loss(head: PointwiseHead, states: Tensor, vectors: Tensor, ratings: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""The stages of training: the plain sum, cross-modal attention, query context, the code head.
+"""The stages of training: the plain sum, cross-modal attention, the code head, both heads, query context.
 
-Each later stage leaves what came before as it is: attention and context stay only where validation gains
-by them, and the code head is trained on frozen states, its codes fixed.
+A later stage leaves what came before as it is unless validation gains: the code head is trained on frozen
+states with its codes fixed, and attention, joint training and context stay only where they are better.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import InputError
 from llm4rec.generate.semantic_id import GenerateConfig, Quality, SemanticIds, fit_ids, quality
+from llm4rec.generate.teaching import Teaching
+from llm4rec.generate.trie import build_trie
+from llm4rec.model.heads import CodeHead
 from llm4rec.model.network import Network
 from llm4rec.train.checkpoint import STAGES
 from llm4rec.train.loop import TrainConfig, TrainLog, train
 from llm4rec.train.material import Material
 from llm4rec.types import Floats, Progress, silent
 
-FLOOR, ATTENTION, CONTEXT, CODES = STAGES
+FLOOR, ATTENTION, CODES, JOINT, CONTEXT = STAGES
 
 Validate = Callable[[Network], float]
 
@@ -45,6 +48,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     *,
     validate: Validate,
     validate_codes: Callable[[SemanticIds], Validate],
+    validate_joined: Callable[[SemanticIds], Validate],
     validate_timed: Validate | None,
     config: TrainConfig,
     generate: GenerateConfig,
@@ -52,13 +56,14 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
-    """Train the floor, add attention and query context where each is better, and teach the code head.
+    """Train the floor and the code head; add attention, joint training and context where each is better.
 
     Args:
         network: trained in place.
         material: its data.
         validate: the metric of the dense head.
         validate_codes: the metric of the code head, given the ids.
+        validate_joined: that of both heads, given the ids, at the share that suits the network as it is then.
         validate_timed: the metric of the dense head, asked at each answer's time; None without a clock.
         config: options of the loop.
         generate: options of semantic ids.
@@ -83,19 +88,21 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         opened = _open_gate(network, material, run, validate, config, metric)
         told |= {"attention": asdict(opened), "attention_kept": network.fusion.attend}
         metric = opened.best_metric
-    if validate_timed is not None and config.context_epochs:
-        heard = _hear_time(network, material, run, validate_timed, config, metric)
-        told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
-        told["context_kept"] = heard.best_epoch >= 0
     ids = None
     if network.codes is not None:
         ids, found = _ids(network, material.items, generate, config.seed)
         network.codes.start_from(torch.from_numpy(ids.centres), network.head)
-        coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
-        short = config.model_copy(update={"patience": 3, "fewest_epochs": 1})
-        with only(network, network.codes.parameters()):
-            log = run(coded, validate=validate_codes(ids), config=short, stage=CODES, epochs=generate.epochs)
-        told |= {"codes": asdict(log), "ids": asdict(found)}
+        coded = _coded(network, material, ids, generate, config)
+        log = _learn_codes(network, network.codes, coded, run, validate_codes(ids), config, generate.epochs)
+        told |= {"ids": asdict(found), "codes": asdict(log), "joint_kept": False}
+        if generate.joint_epochs:
+            log = _learn_both(network, coded, run, validate_joined(ids), config, generate.joint_epochs)
+            told |= {"joint": asdict(log), "joint_kept": log.best_epoch >= 0}
+            metric = _measured(network, validate) if log.best_epoch >= 0 else metric
+    if validate_timed is not None and config.context_epochs:
+        heard = _hear_time(network, material, run, validate_timed, config, metric)
+        told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
+        told["context_kept"] = heard.best_epoch >= 0
     return Trained(ids, told | _size(network))
 
 
@@ -118,6 +125,60 @@ def _open_gate(
         )  # fmt: skip
     network.fusion.attend = log.best_epoch >= 0
     return log
+
+
+def _coded(
+    network: Network, material: Material, ids: SemanticIds, generate: GenerateConfig, config: TrainConfig
+) -> Material:
+    """What the code head is taught with: fixed item vectors, ids, and the dense head where it can teach."""
+    network.eval()
+    with torch.no_grad():
+        vectors = network.fuse(material.items).vectors
+    teaching = None
+    if generate.distil and material.n_items <= config.full_softmax_up_to:
+        teaching = Teaching(build_trie(ids.codes), generate.codebook_size, generate.distil)
+    return replace(material, vectors=vectors, codes=torch.from_numpy(ids.codes), teaching=teaching)
+
+
+def _learn_codes(
+    network: Network,
+    head: CodeHead,
+    material: Material,
+    run: Callable[..., TrainLog],
+    validate: Validate,
+    config: TrainConfig,
+    epochs: int,
+) -> TrainLog:
+    """Train the code head on frozen states."""
+    short = config.model_copy(update={"patience": 3, "fewest_epochs": 1})
+    with only(network, head.parameters()):
+        return run(
+            replace(material, dense=False), validate=validate, config=short, stage=CODES, epochs=epochs
+        )
+
+
+def _learn_both(
+    network: Network,
+    material: Material,
+    run: Callable[..., TrainLog],
+    validate: Validate,
+    config: TrainConfig,
+    epochs: int,
+) -> TrainLog:
+    """Train backbone and both heads, item vectors fixed; where that does not gain, all stays as it was."""
+    to_beat = _measured(network, validate)
+    slow = config.model_copy(
+        update={"patience": 2, "fewest_epochs": 1, "learning_rate": config.learning_rate / 4}
+    )
+    parameters = [p for name, p in network.named_parameters() if not name.startswith("fusion.")]
+    with only(network, parameters):
+        return run(material, validate=validate, config=slow, stage=JOINT, epochs=epochs, to_beat=to_beat)
+
+
+def _measured(network: Network, validate: Validate) -> float:
+    network.eval()
+    with torch.no_grad():
+        return validate(network)
 
 
 def _hear_time(
