@@ -71,9 +71,11 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         ids, found = _ids(network, material.items, generate, config.seed)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
         log = run(coded, validate=validate_codes(ids), stage=FLOOR)
+        network.backbone.settle()
         told = {"floor": asdict(log), "attention_kept": False, "ids": asdict(found)}
         return Trained(ids, told | _size(network))
     floor = run(material, validate=validate, stage=FLOOR)
+    network.backbone.settle()  # what follows is trained on the states that will be served
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False}
     if attention and config.attention_epochs:
         # of a few thousand items only, so that attention is not computed for all at every step
@@ -137,11 +139,14 @@ def _size(network: Network) -> dict[str, Any]:
 
 @contextmanager
 def only(network: Network, parameters: Iterable[nn.Parameter]) -> Generator[None]:
-    """Nothing trained but `parameters`."""
+    """Nothing trained but `parameters`; afterwards what was trained before."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        network.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
