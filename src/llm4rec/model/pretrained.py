@@ -180,7 +180,7 @@ def prepared(decoder: Decoder, config: PretrainedConfig) -> Decoder:
     model = decoder.model
     model.requires_grad_(config.tuning == "full")
     if config.gradient_checkpointing:
-        # of transformers from 5.20 on under the first name, with the same effect under the second
+        # renamed in the course of transformers 5, where the old name then warns
         enable = getattr(model, "activation_checkpointing_enable", None)
         (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
     if config.tuning == "lora":
