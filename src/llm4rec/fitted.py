@@ -26,6 +26,7 @@ from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.model.events import EventSpace
 from llm4rec.model.heads import CodeHead
 from llm4rec.model.network import Network
+from llm4rec.model.pretrained import Decoder, restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.settings import Config
@@ -33,6 +34,7 @@ from llm4rec.store import artefact
 from llm4rec.types import Array, Floats, Ints
 
 KIND = "model"
+WEIGHTS, HALF_WEIGHTS = "network", "network_bfloat16"
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def person_rows(people: Catalog | None, histories: EventLog) -> Ints:
     return people.numbers(histories.user_ids)
 
 
-def new_network(config: Config, spaces: Spaces, n_items: int) -> Network:
-    """A network with the random weights of `train.seed`."""
+def new_network(config: Config, spaces: Spaces, n_items: int, decoder: Decoder | None = None) -> Network:
+    """A network with the random weights of `train.seed`, around `decoder` where one is given."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         return Network(
@@ -120,6 +122,7 @@ def new_network(config: Config, spaces: Spaces, n_items: int) -> Network:
             code_shape=None
             if config.generate.mode == "off"
             else (config.generate.n_levels + 1, config.generate.codebook_size),
+            decoder=decoder,
         )
 
 
@@ -150,6 +153,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "people_fields": [asdict(field) for field in people_fields],
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
+            "backbone": network.backbone.shape,
             "prior": {
                 "shares": fitted.prior.shares,
                 "window": fitted.prior.window,
@@ -159,7 +163,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "about": fitted.about,
         },
         tensors={
-            "network": {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()},
+            **_weight_arrays(network),
             "vectors": fitted.vectors,
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
@@ -202,16 +206,17 @@ def read(path: Path) -> Fitted:
     vectors, stored = kept.tensors("vectors"), kept.tensors("items")
     catalog = replace(catalog, retired=stored.get("retired", catalog.retired))  # absent in earlier models
     items, known = spaces.tokens(catalog, vectors, torch.from_numpy(stored["seen"]), people)
-    network = new_network(config, spaces, len(catalog))
-    network.fusion.attend = bool(meta["attend"])
-    weights = {name: torch.from_numpy(array) for name, array in kept.tensors("network").items()}
     try:
-        network.load_state_dict(weights)
-    except RuntimeError:
+        shape = meta.get("backbone")
+        decoder = None if shape is None else restored(shape, config.model.pretrained)
+        network = new_network(config, spaces, len(catalog), decoder)
+        network.load_state_dict(_weights(kept))
+    except (RuntimeError, KeyError, TypeError, ValueError):
         raise ArtefactError(
             f"The weights of the model in {path} do not fit its configuration: it was made by another "
             "version of llm4rec. Install the version that made it, or fit it again."
         ) from None
+    network.fusion.attend = bool(meta["attend"])
     network.eval()
     scorer, generator = Scorer(network, items, known, spaces.events), None
     if meta.get("generator") is not None:
@@ -241,6 +246,24 @@ def code_head(network: Network) -> CodeHead:
     """The code head of a network that was made with one."""
     assert network.codes is not None
     return network.codes
+
+
+def _weight_arrays(network: Network) -> dict[str, dict[str, Array]]:
+    """The weights as sets of arrays; bfloat16, which NumPy doesn't have, as its bits in a set of its own."""
+    weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    half = {name for name, tensor in weights.items() if tensor.dtype == torch.bfloat16}
+    sets = {WEIGHTS: {name: tensor.numpy() for name, tensor in weights.items() if name not in half}}
+    if half:
+        sets[HALF_WEIGHTS] = {name: weights[name].view(torch.uint16).numpy() for name in sorted(half)}
+    return sets
+
+
+def _weights(kept: artefact.Artefact) -> dict[str, Tensor]:
+    weights = {name: torch.from_numpy(array) for name, array in kept.tensors(WEIGHTS).items()}
+    if f"{HALF_WEIGHTS}.safetensors" in kept:
+        bits = kept.tensors(HALF_WEIGHTS)
+        weights |= {name: torch.from_numpy(array).view(torch.bfloat16) for name, array in bits.items()}
+    return weights
 
 
 def _id_tensors(generator: Generator | None) -> dict[str, dict[str, Array]]:

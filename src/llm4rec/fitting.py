@@ -21,7 +21,11 @@ from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fi
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
+from llm4rec.model import origin
+from llm4rec.model.backbone import COMPACT
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
+from llm4rec.model.network import Network
+from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.scorer import Scorer
 from llm4rec.settings import Config
 from llm4rec.train import checkpoint
@@ -50,6 +54,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         TrainingError: where the loss stops being finite.
     """
     began = time.perf_counter()
+    decoder = _decoder(config)  # what is wrong with it is said before any work
     if checkpoints is not None and not resume:
         checkpoint.discard(checkpoints)
     histories = histories or events
@@ -62,10 +67,12 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     )
     seen = torch.from_numpy(events.item_counts(len(catalog)) > 0)
     items, known = spaces.tokens(catalog, frozen.by_field, seen, people)
+    network = new_network(config, spaces, len(catalog), decoder)
     if checkpoints is not None:
-        owner = _identity(config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid)
+        owner = _identity(
+            config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network
+        )
         checkpoint.claim(checkpoints, owner)
-    network = new_network(config, spaces, len(catalog))
     questions = Questions(valid, people, len(catalog), Scorer(network, items, known, spaces.events))
     trained = train_in_stages(
         network,
@@ -105,6 +112,17 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
             "n_users": events.n_users,
         },
     )
+
+
+def _decoder(config: Config) -> Decoder | None:
+    """The pretrained decoder, ready to be trained; None for `compact`."""
+    if config.model.backbone == COMPACT:
+        return None
+    options = config.model.pretrained
+    path = origin.find(config.model.backbone, options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence([config.train.seed, 3]).generate_state(1)[0]))
+        return prepared(origin.open_decoder(path, options, config.data.max_history + 1), options)
 
 
 def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tuple[EventLog, Cases]:
@@ -152,14 +170,18 @@ def _identity(
     catalog: Catalog,
     features: Sequence[Mapping[str, Tokens]],
     valid: Cases,
+    network: Network,
 ) -> str:
-    """SHA-256 over what a run's checkpoints belong to: configuration, features, items, events, questions."""
+    """SHA-256 over what a run's checkpoints belong to, and what they leave out: the weights never trained."""
     values = [config.model_dump(mode="json"), asdict(spaces), encoder, catalog.ids.to_list()]
     found = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     arrays: list[Array | None] = [events.offsets, events.items, events.times, events.ratings, events.kinds]
     arrays += [valid.rows, valid.ends, valid.targets, valid.target_offsets, valid.times]
     for tokens in (tokens for by_modality in features for tokens in by_modality.values()):
         arrays += [tokens.values.numpy(), tokens.mask.numpy()]
+    trained = {name for name, weights in network.named_parameters() if weights.requires_grad}
+    untrained = {name: tensor for name, tensor in network.state_dict().items() if name not in trained}
+    arrays += [tensor.contiguous().view(torch.uint8).numpy() for tensor in untrained.values()]
     for array in arrays:
         found.update(b"none" if array is None else array.tobytes())
     return found.hexdigest()

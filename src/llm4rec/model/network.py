@@ -16,6 +16,7 @@ from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.model.backbone import BackboneConfig, CompactBackbone
 from llm4rec.model.context import N_GAPS, Moments, QueryContext
 from llm4rec.model.heads import CodeHead, DenseHead, PointwiseHead
+from llm4rec.model.pretrained import Decoder, PretrainedBackbone
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Network(nn.Module):
         space: what item tokens mean.
         people_space: what people's tokens mean; None where there are no usable features.
         code_shape: codes of a semantic id and different codes per place; None for no code head.
+        decoder: the pretrained one that reads the history; None for `compact`.
     """
 
     def __init__(  # noqa: PLR0913  # all that fixes its shape
@@ -60,13 +62,18 @@ class Network(nn.Module):
         backbone: BackboneConfig,
         fusion: FusionConfig,
         code_shape: tuple[int, int] | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         super().__init__()
         size = backbone.embedding_size
         self.max_history = max_history
         self.pointwise_weight = backbone.pointwise
         self.fusion = Fusion(space, n_items, size, fusion)
-        self.backbone = CompactBackbone(backbone, max_history + 1)
+        self.backbone: CompactBackbone | PretrainedBackbone
+        if decoder is None:
+            self.backbone = CompactBackbone(backbone, max_history + 1)
+        else:
+            self.backbone = PretrainedBackbone(decoder, size, backbone.dropout, backbone.pretrained)
         self.head = DenseHead(cosine=backbone.cosine, temperature=backbone.temperature)
         self.pointwise = PointwiseHead(size) if backbone.pointwise else None
         self.people: Fusion | None = None
@@ -128,6 +135,16 @@ class Network(nn.Module):
             first = first + told.unsqueeze(1)
         states = self.backbone(torch.cat([first, events], dim=1))
         return states if batch.asked is None else states + self.context(batch.asked)
+
+    def parameter_groups(self, learning_rate: float) -> list[tuple[float, dict[str, nn.Parameter]]]:
+        """What is trained, by name, with its step size: `learning_rate`, but for a decoder with its own."""
+        own = self.backbone.learning_rate
+        groups: dict[float, dict[str, nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                rate = learning_rate if own is None or not name.startswith("backbone.model.") else own
+                groups.setdefault(rate, {})[name] = parameter
+        return list(groups.items())
 
     def score(self, states: Tensor, vectors: Tensor) -> Tensor:
         """Log-probabilities [..., i] over the given items (nats)."""

@@ -74,9 +74,12 @@ class Run:
         self._seconds = 0.0
         self._updates = 0
         self._saved = time.monotonic()
-        self._named = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        groups = network.parameter_groups(config.learning_rate)
+        self._named = {n: p for _, named in groups for n, p in named.items()}  # as the optimiser numbers them
         self.optimiser = torch.optim.AdamW(
-            self._named.values(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
+            [{"params": list(named.values()), "lr": rate} for rate, named in groups],
+            weight_decay=config.weight_decay,
+            foreach=True,
         )
         self._average = {n: p.detach().clone() for n, p in self._named.items()}
         self._best = {n: p.detach().clone() for n, p in self._named.items()}

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,15 +22,10 @@ from torch import Tensor
 from llm4rec.config import Section
 from llm4rec.errors import TrainingError
 from llm4rec.model.network import Batch, Network
+from llm4rec.model.precision import Precision, dtype_of
 from llm4rec.train.checkpoint import Run
 from llm4rec.train.material import Material
-from llm4rec.train.objective import (
-    multiplies_bfloat16,
-    rating_loss,
-    sampled_softmax_loss,
-    soft_codes,
-    softmax_loss,
-)
+from llm4rec.train.objective import rating_loss, sampled_softmax_loss, soft_codes, softmax_loss
 from llm4rec.train.windows import Windows, batches, cut_windows
 from llm4rec.types import Floats, Ints, Progress, silent
 
@@ -70,7 +65,7 @@ class TrainConfig(Section):
     negatives: int = Option(
         default=4096, ge=1, description="Shared negatives per step when sampling [items]."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Option(
+    precision: Precision = Option(
         default="auto",
         description="Numbers multiplied by the full softmax over the catalogue; auto takes bfloat16 where "
         "the processor multiplies it natively.",
@@ -97,8 +92,7 @@ class TrainConfig(Section):
     @property
     def dtype(self) -> torch.dtype:
         """What `precision` means on this machine."""
-        half = self.precision == "bfloat16" or (self.precision == "auto" and multiplies_bfloat16())
-        return torch.bfloat16 if half else torch.float32
+        return dtype_of(self.precision)
 
 
 class Penalty(Protocol):

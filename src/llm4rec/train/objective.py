@@ -80,13 +80,6 @@ def softmax_loss(
     return cast(Tensor, loss)
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for products of bfloat16; without, they are slower."""
-    ask = getattr(torch.cpu, "get_capabilities", None)  # of torch from 2.9 on
-    found: dict[str, Any] = ask() if ask is not None else {}
-    return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16"))
-
-
 def sampled_softmax_loss(
     head: DenseHead,
     states: Tensor,

@@ -79,9 +79,11 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         ids, found = _ids(network, material.items, generate, config.seed)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
         log = run(coded, validate=validate_codes(ids), stage=FLOOR)
+        network.backbone.settle()
         kept = {"attention_kept": False, "context_kept": False}
         return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
     floor = run(material, validate=validate, stage=FLOOR)
+    network.backbone.settle()  # what follows is trained on the states that will be served
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False, "context_kept": False}
     metric = floor.best_metric
     if attention and config.attention_epochs:
@@ -170,7 +172,9 @@ def _learn_both(
     slow = config.model_copy(
         update={"patience": 2, "fewest_epochs": 1, "learning_rate": config.learning_rate / 4}
     )
-    parameters = [p for name, p in network.named_parameters() if not name.startswith("fusion.")]
+    parameters = [
+        p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("fusion.")
+    ]
     with only(network, parameters):
         return run(material, validate=validate, config=slow, stage=JOINT, epochs=epochs, to_beat=to_beat)
 
@@ -241,11 +245,14 @@ def _size(network: Network) -> dict[str, Any]:
 
 @contextmanager
 def only(network: Network, parameters: Iterable[nn.Parameter]) -> Generator[None]:
-    """Nothing trained but `parameters`."""
+    """Nothing trained but `parameters`; afterwards what was trained before."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        network.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)

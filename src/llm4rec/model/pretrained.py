@@ -1,0 +1,227 @@
+"""A pretrained backbone: a language model's decoder between two learned projectors.
+
+Events enter as soft tokens, one position each, after an optional instruction in words. What fixes the
+model is kept with its weights, so that nothing of where it came from is needed to read it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from pydantic import Field as Option
+from pydantic import ValidationInfo, field_validator
+from torch import Tensor, nn
+
+from llm4rec.config import Section
+from llm4rec.errors import ConfigError
+from llm4rec.model.precision import Precision, dtype_of
+
+if TYPE_CHECKING:
+    from transformers import Cache
+
+WITHOUT_VOCABULARY = {
+    "vocab_size": 1, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+READING: dict[str, Any] = {"trust_remote_code": False, "attn_implementation": "eager"}
+"""How a decoder is opened. On histories of some hundred events plain attention is as fast as the fused one
+forwards and several times as fast backwards in bfloat16, and every family has it."""
+NOT_KEPT = ("_name_or_path", "architectures", "auto_map", "dtype", "quantization_config")
+
+
+class PretrainedConfig(Section):
+    """How a pretrained backbone is tuned (section `model.pretrained`)."""
+
+    tuning: Literal["lora", "full", "frozen"] = Option(
+        default="lora",
+        description="What of the decoder is trained: low-rank additions to its projections, which are merged "
+        "into them at the end; all of it; or nothing. What surrounds it always is.",
+    )
+    learning_rate: float = Option(
+        default=3e-4, gt=0, le=10, description="Step size of AdamW for what is trained of the decoder."
+    )
+    lora_rank: int = Option(
+        default=16, ge=1, description="Rank of the additions; they are scaled by 2, whatever their rank."
+    )
+    lora_targets: tuple[str, ...] = Option(
+        default=(), description="Names of the projections that get one, as q_proj; none named: all of them."
+    )
+    instruction: str = Option(
+        default="", description="Words the decoder reads before the events, in its own vocabulary."
+    )
+    gradient_checkpointing: bool = Option(
+        default=False, description="Keep one activation per layer and compute the others again: less memory."
+    )
+    precision: Precision = Option(
+        default="auto",
+        description="Type of the decoder's numbers; auto takes bfloat16 where the processor multiplies it "
+        "natively. What is trained is held in float32 all the same.",
+    )
+    random_weights: bool = Option(
+        default=False,
+        description="Start the same architecture from random weights: the control that shows what the "
+        "pretrained ones are worth. Needs tuning = full.",
+    )
+
+    @field_validator("random_weights")
+    @classmethod
+    def _train_what_is_random(cls, random: bool, found: ValidationInfo) -> bool:
+        if random and found.data.get("tuning") != "full":
+            raise ValueError("random weights have to be trained: set model.pretrained.tuning=full")
+        return random
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What `precision` means on this machine."""
+        return dtype_of(self.precision)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder of `transformers` whose vocabulary has been taken off.
+
+    Attributes:
+        model: embeddings [b, t, h] → hidden states [b, t, h], causal.
+        prefix: embeddings of the instruction [p, h]; p is 0 without one.
+        tokens: embeddings of some of the vocabulary [v, h]; None where the projectors are given later.
+    """
+
+    model: Any
+    prefix: Tensor
+    tokens: Tensor | None
+
+
+class PretrainedBackbone(nn.Module):
+    """Event embeddings [b, t, d] → states [b, t, d] (float32), strictly causal, one position per event.
+
+    Args:
+        decoder: what reads the soft tokens; see `prepared` for one that is to be trained.
+        size: d.
+        dropout: of the events.
+        config: how it is tuned.
+    """
+
+    prefix: Tensor
+
+    def __init__(self, decoder: Decoder, size: int, dropout: float, config: PretrainedConfig) -> None:
+        super().__init__()
+        hidden = decoder.prefix.shape[-1]
+        self.learning_rate: float | None = config.learning_rate
+        self.dtype = config.dtype
+        self.model = decoder.model
+        self.register_buffer("prefix", decoder.prefix)
+        into = nn.Linear(size, hidden)
+        if decoder.tokens is not None:
+            _start_like(into, decoder.tokens)
+        # events differ in length, tokens hardly
+        self.enter = nn.Sequential(nn.RMSNorm(size, eps=1e-6), nn.Dropout(dropout), into)
+        out = nn.Linear(hidden, size, bias=False)
+        nn.init.normal_(out.weight, std=hidden**-0.5)
+        self.leave = nn.Sequential(nn.RMSNorm(hidden, eps=1e-6), out)
+
+    def forward(self, events: Tensor, past: Cache | None = None) -> Tensor:
+        """States of `events`; padding must be on the right, where causality keeps it harmless.
+
+        Args:
+            events: [b, t, d].
+            past: keys and values of the events before these, which this call adds to; None keeps none.
+        """
+        soft = self.enter(events).to(self.dtype)
+        told = len(self.prefix) if past is None or past.get_seq_length() == 0 else 0
+        if told:
+            soft = torch.cat([self.prefix.to(self.dtype).expand(len(events), -1, -1), soft], dim=1)
+        # the float32 weights that are trained are multiplied in the decoder's type too
+        mixed = any(parameter.dtype != self.dtype for parameter in self.model.parameters())
+        with torch.autocast(events.device.type, self.dtype, enabled=mixed):
+            out = self.model(inputs_embeds=soft, past_key_values=past, use_cache=past is not None)
+        return self.leave(out.last_hidden_state[:, told:].float())
+
+    def settle(self) -> None:
+        """Merge the additions into the decoder and hold all of it in the type it is kept in, untrained."""
+        if hasattr(self.model, "merge_and_unload"):
+            self.model = self.model.merge_and_unload()
+        for parameter in cast(nn.Module, self.model).parameters():
+            parameter.requires_grad_(False)
+            parameter.data = parameter.data.to(self.dtype)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What `restored` needs beside the weights; values JSON can hold."""
+        architecture: dict[str, Any] = self.model.config.to_dict()
+        kept = {key: value for key, value in architecture.items() if key not in NOT_KEPT}
+        return {"architecture": kept | WITHOUT_VOCABULARY, "prefix": len(self.prefix)}
+
+
+def _start_like(into: nn.Linear, tokens: Tensor) -> None:
+    """Let soft tokens begin with mean and covariance of a model's own `tokens` [v, h].
+
+    A decoder answers what is unlike its tokens with less difference between one input and another, and
+    with states that hang on the last bits of bfloat16.
+    """
+    mean = tokens.mean(dim=0)
+    mixed = (tokens - mean).T @ torch.randn(len(tokens), into.in_features)
+    with torch.no_grad():
+        into.weight.copy_(mixed / math.sqrt(len(tokens) * into.in_features))
+        into.bias.copy_(mean)
+
+
+def prepared(decoder: Decoder, config: PretrainedConfig) -> Decoder:
+    """The decoder, ready to be trained as `config` says.
+
+    What is trained is held in float32: at these step sizes an update is mostly smaller than the gap
+    between two neighbours in bfloat16, and weights of that type would not move.
+
+    Raises:
+        ConfigError: where it has none of the projections that are to be tuned.
+    """
+    model = decoder.model
+    model.requires_grad_(config.tuning == "full")
+    if config.gradient_checkpointing:
+        # renamed in the course of transformers 5, where the old name then warns
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    if config.tuning == "lora":
+        model = _with_lora(model, config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return Decoder(model, decoder.prefix, decoder.tokens)
+
+
+def _with_lora(model: Any, config: PretrainedConfig) -> Any:
+    """Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022."""
+    from peft import LoraConfig, LoraModel
+
+    options = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=2 * config.lora_rank,
+        target_modules=list(config.lora_targets) or "all-linear",
+    )
+    try:
+        return LoraModel(model, options, "default")
+    except ValueError:
+        named = cast(nn.Module, model).named_modules()
+        known = sorted({name.rpartition(".")[2] for name, module in named if isinstance(module, nn.Linear)})
+        raise ConfigError(
+            f"The backbone has none of the projections {', '.join(config.lora_targets)} "
+            f"(model.pretrained.lora_targets). It has {', '.join(known)}."
+        ) from None
+
+
+def restored(shape: Mapping[str, Any], config: PretrainedConfig) -> Decoder:
+    """A decoder of the kept shape, its weights still to be loaded; opens no file and asks no network."""
+    from transformers import AutoConfig, AutoModel
+    from transformers.initialization import no_init_weights
+
+    architecture = dict(shape["architecture"])
+    kind = architecture.pop("model_type")
+    with no_init_weights():
+        model = AutoModel.from_config(
+            AutoConfig.for_model(kind, **architecture), dtype=config.dtype, **READING
+        )
+    model.set_input_embeddings(nn.Identity())
+    model.requires_grad_(False)
+    return Decoder(model, torch.zeros(shape["prefix"], model.config.hidden_size, dtype=config.dtype), None)
