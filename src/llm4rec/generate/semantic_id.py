@@ -39,7 +39,7 @@ class GenerateConfig(Section):
         "both are joined. only: semantic ids from content and no dense head.",
     )
     n_levels: int = Option(default=3, ge=1, le=8, description="Codes per item, without the one for twins.")
-    codebook_size: int = Option(default=256, ge=2, le=65_536, description="Different codes per level.")
+    codebook_size: int = Option(default=64, ge=2, le=65_536, description="Different codes per level.")
     source: Literal["fused", "content"] = Option(
         default="fused",
         description="Vectors that become codes: fused with what people do, or of content alone.",
