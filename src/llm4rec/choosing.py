@@ -19,6 +19,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior, fit_prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.topn import top_n
+from llm4rec.train.stages import Metric
 from llm4rec.types import Bools, Floats, Rankings
 
 
@@ -46,13 +47,14 @@ class Questions:
     scorer: Scorer
 
     def dense_metric(self, network: Network, *, timed: bool = False) -> float:
-        """NDCG@10 of the dense head with the weights of the moment."""
+        """NDCG@10 of the dense head with the weights of the moment.
+
+        Args:
+            network: in evaluation mode.
+            timed: whether each case is asked at the time its answer happened.
+        """
         now = replace(self.scorer, network=network)  # item vectors are computed anew
         return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items, timed=timed)
-
-    def timed_metric(self, network: Network) -> float:
-        """As `dense_metric`, each case asked at the time its answer happened."""
-        return self.dense_metric(network, timed=True)
 
     def code_metric(self, ids: SemanticIds) -> Callable[[Network], float]:
         """NDCG@10 of the code head alone, as a function of the network."""
@@ -64,17 +66,15 @@ class Questions:
 
         return metric
 
-    def joined_metric(
-        self, network: Network, ids: SemanticIds, config: GenerateConfig
-    ) -> Callable[[Network], float]:
+    def joined_metric(self, network: Network, ids: SemanticIds, config: GenerateConfig) -> Metric:
         """NDCG@10 of both heads joined at the share that suits `network` as it is now."""
         network.eval()
         found = self.generator(replace(self.scorer, network=network), ids, config)
 
-        def metric(network: Network) -> float:
+        def metric(network: Network, *, timed: bool = False) -> float:
             both = replace(found, head=code_head(network))
             now = replace(self.scorer, network=network, join=both.joined)
-            return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items)
+            return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items, timed=timed)
 
         return metric
 

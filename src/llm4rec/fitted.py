@@ -208,7 +208,7 @@ def read(path: Path) -> Fitted:
     items, known = spaces.tokens(catalog, vectors, torch.from_numpy(stored["seen"]), people)
     try:
         shape = meta.get("backbone")
-        decoder = None if shape is None else restored(shape, config.model.pretrained)
+        decoder = None if shape is None else restored(shape)
         network = new_network(config, spaces, len(catalog), decoder)
         network.load_state_dict(_weights(kept))
     except (RuntimeError, KeyError, TypeError, ValueError):

@@ -80,7 +80,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         validate=questions.dense_metric,
         validate_codes=questions.code_metric,
         validate_joined=lambda ids: questions.joined_metric(network, ids, config.generate),
-        validate_timed=None if events.times is None or valid.times is None else questions.timed_metric,
+        timed=events.times is not None and valid.times is not None,
         config=config.train,
         generate=config.generate,
         attention=config.encode.attention and len(spaces.items.fields) > 0,

@@ -15,8 +15,10 @@ from scipy import sparse
 
 from llm4rec.bench import facts, job, lineup, spent, worker
 from llm4rec.bench.baselines import Popularity
+from llm4rec.data.world import WorldConfig, make_world
 from llm4rec.recommender import Config
 from llm4rec.store import artefact
+from llm4rec.train.checkpoint import STAGES
 
 # Three people; the last event of each is asked. a and b are popular; d is never trained on.
 EVENTS = [("1", "a"), ("1", "b"), ("1", "c"), ("1", "d"),
@@ -69,6 +71,32 @@ def test_checkpoints_of_other_keys_are_removed(tmp_path: Path) -> None:
         folder.mkdir()
     worker.run(task)
     assert not stale.exists() and other.exists()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    made = make_world(WorldConfig(n_users=40, n_items=60, n_events=800))
+    made.log.to_frame(made.catalog.ids).write_parquet(folder / "interactions.parquet")
+    made.catalog.table.write_parquet(folder / "items.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("model", ["ours", "dense", "codes", "both", "tiger"])
+def test_every_way_of_ours_is_run_to_its_figures(world: Path, tmp_path: Path, model: str) -> None:
+    config = {
+        "encode": {"text": {"encoder": "hash"}},
+        "train": {"epochs": 2, "attention_epochs": 1},
+        "generate": {"codebook_size": 8, "epochs": 2, "joint_epochs": 1},
+    }
+    source = job.Source.folder(world)
+    figures = worker.run(job.Job(source, "leave-last-out", model, 0, config, "key", str(tmp_path / model)))
+    stages = {"codes", "joint"} & set(figures["training"])
+    assert stages == ({"codes", "joint"} if model in ("codes", "both") else set())
+    logs = [figures["training"][stage]["metrics"] for stage in STAGES if stage in figures["training"]]
+    assert figures["curve"] == [metric for log in logs for metric in log] and len(figures["curve"]) >= 2
+    cases = pl.read_parquet(tmp_path / f"{model}.parquet")
+    assert len(cases) == 40 and cases["ndcg@10"].is_between(0, 1).all()
 
 
 def test_a_killed_process_leaves_no_result_and_runs_again(tmp_path: Path) -> None:

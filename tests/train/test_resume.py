@@ -38,7 +38,7 @@ class KillAfter:
             raise Killed(stage)
 
 
-def metric(network: Network) -> float:
+def metric(network: Network, *, timed: bool = False) -> float:
     """Something that depends on every weight, so that a difference would show in the log."""
     return float(torch.stack([p.double().abs().sum() for p in network.parameters()]).sum()) % 1
 
@@ -88,19 +88,15 @@ def test_a_finished_run_is_not_run_again(toy: Toy, tmp_path: Path, weights: Weig
 GENERATE = GenerateConfig(mode="joint", n_levels=2, codebook_size=4, epochs=2)
 
 
-def timed_metric(network: Network) -> float:
-    """Above any floor's, and the better the more is learnt, so that the context is kept."""
-    return 1 + float(sum(p.detach().abs().sum() for p in network.context.parameters()))
-
-
 def code_metric(network: Network) -> float:
     assert network.codes is not None
     return float(network.codes.bias.detach().sum())
 
 
-def joined_metric(network: Network) -> float:
-    """Grows with every step of the backbone, so that joint training is kept."""
-    return float(sum(p.detach().abs().sum() for p in network.backbone.parameters()))
+def joined_metric(network: Network, *, timed: bool = False) -> float:
+    """Grows with every step of the backbone, and timed with what is learnt of time: both stages are kept."""
+    learnt = [*network.backbone.parameters(), *(network.context.parameters() if timed else ())]
+    return float(sum(p.detach().abs().sum() for p in learnt))
 
 
 def test_the_code_head_learns_and_leaves_all_else_as_it_was(toy: Toy) -> None:
@@ -119,8 +115,8 @@ def staged(
     network = toy.network(codes=(3, 4))
     told = train_in_stages(
         network, toy.material(), validate=metric, validate_codes=lambda ids: code_metric,
-        validate_joined=lambda ids: joined_metric,
-        validate_timed=timed_metric, config=toy.config, generate=GENERATE.model_copy(update=generate),
+        validate_joined=lambda ids: joined_metric, timed=True, config=toy.config,
+        generate=GENERATE.model_copy(update=generate),
         attention=True, checkpoints=folder,
         **({} if progress is None else {"progress": progress}),
     ).told  # fmt: skip
@@ -163,14 +159,14 @@ def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: To
     for gains in (True, False):
         network = toy.network()
 
-        def validate(now: Network, gains: bool = gains) -> float:
+        def validate(now: Network, gains: bool = gains, timed: bool = False) -> float:
             return 0.5 + (0.1 if gains else -0.1) * now.fusion.attend
 
         floor, _ = toy.train(validate=validate)
         told = train_in_stages(
             network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
             validate_joined=lambda ids: validate,
-            validate_timed=None, config=toy.config, generate=GENERATE, attention=True,
+            timed=False, config=toy.config, generate=GENERATE, attention=True,
         ).told  # fmt: skip
         assert told["attention_kept"] is gains
         assert network.fusion.attend is gains

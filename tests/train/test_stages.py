@@ -14,7 +14,7 @@ from torch import Tensor
 from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.network import Network
 from llm4rec.train import loop
-from llm4rec.train.stages import train_in_stages
+from llm4rec.train.stages import id_vectors, train_in_stages
 from llm4rec.train.windows import cut_windows
 
 if TYPE_CHECKING:
@@ -26,11 +26,14 @@ Weights = Callable[[Network], dict[str, Tensor]]
 def staged(
     toy: Toy, timed: Callable[[Network], float] | None, **options: Any
 ) -> tuple[Network, dict[str, Any]]:
-    network = toy.network()
+    def validate(network: Network, *, timed: bool = False) -> float:
+        return 0.5 if not timed or asked is None else asked(network)
+
+    network, asked = toy.network(), timed
     told = train_in_stages(
-        network, toy.material(), validate=lambda network: 0.5, validate_codes=lambda ids: lambda network: 0.5,
-        validate_joined=lambda ids: lambda network: 0.5,
-        validate_timed=timed, config=toy.config, generate=GenerateConfig(), attention=False, **options,
+        network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
+        validate_joined=lambda ids: validate, timed=timed is not None, config=toy.config,
+        generate=GenerateConfig(), attention=False, **options,
     ).told  # fmt: skip
     return network, told
 
@@ -81,7 +84,7 @@ def test_items_are_fused_once(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None
         calls.append(stage[0])
         return real(self, *arguments, **options)
 
-    def validate(network: Network) -> float:
+    def validate(network: Network, *, timed: bool = False) -> float:
         stage[0] = "context"
         return 0.5
 
@@ -90,7 +93,7 @@ def test_items_are_fused_once(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None
     train_in_stages(
         network, toy.changed(epochs=1).material(), validate=validate,
         validate_codes=lambda ids: validate,
-        validate_joined=lambda ids: validate, validate_timed=validate, config=toy.changed(epochs=1).config,
+        validate_joined=lambda ids: validate, timed=True, config=toy.changed(epochs=1).config,
         generate=GenerateConfig(), attention=False,
     )  # fmt: skip
     assert calls.count("context") == 1 and calls.count("floor") > 1
@@ -130,3 +133,47 @@ def test_who_hides_the_times_of_a_history_hides_the_gap_to_the_asking(toy: Toy) 
     assert torch.equal(now.asked.gaps[kept], batch.asked.gaps[kept])
     assert torch.equal(now.asked.hours, batch.asked.hours)
     assert torch.equal(now.asked.weekdays, batch.asked.weekdays)
+
+
+def coded(toy: Toy, mode: str, **metrics: Any) -> tuple[Network, dict[str, Any]]:
+    def validate(network: Network, *, timed: bool = False) -> float:
+        return 0.5
+
+    network = toy.network(codes=(3, 4))
+    options: dict[str, Any] = {
+        "validate": validate, "validate_codes": lambda ids: validate, "validate_joined": lambda ids: validate,
+    } | metrics  # fmt: skip
+    generate = GenerateConfig.model_validate({
+        "mode": mode,
+        "n_levels": 2,
+        "codebook_size": 4,
+        "epochs": 1,
+        "joint_epochs": 0,
+    })
+    told = train_in_stages(
+        network, toy.material(), timed=True, config=toy.config, generate=generate, attention=False, **options
+    ).told
+    return network, told
+
+
+def test_codes_of_content_are_made_with_what_is_not_trained(toy: Toy) -> None:
+    """A new item's id is made as the others' were, so what makes vectors of content must not have changed."""
+    network, told = coded(toy, "only")
+    assert told["floor"]["losses"][-1] < told["floor"]["losses"][0]
+    items, start = toy.material().items, toy.network(codes=(3, 4))
+    assert (id_vectors(network, items, "content") == id_vectors(start, items, "content")).all()
+    assert not (id_vectors(network, items, "fused") == id_vectors(start, items, "fused")).all()
+
+
+def test_with_a_code_head_context_is_judged_by_what_is_served(toy: Toy) -> None:
+    """The dense head gains by the time, both heads together do not: it is not kept."""
+
+    def dense(network: Network, *, timed: bool = False) -> float:
+        return 0.9 if timed else 0.5
+
+    def both(network: Network, *, timed: bool = False) -> float:
+        return 0.6 if timed else 0.7
+
+    _, told = coded(toy, "joint", validate=dense, validate_joined=lambda ids: both)
+    assert told["context_kept"] is False
+    assert (told["context"]["metric_before"], told["context"]["metric_after"]) == (0.7, 0.6)

@@ -25,6 +25,7 @@ from llm4rec.data.split import Cases
 from llm4rec.errors import LLM4RecError
 from llm4rec.evaluate.protocol import Evaluation, evaluate
 from llm4rec.store import files
+from llm4rec.train.checkpoint import STAGES
 from llm4rec.types import Ints, Recommends
 
 TIMED = 200  # single requests whose time is taken
@@ -147,8 +148,7 @@ def array_bytes(value: object) -> int:
 def _curve(model: Recommends) -> list[float]:
     """Validation NDCG@10 after each epoch of a trained model, its stages one after another."""
     stages: dict[str, Any] = getattr(model, "meta", {}).get("training", {})
-    logs = [log for log in stages.values() if isinstance(log, dict)]
-    return [float(value) for log in logs for value in cast(dict[str, list[float]], log)["metrics"]]
+    return [float(value) for stage in STAGES for value in stages.get(stage, {}).get("metrics", ())]
 
 
 def _say(stage: str, done: int, total: int, **figures: float) -> None:

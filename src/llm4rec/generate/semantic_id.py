@@ -57,8 +57,8 @@ class GenerateConfig(Section):
     joint_epochs: int = Option(
         default=4,
         ge=0,
-        description="The most epochs of the stage that trains backbone and both heads together, item vectors "
-        "and codes fixed.",
+        description="The most epochs of the stage that trains backbone (but a pretrained decoder) and both "
+        "heads together, item vectors and codes fixed.",
     )
     beam: int = Option(
         default=64, ge=1, description="Prefixes kept at each level of a search; never fewer than asked for."

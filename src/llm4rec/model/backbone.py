@@ -127,8 +127,9 @@ class CompactBackbone(nn.Module):
         out = self.model(inputs_embeds=self.dropout(events), position_ids=ids, attention_mask=mask)
         return cast(Tensor, out.last_hidden_state)
 
-    def settle(self) -> None:
-        """Training leaves nothing here to be merged."""
+    def settle(self) -> bool:
+        """Training leaves nothing here to be merged: states stay as they are."""
+        return False
 
     @property
     def shape(self) -> dict[str, Any] | None:

@@ -85,7 +85,7 @@ class Decoder:
 
     Attributes:
         model: embeddings [b, t, h] → hidden states [b, t, h], causal.
-        prefix: embeddings of the instruction [p, h]; p is 0 without one.
+        prefix: embeddings of the instruction [p, h] in the type of the decoder's numbers; p is 0 without one.
         tokens: embeddings of some of the vocabulary [v, h]; None where the projectors are given later.
     """
 
@@ -110,7 +110,7 @@ class PretrainedBackbone(nn.Module):
         super().__init__()
         hidden = decoder.prefix.shape[-1]
         self.learning_rate: float | None = config.learning_rate
-        self.dtype = config.dtype
+        self.dtype = decoder.prefix.dtype
         self.model = decoder.model
         self.register_buffer("prefix", decoder.prefix)
         into = nn.Linear(size, hidden)
@@ -139,20 +139,29 @@ class PretrainedBackbone(nn.Module):
             out = self.model(inputs_embeds=soft, past_key_values=past, use_cache=past is not None)
         return self.leave(out.last_hidden_state[:, told:].float())
 
-    def settle(self) -> None:
-        """Merge the additions into the decoder and hold all of it in the type it is kept in, untrained."""
+    def settle(self) -> bool:
+        """Merge the additions into the decoder and hold all of it in the type it is kept in, untrained.
+
+        Returns:
+            Whether states may have changed, if only in their last digits.
+        """
         if hasattr(self.model, "merge_and_unload"):
             self.model = self.model.merge_and_unload()
         for parameter in cast(nn.Module, self.model).parameters():
             parameter.requires_grad_(False)
             parameter.data = parameter.data.to(self.dtype)
+        return True
 
     @property
     def shape(self) -> dict[str, Any]:
         """What `restored` needs beside the weights; values JSON can hold."""
         architecture: dict[str, Any] = self.model.config.to_dict()
         kept = {key: value for key, value in architecture.items() if key not in NOT_KEPT}
-        return {"architecture": kept | WITHOUT_VOCABULARY, "prefix": len(self.prefix)}
+        return {
+            "architecture": kept | WITHOUT_VOCABULARY,
+            "prefix": len(self.prefix),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
 
 
 def _start_like(into: nn.Linear, tokens: Tensor) -> None:
@@ -211,17 +220,19 @@ def _with_lora(model: Any, config: PretrainedConfig) -> Any:
         ) from None
 
 
-def restored(shape: Mapping[str, Any], config: PretrainedConfig) -> Decoder:
-    """A decoder of the kept shape, its weights still to be loaded; opens no file and asks no network."""
+def restored(shape: Mapping[str, Any]) -> Decoder:
+    """A decoder of the kept shape, its weights still to be loaded; opens no file and asks no network.
+
+    Its numbers have the type they are kept in, whatever this machine is quick at: nothing is rounded by
+    being read.
+    """
     from transformers import AutoConfig, AutoModel
     from transformers.initialization import no_init_weights
 
-    architecture = dict(shape["architecture"])
+    architecture, dtype = dict(shape["architecture"]), dtype_of(shape["dtype"])
     kind = architecture.pop("model_type")
     with no_init_weights():
-        model = AutoModel.from_config(
-            AutoConfig.for_model(kind, **architecture), dtype=config.dtype, **READING
-        )
+        model = AutoModel.from_config(AutoConfig.for_model(kind, **architecture), dtype=dtype, **READING)
     model.set_input_embeddings(nn.Identity())
     model.requires_grad_(False)
-    return Decoder(model, torch.zeros(shape["prefix"], model.config.hidden_size, dtype=config.dtype), None)
+    return Decoder(model, torch.zeros(shape["prefix"], model.config.hidden_size, dtype=dtype), None)

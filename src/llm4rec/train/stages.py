@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -34,6 +34,14 @@ FLOOR, ATTENTION, CODES, JOINT, CONTEXT = STAGES
 Validate = Callable[[Network], float]
 
 
+class Metric(Protocol):
+    """A validation metric of what is served, higher is better."""
+
+    def __call__(self, network: Network, *, timed: bool = False) -> float:
+        """Of the weights of the moment; `timed` asks each case at the time its answer happened."""
+        ...
+
+
 @dataclass(frozen=True)
 class Trained:
     """Semantic ids, None without a code head, and what happened by stage: values JSON can hold."""
@@ -46,10 +54,10 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     network: Network,
     material: Material,
     *,
-    validate: Validate,
+    validate: Metric,
     validate_codes: Callable[[SemanticIds], Validate],
-    validate_joined: Callable[[SemanticIds], Validate],
-    validate_timed: Validate | None,
+    validate_joined: Callable[[SemanticIds], Metric],
+    timed: bool,
     config: TrainConfig,
     generate: GenerateConfig,
     attention: bool,
@@ -64,7 +72,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         validate: the metric of the dense head.
         validate_codes: the metric of the code head, given the ids.
         validate_joined: that of both heads, given the ids, at the share that suits the network as it is then.
-        validate_timed: the metric of the dense head, asked at each answer's time; None without a clock.
+        timed: whether events and cases have times, so that context can be learnt.
         config: options of the loop.
         generate: options of semantic ids.
         attention: whether to try cross-modal attention.
@@ -78,19 +86,20 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     if generate.mode == "only":
         ids, found = _ids(network, material.items, generate, config.seed)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
-        log = run(coded, validate=validate_codes(ids), stage=FLOOR)
+        with only(network, _but_content(network)):
+            log = run(coded, validate=validate_codes(ids), stage=FLOOR)
         network.backbone.settle()
         kept = {"attention_kept": False, "context_kept": False}
         return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
     floor = run(material, validate=validate, stage=FLOOR)
-    network.backbone.settle()  # what follows is trained on the states that will be served
+    # what follows is trained on, and compared with, the states that will be served
+    metric = _measured(network, validate) if network.backbone.settle() else floor.best_metric
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False, "context_kept": False}
-    metric = floor.best_metric
     if attention and config.attention_epochs:
         opened = _open_gate(network, material, run, validate, config, metric)
         told |= {"attention": asdict(opened), "attention_kept": network.fusion.attend}
         metric = opened.best_metric
-    ids = None
+    ids, served = None, validate
     if network.codes is not None:
         ids, found = _ids(network, material.items, generate, config.seed)
         network.codes.start_from(torch.from_numpy(ids.centres), network.head)
@@ -100,12 +109,23 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         if generate.joint_epochs:
             log = _learn_both(network, coded, run, validate_joined(ids), config, generate.joint_epochs)
             told |= {"joint": asdict(log), "joint_kept": log.best_epoch >= 0}
-            metric = _measured(network, validate) if log.best_epoch >= 0 else metric
-    if validate_timed is not None and config.context_epochs:
-        heard = _hear_time(network, material, run, validate_timed, config, metric)
+        material, served = coded, validate_joined(ids)
+    if timed and config.context_epochs:
+        metric = metric if served is validate else _measured(network, served)
+        heard = _hear_time(network, material, run, partial(served, timed=True), config, metric)
         told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
         told["context_kept"] = heard.best_epoch >= 0
     return Trained(ids, told | _size(network))
+
+
+def _but_content(network: Network) -> list[nn.Parameter]:
+    """All that is trained but what makes vectors of content: ids made of those stay true for new items."""
+    behaviour = f"fusion.encoders.{BEHAVIOUR}."
+    return [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad and (not name.startswith("fusion.") or name.startswith(behaviour))
+    ]
 
 
 def _open_gate(
@@ -167,7 +187,10 @@ def _learn_both(
     config: TrainConfig,
     epochs: int,
 ) -> TrainLog:
-    """Train backbone and both heads, item vectors fixed; where that does not gain, all stays as it was."""
+    """Train states and both heads, item vectors fixed; where that does not gain, all stays as it was.
+
+    A pretrained decoder is settled by then: what surrounds it is trained.
+    """
     to_beat = _measured(network, validate)
     slow = config.model_copy(
         update={"patience": 2, "fewest_epochs": 1, "learning_rate": config.learning_rate / 4}
