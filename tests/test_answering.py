@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llm4rec.answering import _first_legal
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.legal import Listed
 from llm4rec.errors import InputError
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
@@ -138,3 +140,15 @@ def test_restrictions_that_make_no_sense_are_refused(
 
 def test_a_query_can_be_kept_in_a_set() -> None:
     assert len({Query(("a",), where={"kind": ("odd",)}), Query(("a",), where={"kind": ("odd",)})}) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.permutations(range(40)), st.sets(st.integers(0, 39)), st.booleans(), st.integers(1, 12)
+)  # fmt: skip
+def test_the_first_that_are_legal_are_found_behind_any_number_that_are_not(
+    items: list[int], named: set[int], only: bool, n: int
+) -> None:
+    listed = Listed(np.array(sorted(named), dtype=np.int64), only=only, n_items=40)
+    expected = [item for item in items if (item in named) == only][:n]
+    assert _first_legal(np.array(items), listed, n).tolist() == expected

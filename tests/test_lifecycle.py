@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from llm4rec import lifecycle
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import InputError
@@ -161,7 +162,7 @@ def test_a_stored_model_remembers_what_came_and_went(model: Recommender, tmp_pat
 def test_what_makes_no_sense_changes_nothing(model: Recommender) -> None:
     with pytest.raises(InputError, match=r"knows no item 'x' \(2 of the 3 named are unknown\)"):
         model.retire_items(["i1", "x", "y"])
-    with pytest.raises(InputError, match="not by the text 'i1'"):
+    with pytest.raises(InputError, match=r"each a text: .*, not 'i1'"):
         model.retire_items("i1")
     wide = table(range(60, 61)).with_columns(photo=pl.Series([[1.0, 2.0, 3.0]], dtype=pl.List(pl.Float32)))
     with pytest.raises(InputError, match="'photo' have 3 values, but the model was fitted with 2"):
@@ -197,3 +198,59 @@ def test_a_large_catalogue_changes_as_a_small_one(model: Recommender) -> None:
     if model.fitted.generator is None:
         assert found.item_ids == exact.item_ids
         np.testing.assert_allclose(found.scores, exact.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("source", [{"mode": "only"}, {"mode": "joint", "source": "content"}])
+def test_the_twin_of_an_item_gets_its_codes_of_content(source: dict[str, str]) -> None:
+    model = fitted(**source)
+    twins = table(range(N_ITEMS)).with_columns(item_id=pl.col("item_id") + "-twin")
+    generator = model.upsert_items(twins).fitted.generator
+    assert generator is not None
+    codes = generator.ids.codes
+    np.testing.assert_array_equal(codes[N_ITEMS:, :-1], codes[:N_ITEMS, :-1])
+    assert len(np.unique(codes, axis=0)) == 2 * N_ITEMS
+
+
+def test_what_does_not_change_is_not_read_again(model: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("An encoder was opened.")
+
+    whole = table(range(2)).with_columns(tags=pl.lit(["arctic"]))
+    expected = model.upsert_items(whole)
+    monkeypatch.setattr(lifecycle, "frozen_vectors", absent)
+    for rows in (whole, whole.select("item_id", "tags")):
+        changed = model.upsert_items(rows)
+        assert not np.allclose(changed.item_vectors[0], model.item_vectors[0])
+        np.testing.assert_array_equal(changed.item_vectors, expected.item_vectors)
+    with pytest.raises(AssertionError, match="opened"):
+        model.upsert_items(whole.with_columns(title=pl.lit("another")))
+
+
+def test_an_index_outlives_what_is_retired(model: Recommender) -> None:
+    config = model.config
+    small = config.model_copy(update={"generate": config.generate.model_copy(update={"exact_up_to": 0})})
+    large = Recommender(replace(model.fitted, config=small))
+    index = large.fitted.index
+    assert large.retire_items(["i1"]).fitted.index is index
+    assert large.upsert_items(table(range(N_ITEMS, N_ITEMS + 1))).fitted.index is not index
+
+
+def test_a_wish_reaches_what_a_search_would_not() -> None:
+    """The best for a wish is the best of all, not only of what the history made likely."""
+    model = fitted("only", beam=1)
+    history = ("i1", "i5", "i9")
+    for number in range(N_ITEMS):
+        query = Query(history, text=table(range(number, number + 1))["title"][0], keep_seen=True)
+        found = all_of(model, query)
+        assert model.recommend(query, 1).item_ids[0] == found[0]
+        assert found.index(f"i{number}") < 3
+
+
+@pytest.mark.parametrize("ids", [{"i1"}, [5], [None]])
+def test_ids_of_another_kind_are_refused(model: Recommender, ids: Any) -> None:
+    with pytest.raises(InputError, match="list of ids, each a text"):
+        model.retire_items(ids if isinstance(ids, list) else [ids])
+    with pytest.raises(InputError, match="takes a tuple of item ids, each a text"):
+        model.recommend(Query(exclude=ids))
+    with pytest.raises(InputError, match="takes a tuple of item ids, each a text"):
+        model.recommend(Query(history=ids))

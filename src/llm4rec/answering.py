@@ -10,7 +10,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Legal, Listed
 from llm4rec.fitted import Fitted
 from llm4rec.generate.beam import search
-from llm4rec.generate.index import CANDIDATES, FEW, WHOLE
+from llm4rec.generate.index import CANDIDATES, WHOLE
 from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Rankings
 
@@ -29,7 +29,9 @@ def answer(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ranking
 def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floats | None = None) -> Rankings:
     """The best n with every item scored; `wish` is log p(i | wish) [1, i], to be joined in."""
     mask = None if fitted.scorer.join is None else legal.mask()
-    log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), n, mask)
+    # a wish may lift what no search would have reached
+    scored = n if wish is None else len(fitted.catalog)
+    log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), scored, mask)
     mixed = fitted.prior.mix(log_scores, histories.lengths)
     if wish is not None:
         mixed = mixed + wish
@@ -63,12 +65,13 @@ def _candidates(fitted: Fitted, state: Tensor, listed: Listed, n: int) -> tuple[
     query = scorer.prepared_states(state)[0].numpy()
     wanted = max(n, CANDIDATES)
     head = index.head(query, max(wanted, index.reserve(wanted, listed)))
-    log_total = index.log_total(query, head, scorer.logits(state, head))
+    best = head[:CANDIDATES]  # as many for every request, so that scores are comparable
+    log_total = index.log_total(query, best, scorer.logits(state, best))
     if listed.only and len(listed) <= WHOLE:
         found = listed.items
     else:
-        popular = fitted.prior.commonest[: wanted + min(len(listed.items), FEW)]
-        parts = [index.nearest(query, wanted, listed, head), popular[listed.among(popular)][:wanted]]
+        popular = _first_legal(fitted.prior.commonest, listed, wanted)
+        parts = [index.nearest(query, wanted, listed, head), popular]
         if generator is not None:
             generated, _ = search(generator.head, generator.trie, state, max(n, generator.beam), listed)
             parts.append(generated[generated >= 0].numpy())
@@ -80,3 +83,13 @@ def _candidates(fitted: Fitted, state: Tensor, listed: Listed, n: int) -> tuple[
     with np.errstate(divide="ignore"):
         share = np.float32(generator.share)
         return found, np.logaddexp(np.log1p(-share) + log_p, np.log(share) + coded)
+
+
+def _first_legal(items: Ints, listed: Listed, n: int) -> Ints:
+    """The first n of `items` [i] that may come back; a longer part is looked at only where many may not."""
+    reach = n
+    while True:
+        reach *= 4
+        legal = items[:reach][listed.among(items[:reach])][:n]
+        if len(legal) == n or reach >= len(items):
+            return legal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -61,8 +62,9 @@ def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
     Raises:
         InputError: where the catalogue has no item of a name.
     """
-    if isinstance(item_ids, str):
-        raise InputError(f"Items are retired by a list of ids, not by the text {item_ids!r}.")
+    given: Sequence[Any] = item_ids  # whatever its type promises
+    if isinstance(item_ids, str) or not all(isinstance(name, str) for name in given):
+        raise InputError(f"Items are retired by a list of ids, each a text: ['50', '181'], not {item_ids!r}.")
     numbers = fitted.catalog.numbers(pl.Series(item_ids, dtype=pl.String))
     if (numbers < 0).any():
         unknown = [name for name, number in zip(item_ids, numbers, strict=True) if number < 0]
@@ -71,18 +73,46 @@ def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
             + (f" ({len(unknown)} of the {len(numbers)} named are unknown)" if len(unknown) > 1 else "")
             + ": nothing was retired."
         )
-    return replace(
-        fitted, catalog=replace(fitted.catalog, retired=np.union1d(fitted.catalog.retired, numbers))
-    )
+    retired = np.union1d(fitted.catalog.retired, numbers)
+    changed = replace(fitted, catalog=replace(fitted.catalog, retired=retired))
+    if "index" in vars(fitted):  # of vectors, none of which changes; making it anew takes seconds
+        vars(changed)["index"] = fitted.index
+    return changed
 
 
 def _vectors(fitted: Fitted, catalog: Catalog, rows: Ints, note: Callable[[str], None]) -> dict[str, Floats]:
-    """The frozen vectors of the whole catalogue, those of `rows` [n] made anew."""
-    part = catalog.take(rows)
-    fields = tuple(field for field in part.fields if field.name in fitted.vectors)
+    """The frozen vectors of the whole catalogue; made anew where `rows` [n] bring another value.
+
+    An encoder is opened only where it has something to read: a change of price needs none.
+    """
+    n_old, before = len(fitted.catalog), fitted.catalog.table
+    new = rows >= n_old
+    found: dict[str, Floats] = {}
+    unread: dict[str, Ints] = {}
+    for name, old in fitted.vectors.items():
+        values = catalog.table[name][rows]
+        other = new.copy()
+        other[~new] = values.filter(~new).ne_missing(before[name][rows[~new]]).to_numpy()
+        found[name] = np.concatenate([old, np.zeros((len(catalog) - n_old, old.shape[1]), dtype=old.dtype)])
+        found[name][rows[other]] = 0
+        if (other & values.is_not_null().to_numpy()).any():
+            unread[name] = rows[other]
+    if unread:
+        every = np.unique(np.concatenate(list(unread.values())))
+        made = _made(fitted, catalog.take(every), tuple(unread), note)
+        for name, chosen in unread.items():
+            if name in made:
+                found[name][chosen] = made[name][np.searchsorted(every, chosen)]
+    return found
+
+
+def _made(
+    fitted: Fitted, part: Catalog, names: tuple[str, ...], note: Callable[[str], None]
+) -> dict[str, Floats]:
+    """Vectors of the named fields of some items, as the model's own were made."""
     config, about = fitted.config.encode, fitted.about
     made = frozen_vectors(
-        replace(part, fields=fields),
+        replace(part, fields=tuple(field for field in part.fields if field.name in names)),
         config.text,
         config.image,
         text_encoder=about["text_encoder"],
@@ -90,18 +120,14 @@ def _vectors(fitted: Fitted, catalog: Catalog, rows: Ints, note: Callable[[str],
     )
     for sentence in made.notes:
         note(sentence)
-    found: dict[str, Floats] = {}
-    for name, old in fitted.vectors.items():
-        width = old.shape[1]
-        fresh = made.by_field.get(name, np.zeros((len(rows), width), dtype=np.float32))
-        if fresh.shape[1] != width:
+    for name, vectors in made.by_field.items():
+        width = fitted.vectors[name].shape[1]
+        if vectors.shape[1] != width:
             raise InputError(
-                f"The vectors of the column {name!r} have {fresh.shape[1]} values, but the model was fitted "
-                f"with {width}: give vectors of the same kind."
+                f"The vectors of the column {name!r} have {vectors.shape[1]} values, but the model was "
+                f"fitted with {width}: give vectors of the same kind."
             )
-        found[name] = np.concatenate([old, np.zeros((len(catalog) - len(old), width), dtype=old.dtype)])
-        found[name][rows] = fresh
-    return found
+    return made.by_field
 
 
 def _generator(fitted: Fitted, scorer: Scorer, n_new: int) -> Generator | None:

@@ -247,7 +247,7 @@ def check(query: Query) -> None:
 
 def _texts(values: Any) -> bool:
     return (
-        isinstance(values, Sequence | set | frozenset)
+        isinstance(values, Sequence)
         and not isinstance(values, str)
         and all(isinstance(value, str) for value in values)
     )

@@ -85,7 +85,10 @@ class Generator:
         width = min(max(n, self.beam), log_p.shape[1])
         best = log_p if legal is None else log_p.masked_fill(~legal, -torch.inf)
         near = best.topk(width, dim=1).indices
-        generated, log_c = self.generate(states, width, legal)
+        if width == log_p.shape[1]:  # every item's is worked out, so there is nothing left to search
+            generated, log_c = near[:, :0], log_p[:, :0]
+        else:
+            generated, log_c = self.generate(states, width, legal)
         coded = torch.full((len(log_p), log_p.shape[1] + 1), -torch.inf)  # the last takes what is no item
         coded.scatter_(1, near, self.log_probability(states, near))
         coded.scatter_(1, torch.where(generated >= 0, generated, log_p.shape[1]), log_c)
