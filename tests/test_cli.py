@@ -318,6 +318,9 @@ def test_lists_can_be_narrowed_down_by_id_and_by_category(model: Path) -> None:
     asked = ("recommend", "--model", model, "--history", "i0", "--json")
     allowed = llm4rec(*asked, "--allow", "i0,i4,i7,ghost")
     assert {row["item_id"] for row in answered(allowed)["recommendations"]} == {"i4", "i7"}
+    assert "1 of 4 items of --allow are not in the catalogue and are passed over: ghost." in allowed.stderr
+    spared = llm4rec(*asked, "--exclude", "ghost,i1")
+    assert "1 of 2 items of --exclude are not in the catalogue" in spared.stderr
     calm = llm4rec(*asked, "--where", "genres=calm", "--where", "genres=stormy", "-n", 5)
     assert all(int(row["item_id"][1:]) % 2 == 0 for row in answered(calm)["recommendations"])
     assert len(answered(calm)["recommendations"]) == 5
@@ -661,7 +664,10 @@ BAD: list[tuple[str, list[str], str]] = [
     ("batch with where", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
      "--where", "a=b"], "--where"),
     ("half a condition", ["recommend", "--model", "{t}", "--user", "a", "--where", "genre"], "FIELD=VALUE"),
-    ("nothing allowed", ["recommend", "--model", "{m}", "--history", "a", "--allow", ","], "allow is empty"),
+    ("nothing allowed", ["recommend", "--model", "{m}", "--history", "a", "--allow", ","],
+     "--allow names no item: give ids"),
+    ("a backbone without a name", ["fit", "--interactions", "{d}/events.csv", "--out", "{t}/m",
+     "--set", "model.backbone="], "model.backbone"),
     ("batch into a directory", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}"],
      "is a directory"),
     ("out without batch", ["recommend", "--model", "{t}", "--user", "a", "--out", "{t}/o"], "--requests"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -17,13 +16,8 @@ from llm4rec.settings import Config
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    file = Path(__file__).parents[2] / "benchmarks" / "legality.py"
-    spec = importlib.util.spec_from_file_location("legality", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_script("legality")
 
 
 @pytest.fixture(scope="module")

@@ -204,13 +204,14 @@ def test_where_no_request_says_when_it_asks_there_is_no_time(tmp_path: Path, col
     [
         ([1, -1], "row 2, column 'request_time': the time lies outside 1970 to 2100; times are UTC seconds"),
         ([1, 1_700_000_000_000], "row 2, column 'request_time': the time lies outside 1970 to 2100"),
-        (["1", "noon"], "row 2, column 'request_time': the time is unreadable; times are UTC seconds"),
+        (["1", "noon"], "row 2, column 'request_time': the time is unreadable; times are whole UTC seconds"),
         ([1.0, float("inf")], "row 2, column 'request_time': the time is unreadable"),
         ([1.0, 1e30], "row 2, column 'request_time': the time is unreadable"),
+        ([1.0, 2.5], "row 2, column 'request_time': the time is unreadable"),
         ([[1], [2]], "column 'request_time' holds lists or records"),
-        ([True, False], "column 'request_time' holds Boolean, not numbers"),
-        ([b"1", b"2"], "column 'request_time' holds Binary, not numbers"),
-        ([date(2026, 1, 1)] * 2, "column 'request_time' holds Date, not numbers"),
+        ([True, False], "column 'request_time' holds Boolean, not UTC seconds"),
+        ([b"1", b"2"], "column 'request_time' holds Binary, not UTC seconds"),
+        ([date(2026, 1, 1)] * 2, "column 'request_time' holds Date, not UTC seconds"),
     ],
 )
 def test_a_time_of_asking_that_is_none_is_refused(tmp_path: Path, times: list[Any], words: str) -> None:

@@ -87,6 +87,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         raise InputError("Say for whom: --user U, --history a,b,c, --text 'a wish', or --requests FILE.")
     if user is not None and history is not None:
         raise InputError("Give --user or --history, not both: --user brings the stored history.")
+    if allow is not None and not console.names(allow):
+        raise InputError("--allow names no item: give ids with commas between, or leave it out to allow all.")
     from llm4rec.types import Context, Query
 
     query = Query(
@@ -145,16 +147,23 @@ def _note_unheard(recommender: Recommender, told: bool) -> None:
         console.note("The time of asking changes nothing: this model does not take it into account.")
 
 
-def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool) -> None:
+def _note_unknown(recommender: Recommender, given: str, names: tuple[str, ...]) -> None:
     import polars as pl
 
-    asked = pl.Series(list(query.history), dtype=pl.String)
-    unknown = asked.filter(pl.Series(recommender.catalog.numbers(asked) < 0)).to_list()
+    numbers = recommender.catalog.numbers(pl.Series(names, dtype=pl.String))
+    unknown = [name for name, number in zip(names, numbers, strict=True) if number < 0]
     if unknown:
+        shown = f"{', '.join(unknown[:5])}{'…' if len(unknown) > 5 else ''}"
         console.note(
-            f"{len(unknown)} of {len(asked)} items of the history are not in the catalogue and are passed "
-            f"over: {', '.join(unknown[:5])}{'…' if len(unknown) > 5 else ''}."
+            f"{len(unknown)} of {len(names)} items of {given} are not in the catalogue and are passed over: "
+            f"{shown}."
         )
+
+
+def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool) -> None:
+    _note_unknown(recommender, "the history", query.history)
+    _note_unknown(recommender, "--allow", query.allow or ())
+    _note_unknown(recommender, "--exclude", query.exclude)
     for name, values in query.where.items():
         absent = [value for value in values if not len(recommender.catalog.having(name, [value]))]
         if absent:

@@ -109,11 +109,15 @@ def _asked_at(table: Table) -> Ints | None:
         return None
     raw = _plain(table, column)
     if not (raw.dtype.is_numeric() or raw.dtype == pl.String):
-        raise InputError(f"{table.name}: the column {column!r} holds {raw.dtype}, not numbers.")
+        raise InputError(
+            f"{table.name}: the column {column!r} holds {raw.dtype}, not UTC seconds as numbers."
+        )
     raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
     seconds = raw.cast(pl.Int64, strict=False)
     unreadable = raw.is_not_null() & seconds.is_null()
-    _refuse(unreadable, table, column, "the time is unreadable; times are UTC seconds")
+    if raw.dtype.is_float():
+        unreadable |= (raw != seconds.cast(pl.Float64)).fill_null(False)
+    _refuse(unreadable, table, column, "the time is unreadable; times are whole UTC seconds")
     impossible = ((seconds < 0) | (seconds >= LATEST)).fill_null(False)
     _refuse(impossible, table, column, "the time lies outside 1970 to 2100; times are UTC seconds")
     return None if seconds.is_null().all() else seconds.fill_null(-1).to_numpy()

