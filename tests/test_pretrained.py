@@ -124,7 +124,7 @@ def test_the_real_smollm2_learns_and_is_read_again(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("nowhere.gguf", "is neither compact or smollm2, nor a model directory or GGUF file"),
+        ("nowhere.gguf", "is neither compact nor smollm2, nor a model directory or GGUF file"),
         ("somebody/nothing", "is no path on this machine, and the Hugging Face hub did not give it"),
         ("{d}", "holds no model: there is no config.json in it"),
         ("{d}/events.csv", "is no GGUF file"),

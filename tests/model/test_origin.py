@@ -38,7 +38,7 @@ def test_a_directory_is_taken_as_it_is(language_model: Models) -> None:
 def test_a_name_of_nothing_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
     if name == "":
         name = str(tmp_path / "nothing")
-    with pytest.raises(InputError, match=r"model\.backbone\) is neither compact or smollm2.*Check the path"):
+    with pytest.raises(InputError, match=r"model\.backbone\) is neither compact nor smollm2.*Check the path"):
         find(name, LORA)
 
 

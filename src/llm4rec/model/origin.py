@@ -52,7 +52,7 @@ def find(name: str, config: PretrainedConfig) -> Path:
     if name != SMOLLM2 and not path.exists():
         if _HUB_NAME.fullmatch(name) is None:
             raise InputError(
-                f"The backbone {name!r} (model.backbone) is neither compact or {SMOLLM2}, nor a model "
+                f"The backbone {name!r} (model.backbone) is neither compact nor {SMOLLM2}, nor a model "
                 "directory or GGUF file on this machine, nor a name of the Hugging Face hub (owner/name). "
                 "Check the path."
             )
