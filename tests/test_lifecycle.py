@@ -87,10 +87,11 @@ def test_everything_about_a_new_item_is_consistent(model: Recommender) -> None:
     assert new.scorer.vectors.shape == (N_ITEMS + 5, 16)
     np.testing.assert_array_equal(new.scorer.vectors[:N_ITEMS], old.scorer.vectors)
     assert new.scorer.items["behaviour"].mask[N_ITEMS:].sum() == 0
-    assert np.exp(new.prior.log_popularity).sum() == pytest.approx(1, abs=1e-5)
-    events = np.exp(new.prior.log_popularity - new.prior.log_popularity[-1]) / 2 - 0.5
+    popularity = new.prior.log_popularity
+    assert np.exp(popularity).sum(axis=1) == pytest.approx([1] * 4, abs=1e-5)
+    events = np.exp(popularity - popularity[:, -1:]) / 2 - 0.5
     np.testing.assert_allclose(events, events.round(), atol=1e-3)  # half an event is the measure
-    assert new.prior.floor == pytest.approx(float(new.prior.log_popularity[-1]), abs=1e-5)
+    assert new.prior.floors == pytest.approx(popularity[:, -1].tolist(), abs=1e-5)
     if new.generator is not None:
         assert old.generator is not None
         codes = new.generator.ids.codes

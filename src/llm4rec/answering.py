@@ -47,7 +47,8 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     items = np.full((len(states), n), -1, dtype=np.int64)
     scores = np.full((len(states), n), -np.inf, dtype=np.float32)
     for row, state in enumerate(states.unsqueeze(1)):
-        found, log_scores = _candidates(fitted, state, legal.row(row), n)
+        length = int(histories.lengths[row])
+        found, log_scores = _candidates(fitted, state, length, legal.row(row), n)
         mixed = fitted.prior.mix(log_scores[None], histories.lengths[row : row + 1], found)
         best = top_n(mixed, n, None)
         items[row] = np.append(found, -1)[best.items[0]]  # place -1 is the one appended
@@ -55,8 +56,8 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     return Rankings(items, scores)
 
 
-def _candidates(fitted: Fitted, state: Tensor, listed: Listed, n: int) -> tuple[Ints, Floats]:
-    """Legal items [c], ascending, and log p(item | state) [c] of a state [1, d] (nats).
+def _candidates(fitted: Fitted, state: Tensor, length: int, listed: Listed, n: int) -> tuple[Ints, Floats]:
+    """Legal items [c], ascending, and log p(item | state) [c] of a state [1, d] after `length` events (nats).
 
     They are the dense head's nearest, the most popular of late and what the search along semantic ids
     reaches: at least n, if so many are legal. Where the legal items are few, they are all of those.
@@ -70,7 +71,7 @@ def _candidates(fitted: Fitted, state: Tensor, listed: Listed, n: int) -> tuple[
     if listed.only and len(listed) <= WHOLE:
         found = listed.items
     else:
-        popular = _first_legal(fitted.prior.commonest, listed, wanted)
+        popular = _first_legal(fitted.prior.commonest(length), listed, wanted)
         parts = [index.nearest(query, wanted, listed, head), popular]
         if generator is not None:
             generated, _ = search(generator.head, generator.trie, state, max(n, generator.beam), listed)

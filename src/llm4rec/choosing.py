@@ -16,7 +16,7 @@ from llm4rec.fitted import code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
 from llm4rec.model.network import Network
-from llm4rec.model.prior import Prior, fit_prior
+from llm4rec.model.prior import Prior, Trial
 from llm4rec.model.scorer import Scorer
 from llm4rec.topn import top_n
 from llm4rec.train.stages import Metric
@@ -97,15 +97,15 @@ class Questions:
         return replace(found, share=choose_share(dense, code))
 
     def prior(self, scorer: Scorer, events: EventLog) -> Prior:
-        """Recent popularity in `events`, with the shares that make the answers most likely."""
-        first = self.cases.target_offsets[:-1]
+        """Recent popularity in `events`, its windows and shares those that suit the answers."""
         histories = self.cases.histories()
         people = person_rows(self.people, histories)
-        likely = np.empty(len(self.cases), dtype=np.float32)
+        trial = Trial(
+            events, self.n_items, self.cases.targets[self.cases.target_offsets[:-1]], histories.lengths
+        )
         for rows, chosen in scorer.chunks(histories):
-            log_p = scorer.log_scores(chosen, people[rows])
-            likely[rows] = log_p[np.arange(len(rows)), self.cases.targets[first[rows]]]
-        return fit_prior(events, self.n_items, self.cases.targets[first], histories.lengths, likely)
+            trial.ask(rows, scorer.log_scores(chosen, people[rows]), unseen(chosen, self.n_items))
+        return trial.prior()
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "backbone": network.backbone.shape,
             "prior": {
                 "shares": fitted.prior.shares,
-                "window": fitted.prior.window,
-                "floor": fitted.prior.floor,
+                "windows": fitted.prior.windows,
+                "floors": fitted.prior.floors,
             },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
             "about": fitted.about,
@@ -231,15 +231,19 @@ def read(path: Path) -> Fitted:
         vectors=vectors,
         spaces=spaces,
         scorer=scorer,
-        prior=Prior(
-            stored["log_popularity"],
-            tuple(meta["prior"]["shares"]),
-            meta["prior"]["window"],
-            meta["prior"].get("floor"),
-        ),
+        prior=_prior(meta["prior"], stored["log_popularity"]),
         generator=generator,
         about=meta["about"],
     )
+
+
+def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:
+    shares = tuple(told["shares"])
+    if "window" in told:  # earlier models had one for histories of every length
+        every = [log_popularity] * len(shares)
+        floors = None if told.get("floor") is None else (told["floor"],) * len(shares)
+        return Prior(np.stack(every), shares, (told["window"],) * len(shares), floors)
+    return Prior(log_popularity, shares, tuple(told["windows"]), tuple(told["floors"] or ()) or None)
 
 
 def code_head(network: Network) -> CodeHead:

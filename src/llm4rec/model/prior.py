@@ -1,7 +1,8 @@
 """Recent popularity as a prior: what is said where a history says little.
 
-p(i | history) = (1 − s) · p_network(i | history) + s · p_recent(i). The share s belongs to a class of
-history lengths and is the one that makes held-out next items most likely; the window is chosen likewise.
+p(i | history) = (1 − s) · p_network(i | history) + s · p_recent(i). The share s and the window of p_recent
+belong to a class of history lengths. They are those that make held-out next items most likely, unless
+others rank these items clearly higher.
 """
 
 from __future__ import annotations
@@ -12,52 +13,65 @@ from functools import cached_property
 import numpy as np
 
 from llm4rec.data.events import EventLog
-from llm4rec.types import Array, Floats, Ints
+from llm4rec.types import Array, Bools, Floats, Ints
 
 BOUNDS = (1, 3, 10)
 """First history lengths of the classes 1, 2, 3; class 0 is the empty history."""
 WINDOWS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Windows tried, as shares of the newest training events."""
-SHARES = np.concatenate([[0.0], np.geomspace(0.005, 0.95, 24)])
+SHARES = np.concatenate([[0.0], np.geomspace(0.005, 0.95, 24), [1.0]])
+RANKED = SHARES[[0, 10, 14, 17, 19, 21, 22, 23, 24, 25]]
+"""Shares tried by how high they rank, which costs the catalogue for each."""
+TOP = 10
 FEWEST = 20
+MOST_RANKED = 500
+"""Cases of a class that are ranked at each window and share."""
 FEWEST_EVENTS = 500
 """Events a window must hold: fewer say more of chance than of what is popular."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Log-probabilities of recent popularity [i] and the share of each class of history lengths.
+    """Recent popularity and its share, for each of the k classes of history lengths.
 
-    `floor` is the log-probability of an item without an event, half an event's; None where that is not known.
+    Attributes:
+        log_popularity: log-probabilities [k, i].
+        shares: of the prior in the mixture [k].
+        windows: shares of the newest events that popularity was counted in [k].
+        floors: log-probability of an item without an event, half an event's [k]; None where not known.
     """
 
     log_popularity: Floats
     shares: tuple[float, ...]
-    window: float
-    floor: float | None = None
+    windows: tuple[float, ...]
+    floors: tuple[float, ...] | None = None
 
     def mix(self, log_scores: Floats, lengths: Ints, items: Ints | None = None) -> Floats:
         """Log-probabilities [b, i] of the mixture, for histories of `lengths` [b] events.
 
         With `items` [c], `log_scores` and what is returned are of those alone, [b, c].
         """
-        popularity = self.log_popularity if items is None else self.log_popularity[items]
-        share = np.array(self.shares, dtype=np.float32)[classes(lengths)][:, None]
+        of_row = classes(lengths)
+        popularity = self.log_popularity if items is None else self.log_popularity[:, items]
+        share = np.array(self.shares, dtype=np.float32)[of_row][:, None]
         with np.errstate(divide="ignore"):
-            return np.logaddexp(np.log1p(-share) + log_scores, np.log(share) + popularity)
+            return np.logaddexp(np.log1p(-share) + log_scores, np.log(share) + popularity[of_row])
+
+    def commonest(self, length: int) -> Ints:
+        """All items [i], for a history of that length the most popular first; of equal ones the first."""
+        return self._orders[int(classes(np.array(length)))]
 
     @cached_property
-    def commonest(self) -> Ints:
-        """All items [i], the most popular first; of equal ones the first."""
-        return np.argsort(-self.log_popularity, kind="stable")
+    def _orders(self) -> Ints:
+        return np.argsort(-self.log_popularity, axis=1, kind="stable")
 
     def extended(self, n: int) -> Prior:
         """With `n` further items, each given half an event; probabilities still sum to 1."""
-        floor = float(self.log_popularity.min()) if self.floor is None else self.floor
-        more = np.full(n, floor, dtype=np.float32)
-        grown = np.float32(np.log1p(n * np.exp(floor)))
-        popularity = np.concatenate([self.log_popularity, more]) - grown
-        return replace(self, log_popularity=popularity, floor=floor - float(grown))
+        floors = np.array(self.log_popularity.min(axis=1) if self.floors is None else self.floors)
+        more = np.repeat(floors[:, None].astype(np.float32), n, axis=1)
+        grown = np.log1p(n * np.exp(floors)).astype(np.float32)
+        popularity = np.concatenate([self.log_popularity, more], axis=1) - grown[:, None]
+        return replace(self, log_popularity=popularity, floors=tuple((floors - grown).tolist()))
 
 
 def classes(lengths: Ints) -> Ints:
@@ -92,36 +106,97 @@ def _recent_counts(log: EventLog, n_items: int, window: float) -> Array:
     return np.bincount(log.items[newest], minlength=n_items) + 0.5
 
 
-def fit_prior(log: EventLog, n_items: int, targets: Ints, lengths: Ints, log_probability: Array) -> Prior:
-    """Choose window and shares by the likelihood of held-out next items.
+class Trial:
+    """Held-out next items, asked of the network and of popularity in every window.
 
     Args:
         log: training events.
         n_items: catalogue size.
         targets: the held-out items [c].
         lengths: history lengths [c].
-        log_probability: the network's log-probability of each target [c].
-
-    A class seen in fewer than 20 cases takes the share of the next longer one, an empty history at
-    least an even share: nothing was held out to learn it from.
     """
-    best: tuple[float, Prior] | None = None
-    for window in windows(log.n_events):
-        popularity = recent_popularity(log, n_items, window)
-        total, shares = 0.0, [0.0] * (len(BOUNDS) + 1)
-        for number in range(len(BOUNDS), -1, -1):
-            chosen = classes(lengths) == number
-            if chosen.sum() < FEWEST:
-                longer = shares[number + 1] if number < len(BOUNDS) else 0.0
-                shares[number] = longer if number else max(longer, 0.5)
+
+    def __init__(self, log: EventLog, n_items: int, targets: Ints, lengths: Ints) -> None:
+        self.log, self.targets, self.classes = log, targets, classes(lengths)
+        self.windows = windows(log.n_events)
+        self.popularity = np.stack([recent_popularity(log, n_items, window) for window in self.windows])
+        self.likely = np.full(len(targets), np.nan, dtype=np.float32)
+        self.ndcg = np.full((len(targets), len(self.windows), len(RANKED)), np.nan, dtype=np.float32)
+        self.ranked = np.zeros(len(targets), dtype=bool)
+        for number in range(len(BOUNDS) + 1):
+            members = np.flatnonzero(self.classes == number)
+            spread = np.linspace(0, len(members) - 1, min(len(members), MOST_RANKED)).astype(np.int64)
+            self.ranked[members[spread]] = True
+
+    def ask(self, cases: Ints, log_scores: Floats, unseen: Bools) -> None:
+        """Take the network's log-probabilities [b, i] of some cases [b]; `unseen` [b, i] may be ranked."""
+        targets = self.targets[cases]
+        self.likely[cases] = log_scores[np.arange(len(cases)), targets]
+        chosen = self.ranked[cases]
+        self.ndcg[cases[chosen]] = _ndcg(
+            np.exp(log_scores[chosen]), np.exp(self.popularity), targets[chosen], unseen[chosen]
+        )
+
+    def prior(self) -> Prior:
+        """The prior whose windows and shares suit the cases.
+
+        A class seen in fewer than 20 cases takes the choice of the next longer one, an empty history at
+        least an even share: nothing was held out to learn it from.
+        """
+        number_of_classes = len(BOUNDS) + 1
+        chosen, shares = [0] * number_of_classes, [0.0] * number_of_classes
+        for number in range(number_of_classes - 1, -1, -1):
+            members = np.flatnonzero(self.classes == number)
+            if len(members) >= FEWEST:
+                chosen[number], shares[number] = self._best(members)
                 continue
-            model, prior = log_probability[chosen], popularity[targets[chosen]]
-            with np.errstate(divide="ignore"):
-                likely = [np.logaddexp(np.log1p(-s) + model, np.log(s) + prior).sum() for s in SHARES]
-            shares[number] = float(SHARES[int(np.argmax(likely))])
-            total += float(np.max(likely))
-        if best is None or total > best[0]:
-            floor = float(np.log(0.5 / _recent_counts(log, n_items, window).sum()))
-            best = (total, Prior(popularity, tuple(shares), window, floor))
-    assert best is not None  # the whole log was tried
-    return best[1]
+            if number < number_of_classes - 1:
+                chosen[number], shares[number] = chosen[number + 1], shares[number + 1]
+            if number == 0:
+                shares[0] = max(shares[0], 0.5)
+        used = tuple(self.windows[window] for window in chosen)
+        n_items = self.popularity.shape[1]
+        totals = [_recent_counts(self.log, n_items, window).sum() for window in used]
+        floors = tuple(float(np.log(0.5 / total)) for total in totals)
+        return Prior(self.popularity[chosen], tuple(shares), used, floors)
+
+    def _best(self, members: Ints) -> tuple[int, float]:
+        """Number of the window and share for these cases [m].
+
+        Likelihood is sure of its choice from few cases. But a network that is certain and wrong leads
+        the list of a mixture however small its share; so by NDCG@10 another choice wins that is better
+        by more than one standard error of the difference.
+        """
+        model = self.likely[members]
+        with np.errstate(divide="ignore"):
+            likely = np.stack([
+                np.logaddexp(np.log1p(-s) + model, np.log(s) + self.popularity[:, self.targets[members]])
+                for s in SHARES
+            ]).sum(axis=-1)  # [s, w]
+        share, window = np.unravel_index(int(np.argmax(likely)), likely.shape)
+        ndcg = self.ndcg[members[self.ranked[members]]]
+        nearest = int(np.argmin(np.abs(RANKED - SHARES[share])))
+        better, higher = np.unravel_index(int(np.argmax(ndcg.mean(axis=0))), ndcg.shape[1:])
+        gain = ndcg[:, better, higher] - ndcg[:, window, nearest]
+        if gain.mean() > gain.std() / np.sqrt(len(gain)):
+            return int(better), float(RANKED[higher])
+        return int(window), float(SHARES[share])
+
+
+def _ndcg(network: Floats, popularity: Floats, targets: Ints, unseen: Bools) -> Floats:
+    """NDCG@10 [b, w, s] of the one target of each case, for every window and share.
+
+    Args:
+        network: probabilities [b, i].
+        popularity: probabilities [w, i].
+        targets: [b].
+        unseen: [b, i]; only these are ranked.
+    """
+    found = np.zeros((len(targets), len(popularity), len(RANKED)), dtype=np.float32)
+    rows = np.arange(len(targets))
+    for w, recent in enumerate(popularity):
+        for s, share in enumerate(RANKED):
+            mixed = np.float32(1 - share) * network + np.float32(share) * recent
+            level = ((mixed >= mixed[rows, targets][:, None]) & unseen).sum(axis=1)  # of ties it is the last
+            found[:, w, s] = np.where(level <= TOP, 1 / np.log2(np.maximum(level, 1) + 1), 0)
+    return found * unseen[rows, targets][:, None, None]
