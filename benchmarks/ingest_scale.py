@@ -21,10 +21,9 @@ import numpy as np
 import polars as pl
 
 
-def write(directory: Path, n_events: int, n_items: int, form: str) -> None:
+def write(directory: Path, n_events: int, n_people: int, n_items: int, form: str) -> None:
     """Draw a log and its items; `form` is parquet, csv or csv.gz."""
     rng = np.random.default_rng(0)
-    n_people = max(n_events // 50, 1)
     people = (n_people * rng.random(n_events) ** 2).astype(np.int64)
     items = (n_items * rng.random(n_events) ** 3).astype(np.int64)
     frame = pl.DataFrame({"user": people, "item": items}).select(
@@ -75,6 +74,7 @@ def main() -> None:
     """Read the arguments, write the data and measure each format in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--people", type=int, help="by default one for every 50 events")
     parser.add_argument("--items", type=int, default=60_000)
     parser.add_argument("--formats", default="parquet,csv")
     parser.add_argument("--measure", nargs=2, metavar=("DIR", "FORMAT"), help=argparse.SUPPRESS)
@@ -91,6 +91,7 @@ def main() -> None:
                 _WRITE,
                 directory,
                 str(arguments.events),
+                str(arguments.people or max(arguments.events // 50, 1)),
                 str(arguments.items),
                 form,
             ]
@@ -102,7 +103,7 @@ def main() -> None:
 
 _WRITE = (
     "import sys, pathlib, ingest_scale as s; "
-    "s.write(pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])"
+    "s.write(pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:5]), sys.argv[5])"
 )
 
 if __name__ == "__main__":
