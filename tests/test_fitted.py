@@ -64,3 +64,22 @@ def test_a_model_of_another_version_is_refused_in_a_sentence(
     artefact.write(tmp_path / "model", kind=KIND, meta=meta, tensors=groups, tables=tables)
     with pytest.raises(ArtefactError, match=said):
         Recommender.load(tmp_path / "model")
+
+
+def test_a_prior_with_one_window_for_all_lengths_is_read_too(tmp_path: Path) -> None:
+    log = build_log(pl.Series([f"u{u}" for u in range(12) for _ in range(5)]), np.arange(60) * 7 % 20)
+    fitted = Recommender.fit(log, Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(20)]})), TINY)
+    fitted.save(tmp_path / "model")
+    kept = artefact.read(tmp_path / "model", KIND)
+    groups = {name: dict(kept.tensors(name)) for name in ("network", "vectors", "items")}
+    popularity = groups["items"]["log_popularity"][1]
+    groups["items"]["log_popularity"] = popularity
+    prior = {"shares": [0.5, 0.2, 0.1, 0.0], "window": 0.3, "floor": float(popularity.min())}
+    meta = dict(kept.meta) | {"prior": prior}
+    artefact.write(
+        tmp_path / "old", kind=KIND, meta=meta, tensors=groups, tables={"items": kept.table("items")}
+    )
+    read = Recommender.load(tmp_path / "old").fitted.prior
+    assert (read.shares, read.windows) == ((0.5, 0.2, 0.1, 0.0), (0.3,) * 4)
+    np.testing.assert_array_equal(read.log_popularity, np.stack([popularity] * 4))
+    assert read.floors == (float(popularity.min()),) * 4
