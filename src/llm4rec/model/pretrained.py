@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -122,6 +123,9 @@ class PretrainedBackbone(nn.Module):
         nn.init.normal_(out.weight, std=hidden**-0.5)
         self.leave = nn.Sequential(nn.RMSNorm(hidden, eps=1e-6), out)
         self._mixed = self._has_other_types()
+        # renamed in the course of transformers 5; LoRA's own signature says nothing
+        accepted = signature(getattr(self.model, "model", self.model).forward).parameters
+        self._past_is = "cache" if "cache" in accepted else "past_key_values"
 
     def forward(self, events: Tensor, past: Cache | None = None) -> Tensor:
         """States of `events`; padding must be on the right, where causality keeps it harmless.
@@ -136,7 +140,7 @@ class PretrainedBackbone(nn.Module):
             soft = torch.cat([self.prefix.to(self.dtype).expand(len(events), -1, -1), soft], dim=1)
         # the float32 weights that are trained are multiplied in the decoder's type too
         with torch.autocast(events.device.type, self.dtype, enabled=self._mixed):
-            out = self.model(inputs_embeds=soft, past_key_values=past, use_cache=past is not None)
+            out = self.model(inputs_embeds=soft, use_cache=past is not None, **{self._past_is: past})
         return self.leave(out.last_hidden_state[:, told:].float())
 
     def settle(self) -> bool:
