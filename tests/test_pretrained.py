@@ -18,7 +18,7 @@ from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.fitting import fit
 from llm4rec.model.pretrained import PretrainedBackbone
-from llm4rec.recommender import Recommender
+from llm4rec.recommender import Recommender, ServeConfig
 from llm4rec.settings import Config, sasrec_config
 from llm4rec.store import artefact
 from llm4rec.types import Query
@@ -53,6 +53,7 @@ def config(place: Path | str, *, train: dict[str, Any] | None = None, **pretrain
         "train": {
             "epochs": 3, "batch_size": 64, "learning_rate": 0.01, "attention_epochs": 1, "averaging": 0.8,
         } | (train or {}),
+        "serve": {"past_mib": 0},  # so that answers are the same bit for bit whatever was asked before
     })  # fmt: skip
 
 
@@ -92,6 +93,28 @@ def test_it_learns_and_answers_alike_without_its_origin(
     arrays = {n: a for name in names for n, a in kept.tensors(name.removesuffix(".safetensors")).items()}
     del arrays["backbone.prefix"]
     assert model.meta["training"]["parameters"] == sum(array.size for array in arrays.values())
+
+
+def test_what_was_read_is_kept_by_a_model_and_by_none_made_of_it(
+    language_model: Models, tmp_path: Path
+) -> None:
+    model = Recommender.fit(walks(), CATALOG, config(language_model("llama"), train={"epochs": 1}))
+    model.save(tmp_path / "model")
+    read = Recommender.load(tmp_path / "model", serve=ServeConfig(int8=False))
+    never = Recommender.load(tmp_path / "model", serve=ServeConfig(past_mib=0))
+    assert never.fitted.scorer.past is None
+    for history in (("i3", "i4"), ("i3", "i4", "i5"), ("i3", "i4", "i5", "i6", "i7")):
+        found, expected = (each.recommend(Query(history=history), 5) for each in (read, never))
+        assert found.item_ids == expected.item_ids
+        assert found.scores == pytest.approx(expected.scores, abs=1e-2)
+    past = read.fitted.scorer.past
+    assert past is not None and len(past) == 1
+    changed = read.upsert_items(pl.DataFrame({"item_id": ["i5"], "tags": [["even"]]}))
+    assert changed.fitted.scorer.serve == read.fitted.scorer.serve
+    assert changed.fitted.scorer.past is not None and len(changed.fitted.scorer.past) == 0
+    read.save(tmp_path / "again")  # and what was read is part of no artefact
+    kept, again = (artefact.read(tmp_path / name, "model") for name in ("model", "again"))
+    assert kept.manifest.files == again.manifest.files
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llm4rec.data.catalog import Catalog
     from llm4rec.data.events import EventLog
     from llm4rec.errors import LLM4RecError
-    from llm4rec.recommender import Config, Recommender
+    from llm4rec.recommender import Config, Recommender, ServeConfig
     from llm4rec.types import Context, Query, Ranking
 
     __version__: str
@@ -27,6 +27,7 @@ __all__ = [
     "Query",
     "Ranking",
     "Recommender",
+    "ServeConfig",
     "__version__",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "Query": "llm4rec.types",
     "Ranking": "llm4rec.types",
     "Recommender": "llm4rec.recommender",
+    "ServeConfig": "llm4rec.recommender",
 }
 
 

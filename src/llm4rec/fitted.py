@@ -26,6 +26,7 @@ from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.model.events import EventSpace
 from llm4rec.model.heads import CodeHead
 from llm4rec.model.network import Network
+from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import Decoder, restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
@@ -176,8 +177,12 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     )
 
 
-def read(path: Path) -> Fitted:
+def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
     """Read an artefact; needs neither training data nor a network connection.
+
+    Args:
+        path: its directory.
+        serve: how it is to answer; as it was fitted to where None.
 
     Raises:
         ArtefactError: where it is missing, incomplete, altered or of a newer format.
@@ -218,7 +223,8 @@ def read(path: Path) -> Fitted:
         ) from None
     network.fusion.attend = bool(meta["attend"])
     network.eval()
-    scorer, generator = Scorer(network, items, known, spaces.events), None
+    scorer = Scorer(network, items, known, spaces.events, serve=serve or config.serve)
+    generator = None
     if meta.get("generator") is not None:
         ids = SemanticIds(**kept.tensors("ids"))
         generator = Generator(code_head(network), ids, config.generate.beam, meta["generator"]["share"])

@@ -87,7 +87,8 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         checkpoints=checkpoints,
         progress=progress,
     )
-    scorer = Scorer(network, items, known, spaces.events)  # item vectors of the trained weights
+    # item vectors of the trained weights
+    scorer = Scorer(network, items, known, spaces.events, serve=config.serve)
     generator = None
     if trained.ids is not None:
         generator = questions.generator(scorer, trained.ids, config.generate)

@@ -42,7 +42,9 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
     tokens, _ = fitted.spaces.tokens(catalog, vectors, seen, None)
     network = fitted.scorer.network.extended(len(catalog))
     network.eval()
-    scorer = Scorer(network, tokens, fitted.scorer.people, fitted.spaces.events)
+    scorer = Scorer(
+        network, tokens, fitted.scorer.people, fitted.spaces.events, serve=fitted.scorer.serve
+    )  # with nothing kept of what it read
     generator = _generator(fitted, scorer, n_new)
     if generator is not None:
         scorer = replace(scorer, join=generator.joined)

@@ -26,10 +26,11 @@ from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
+from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
 from llm4rec.types import Floats, Ints, Progress, Query, Ranking, Rankings, silent
 
-__all__ = ["Config", "Recommender"]
+__all__ = ["Config", "Recommender", "ServeConfig"]
 
 WISH_TEMPERATURE = 0.05
 """Divides the cosine of a wish and an item's text: a difference of .1 is worth a factor of e²."""
@@ -248,13 +249,15 @@ class Recommender:
         artefact.write(self.fitted, Path(path), histories=histories)
 
     @classmethod
-    def load(cls, path: Path | str) -> Self:
+    def load(cls, path: Path | str, *, serve: ServeConfig | None = None) -> Self:
         """Read an artefact; needs neither training data nor a network connection.
+
+        `serve` says how a pretrained backbone is to answer here; the model's own configuration where None.
 
         Raises:
             ArtefactError: where it is missing, incomplete, altered or of a newer format.
         """
-        return cls(artefact.read(Path(path)))
+        return cls(artefact.read(Path(path), serve))
 
     def _history(self, query: Query) -> EventLog:
         """The query's history as a log of one row."""

@@ -10,6 +10,7 @@ from llm4rec.encode.text import TextConfig
 from llm4rec.encode.tokens import TokenConfig
 from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import COMPACT, BackboneConfig
+from llm4rec.model.past import ServeConfig
 from llm4rec.train.loop import TrainConfig
 
 
@@ -28,6 +29,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()
     model: BackboneConfig = BackboneConfig()
     train: TrainConfig = TrainConfig()
+    serve: ServeConfig = ServeConfig()
 
 
 def sasrec_config(config: Config) -> Config:

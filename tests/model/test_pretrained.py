@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from llm4rec.errors import ConfigError
 from llm4rec.model.origin import open_decoder
-from llm4rec.model.pretrained import PretrainedBackbone, PretrainedConfig, prepared, restored
+from llm4rec.model.pretrained import Decoder, PretrainedBackbone, PretrainedConfig, prepared, restored
 
 FAMILIES = ("llama", "qwen2", "gemma", "gemma3_text")
 PRECISIONS = ("float32", "bfloat16")
@@ -116,6 +116,32 @@ def test_the_past_may_come_in_parts(language_model: Models) -> None:
     past = DynamicCache()
     parts = [read(model, told[:, part], past=past) for part in (slice(0, 4), slice(4, 5), slice(5, 6))]
     torch.testing.assert_close(torch.cat(parts, dim=1), read(model, told), rtol=1e-4, atol=1e-4)
+
+
+def test_the_past_is_given_under_the_name_the_library_has_for_it(language_model: Models) -> None:
+    """`past_key_values` is called `cache` from some version of transformers 5 on."""
+    from transformers import DynamicCache
+
+    class Renamed(nn.Module):
+        def __init__(self, of: PretrainedBackbone) -> None:
+            super().__init__()
+            self.of, self.old = of.model, of._past_is
+
+        def forward(self, inputs_embeds: Tensor, cache: Any = None, use_cache: bool = False) -> Any:
+            return self.of(inputs_embeds=inputs_embeds, use_cache=use_cache, **{self.old: cache})
+
+    made = config(tuning="frozen")
+    decoder = open_decoder(language_model("llama"), made, longest=TIME)
+    plain = PretrainedBackbone(decoder, SIZE, 0.0, made).eval()
+    torch.manual_seed(0)
+    renamed = PretrainedBackbone(Decoder(Renamed(plain), decoder.prefix, None), SIZE, 0.0, made).eval()
+    renamed.load_state_dict({
+        (name.replace("model.", "model.of.", 1) if name.startswith("model.") else name): tensor
+        for name, tensor in plain.state_dict().items()
+    })
+    past, told = DynamicCache(), events()
+    parts = [read(renamed, told[:, part], past=past) for part in (slice(0, 4), slice(4, 6))]
+    torch.testing.assert_close(torch.cat(parts, dim=1), read(plain, told), rtol=1e-4, atol=1e-4)
 
 
 # --- what is tuned

@@ -32,6 +32,10 @@ class Moments:
     hours: Tensor
     weekdays: Tensor
 
+    def at(self, places: tuple[Tensor, ...]) -> Moments:
+        """Those of some places."""
+        return Moments(self.gaps[places], self.hours[places], self.weekdays[places])
+
 
 def moments(asked_at: Tensor, last: Tensor) -> Moments:
     """Classes of query times.

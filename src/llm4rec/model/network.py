@@ -123,6 +123,11 @@ class Network(nn.Module):
 
         Where `batch.asked` tells when, it also knows at what time it is asked.
         """
+        states = self.backbone(self.told(batch, vectors, people))
+        return states if batch.asked is None else states + self.context(batch.asked)
+
+    def told(self, batch: Batch, vectors: Tensor, people: Mapping[str, Tokens] | None) -> Tensor:
+        """What the backbone reads [b, t + 1, d]: the person, then one vector per event."""
         known = batch.items >= 0
         events = vectors[batch.items.clamp(min=0)] * known.unsqueeze(-1)
         events = events + self.gap(batch.gaps) + self.rating(batch.ratings) + self.kind(batch.kinds)
@@ -133,8 +138,7 @@ class Network(nn.Module):
             features = {m: Tokens(t.values[rows], t.mask[rows]) for m, t in people.items()}
             told = self.people(features).vectors * named.unsqueeze(-1)
             first = first + told.unsqueeze(1)
-        states = self.backbone(torch.cat([first, events], dim=1))
-        return states if batch.asked is None else states + self.context(batch.asked)
+        return torch.cat([first, events], dim=1)
 
     def parameter_groups(self, learning_rate: float) -> list[tuple[float, dict[str, nn.Parameter]]]:
         """What is trained, by name, with its step size: `learning_rate`, but for a decoder with its own."""

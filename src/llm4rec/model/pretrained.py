@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -121,6 +122,10 @@ class PretrainedBackbone(nn.Module):
         out = nn.Linear(hidden, size, bias=False)
         nn.init.normal_(out.weight, std=hidden**-0.5)
         self.leave = nn.Sequential(nn.RMSNorm(hidden, eps=1e-6), out)
+        self._mixed = self._has_other_types()
+        # renamed in the course of transformers 5; LoRA's own signature says nothing
+        accepted = signature(getattr(self.model, "model", self.model).forward).parameters
+        self._past_is = "cache" if "cache" in accepted else "past_key_values"
 
     def forward(self, events: Tensor, past: Cache | None = None) -> Tensor:
         """States of `events`; padding must be on the right, where causality keeps it harmless.
@@ -134,9 +139,8 @@ class PretrainedBackbone(nn.Module):
         if told:
             soft = torch.cat([self.prefix.to(self.dtype).expand(len(events), -1, -1), soft], dim=1)
         # the float32 weights that are trained are multiplied in the decoder's type too
-        mixed = any(parameter.dtype != self.dtype for parameter in self.model.parameters())
-        with torch.autocast(events.device.type, self.dtype, enabled=mixed):
-            out = self.model(inputs_embeds=soft, past_key_values=past, use_cache=past is not None)
+        with torch.autocast(events.device.type, self.dtype, enabled=self._mixed):
+            out = self.model(inputs_embeds=soft, use_cache=past is not None, **{self._past_is: past})
         return self.leave(out.last_hidden_state[:, told:].float())
 
     def settle(self) -> bool:
@@ -150,7 +154,12 @@ class PretrainedBackbone(nn.Module):
         for parameter in cast(nn.Module, self.model).parameters():
             parameter.requires_grad_(False)
             parameter.data = parameter.data.to(self.dtype)
+        self._mixed = self._has_other_types()
         return True
+
+    def _has_other_types(self) -> bool:
+        """Whether some of the decoder's weights are not of its type; to ask them all takes 2 ms."""
+        return any(parameter.dtype != self.dtype for parameter in self.model.parameters())
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import InputError
 from llm4rec.model.events import EventSpace, event_arrays
 from llm4rec.model.network import Network
+from llm4rec.model.past import Past, ServeConfig, can_keep
+from llm4rec.model.pretrained import PretrainedBackbone
 from llm4rec.types import Bools, Floats, Ints
 
 CHUNK = 256
@@ -40,6 +42,7 @@ class Scorer:
         people: modality → tokens of every known person, None without features.
         events: meaning of ratings and kinds.
         join: joins the dense scores with generated ones; None leaves them as they are.
+        serve: what is kept of histories that were read; None keeps nothing.
     """
 
     network: Network
@@ -47,6 +50,15 @@ class Scorer:
     people: Mapping[str, Tokens] | None
     events: EventSpace
     join: Join | None = None
+    serve: ServeConfig | None = None
+
+    @cached_property
+    def past(self) -> Past | None:
+        """What single histories left in the backbone; None where none of it is kept."""
+        backbone = self.network.backbone
+        if self.serve is None or not self.serve.past_mib or not can_keep(backbone):
+            return None
+        return Past(cast(PretrainedBackbone, backbone.eval()), self.serve)
 
     @cached_property
     def vectors(self) -> Tensor:
@@ -81,8 +93,13 @@ class Scorer:
             asked_at = histories.asked_at
             when = None if asked_at is None else torch.from_numpy(asked_at).unsqueeze(1)
             batch = arrays.batch(np.arange(histories.n_users), starts, lengths, when)
-            states = self.network.read(batch, self.vectors, self.people)
-            return states[torch.arange(len(lengths)), torch.from_numpy(lengths)]
+            newest = torch.arange(len(lengths)), torch.from_numpy(lengths)
+            told = self.network.told(batch, self.vectors, self.people)
+            if self.past is not None and len(told) == 1:
+                states = self.past.newest(told)
+            else:
+                states = self.network.backbone(told)[newest]
+            return states if batch.asked is None else states + self.network.context(batch.asked.at(newest))
 
     def logits(self, state: Tensor, items: Ints) -> Floats:
         """The dense head's logits [c] of `items` [c] for one state [1, d]."""
