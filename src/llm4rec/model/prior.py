@@ -132,10 +132,11 @@ class Trial:
         """Take the network's log-probabilities [b, i] of some cases [b]; `unseen` [b, i] may be ranked."""
         targets = self.targets[cases]
         self.likely[cases] = log_scores[np.arange(len(cases)), targets]
-        chosen = self.ranked[cases]
-        self.ndcg[cases[chosen]] = _ndcg(
-            np.exp(log_scores[chosen]), np.exp(self.popularity), targets[chosen], unseen[chosen]
-        )
+        for row in np.flatnonzero(self.ranked[cases]):  # all of them at once would fill the memory
+            if unseen[row, targets[row]]:
+                self.ndcg[cases[row]] = _ndcg(log_scores[row], self.popularity, targets[row], unseen[row])
+            else:
+                self.ndcg[cases[row]] = 0
 
     def prior(self) -> Prior:
         """The prior whose windows and shares suit the cases.
@@ -183,20 +184,20 @@ class Trial:
         return int(window), float(SHARES[share])
 
 
-def _ndcg(network: Floats, popularity: Floats, targets: Ints, unseen: Bools) -> Floats:
-    """NDCG@10 [b, w, s] of the one target of each case, for every window and share.
+def _ndcg(network: Floats, popularity: Floats, target: int, unseen: Bools) -> Floats:
+    """NDCG@10 [w, s] of one target, for every window and share.
 
     Args:
-        network: probabilities [b, i].
-        popularity: probabilities [w, i].
-        targets: [b].
-        unseen: [b, i]; only these are ranked.
+        network: log-probabilities [i].
+        popularity: log-probabilities [w, i].
+        target: the item.
+        unseen: [i]; only these are ranked.
     """
-    found = np.zeros((len(targets), len(popularity), len(RANKED)), dtype=np.float32)
-    rows = np.arange(len(targets))
-    for w, recent in enumerate(popularity):
-        for s, share in enumerate(RANKED):
-            mixed = np.float32(1 - share) * network + np.float32(share) * recent
-            level = ((mixed >= mixed[rows, targets][:, None]) & unseen).sum(axis=1)  # of ties it is the last
-            found[:, w, s] = np.where(level <= TOP, 1 / np.log2(np.maximum(level, 1) + 1), 0)
-    return found * unseen[rows, targets][:, None, None]
+    share = RANKED.astype(np.float32)[:, None]
+    of_network = (1 - share) * np.exp(network)
+    found = np.empty((len(popularity), len(RANKED)), dtype=np.float32)
+    for window, recent in enumerate(popularity):
+        mixed = of_network + share * np.exp(recent)
+        level = ((mixed >= mixed[:, target, None]) & unseen).sum(axis=1)  # of ties it is the last
+        found[window] = np.where(level <= TOP, 1 / np.log2(level + 1), 0)
+    return found
