@@ -255,3 +255,23 @@ def test_float32_is_not_rounded(language_model: Models) -> None:
     exact, asked = keeping(plain), replace(plain, serve=ServeConfig())
     for n in (4, 5):
         assert torch.equal(state(asked, history(n)), state(exact, history(n)))
+
+
+def test_only_what_the_8_bit_product_can_read_is_replaced() -> None:
+    """The product reads 16 inputs at a time without a check; a router made of a `Linear` returns more."""
+
+    class Router(nn.Linear):
+        pass
+
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.ModuleDict({
+                "wide": nn.Linear(32, 8),
+                "odd": nn.Linear(24, 8),
+                "router": Router(32, 8),
+            })
+
+    kept = with_int8(Holder()).model  # pyright: ignore[reportArgumentType]
+    assert isinstance(kept, nn.ModuleDict)
+    assert [type(kept[name]) for name in ("wide", "odd", "router")] == [Int8Linear, nn.Linear, Router]
