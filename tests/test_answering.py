@@ -119,6 +119,21 @@ def test_candidates_are_scored_as_all_items_are(models: dict[str, Recommender], 
     assert (short.rank(rows, 30).items[:, N_ITEMS - 3 :] == -1).all()  # three are seen
 
 
+def test_what_is_popular_is_found_by_the_length_of_the_history(
+    models: dict[str, Recommender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two candidates each, the network's and the prior's, the prior's are those of its class."""
+    monkeypatch.setattr("llm4rec.answering.CANDIDATES", 2)
+    fitted = models["dense, large"].fitted
+    popularity = np.full((4, N_ITEMS), 0.01, dtype=np.float32)
+    popularity[0, 20] = popularity[1, 3] = popularity[2, 17] = popularity[3, 17] = 1 - 0.01 * (N_ITEMS - 1)
+    prior = replace(fitted.prior, log_popularity=np.log(popularity), shares=(1.0,) * 4)
+    model = Recommender(replace(fitted, prior=prior))
+    assert model.recommend(Query(), 1).item_ids == ("i20",)
+    assert model.recommend(Query(("i9",)), 1).item_ids == ("i3",)
+    assert model.recommend(Query(("i7", "i8", "i9")), 1).item_ids == ("i17",)
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [

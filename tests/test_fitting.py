@@ -15,6 +15,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.fitting import fit, hold_out
+from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
 from llm4rec.types import Progress, silent
 
@@ -92,6 +93,15 @@ def broken_off(folder: Path) -> None:
     progress: Progress = stop
     with pytest.raises(StopError):
         fit(LOG, PRICED, config(), checkpoints=folder, progress=progress)
+
+
+def test_how_it_will_be_served_does_not_keep_a_fit_from_going_on(tmp_path: Path) -> None:
+    broken_off(tmp_path)
+    settings = config().model_copy(update={"serve": ServeConfig(past_mib=0)})
+    resumed = fit(LOG, PRICED, settings, checkpoints=tmp_path, resume=True)
+    whole = fit(LOG, PRICED, config())
+    np.testing.assert_array_equal(resumed.scorer.vectors, whole.scorer.vectors)
+    assert resumed.config.serve.past_mib == 0
 
 
 def test_only_its_own_checkpoints_are_removed_from_a_folder(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_what_was_read_is_kept_by_a_model_and_by_none_made_of_it(
 ) -> None:
     model = Recommender.fit(walks(), CATALOG, config(language_model("llama"), train={"epochs": 1}))
     model.save(tmp_path / "model")
-    read = Recommender.load(tmp_path / "model", serve=ServeConfig(int8=False))
+    read = Recommender.load(tmp_path / "model", serve=ServeConfig())
     never = Recommender.load(tmp_path / "model", serve=ServeConfig(past_mib=0))
     assert never.fitted.scorer.past is None
     for history in (("i3", "i4"), ("i3", "i4", "i5"), ("i3", "i4", "i5", "i6", "i7")):

@@ -174,7 +174,12 @@ def _identity(
     network: Network,
 ) -> str:
     """SHA-256 over what a run's checkpoints belong to, and what they leave out: the weights never trained."""
-    values = [config.model_dump(mode="json"), asdict(spaces), encoder, catalog.ids.to_list()]
+    values = [
+        config.model_dump(mode="json", exclude={"serve"}),
+        asdict(spaces),
+        encoder,
+        catalog.ids.to_list(),
+    ]
     found = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     arrays: list[Array | None] = [events.offsets, events.items, events.times, events.ratings, events.kinds]
     arrays += [valid.rows, valid.ends, valid.targets, valid.target_offsets, valid.times]

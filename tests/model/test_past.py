@@ -23,7 +23,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.origin import open_decoder
 from llm4rec.model.past import FEW, Int8Linear, ServeConfig, with_int8
 from llm4rec.model.pretrained import PretrainedBackbone, PretrainedConfig
-from llm4rec.model.scorer import Scorer
+from llm4rec.model.scorer import CHUNK, Scorer
 
 N_ITEMS, MOST, SIZE = 12, 10, 8
 Models = Callable[[str], Path]
@@ -53,7 +53,7 @@ def scorer(
 
 
 def keeping(plain: Scorer, **options: int) -> Scorer:
-    return replace(plain, serve=ServeConfig.model_validate({"int8": False, **options}))
+    return replace(plain, serve=ServeConfig.model_validate(options))
 
 
 def history(n: int, *, seed: int = 0, asked_at: int | None = None) -> EventLog:
@@ -188,6 +188,29 @@ def test_a_batch_keeps_nothing(language_model: Models) -> None:
     assert kept.past is not None and len(kept.past) == 0
 
 
+def test_a_batch_is_cut_so_that_no_history_of_it_is_read_alone(language_model: Models) -> None:
+    kept = keeping(scorer(language_model("llama")))
+    log = EventLog(
+        pl.Series([f"u{u}" for u in range(CHUNK + 1)]), np.arange(CHUNK + 2), np.zeros(CHUNK + 1, int)
+    )
+    chunks = list(kept.chunks(log))
+    assert sorted(np.concatenate([rows for rows, _ in chunks]).tolist()) == list(range(CHUNK + 1))
+    assert max(len(rows) for rows, _ in chunks) <= CHUNK
+    for _, chosen in chunks:
+        state(kept, chosen)
+    assert kept.past is not None and len(kept.past) == 0
+    assert list(kept.chunks(log.histories(np.arange(0), np.arange(0)))) == []
+
+
+def test_layers_whose_past_is_no_keys_and_values_keep_nothing(language_model: Models) -> None:
+    """A family with linear attention says so in its configuration; such a model answers all the same."""
+    plain = scorer(language_model("minimax"))
+    asked = keeping(plain)
+    assert asked.past is None
+    for n in (3, 4):
+        assert torch.equal(state(asked, history(n)), state(plain, history(n)))
+
+
 def test_nothing_is_kept_where_it_is_off_or_the_backbone_is_compact(language_model: Models) -> None:
     plain = scorer(language_model("llama"))
     assert plain.past is None and keeping(plain, past_mib=0).past is None
@@ -230,7 +253,7 @@ def test_a_projection_in_eight_bits_errs_by_no_more_than_half_a_step(bias: bool)
 
 def test_few_new_events_are_read_in_eight_bits_and_many_are_not(language_model: Models) -> None:
     plain = scorer(language_model("llama"), precision="bfloat16")
-    exact, rounded = keeping(plain), replace(plain, serve=ServeConfig())
+    exact, rounded = keeping(plain), keeping(plain, int8=True)
     for n, same in ((2, True), (2 + FEW + 1, True), (2 + FEW + 2, False)):
         found, expected = state(rounded, history(n)), state(exact, history(n))
         assert torch.equal(found, expected) == same, n
@@ -252,7 +275,7 @@ def test_eight_bits_leave_the_backbone_and_its_weights_as_they_are(language_mode
 
 def test_float32_is_not_rounded(language_model: Models) -> None:
     plain = scorer(language_model("llama"))
-    exact, asked = keeping(plain), replace(plain, serve=ServeConfig())
+    exact, asked = keeping(plain), keeping(plain, int8=True)
     for n in (4, 5):
         assert torch.equal(state(asked, history(n)), state(exact, history(n)))
 

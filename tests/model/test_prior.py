@@ -122,7 +122,7 @@ def test_classes_seen_too_rarely_follow_the_next_longer_one() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31))
-def test_the_likeliest_unless_another_ranks_clearly_higher(seed: int) -> None:
+def test_the_likeliest_unless_another_ranks_higher_by_a_standard_error(seed: int) -> None:
     draw = np.random.default_rng(seed)
     n, n_items = 60, 6
     events = log(draw.integers(0, n_items, 100).tolist(), times=np.sort(draw.integers(0, 1000, 100)).tolist())
@@ -165,6 +165,20 @@ def test_a_network_that_is_certain_and_wrong_does_not_lead_the_list() -> None:
     mixed = prior.mix(np.log(network), empty)
     assert mixed[np.arange(n), targets].sum() < np.log(0.045) * n
     assert ndcg(mixed, targets).min() > 0
+
+
+def test_what_ranks_higher_may_be_of_another_window() -> None:
+    """Of all events a target has .045, eleven others .055; of the newest tenth a target .04, others less."""
+    n, n_items, draw = 104, 60, np.random.default_rng(0)
+    of_old = np.repeat(np.arange(19), [410] * 8 + [520] * 11)
+    of_new = np.repeat(np.arange(n_items), [40] * 8 + [30] * 11 + [8] * 41)
+    items = np.concatenate([draw.permutation(of_old), draw.permutation(of_new)]).tolist()
+    targets, empty = np.arange(n) % 8, np.zeros(n, dtype=np.int64)
+    network = np.full((n, n_items), -np.log(n_items), dtype=np.float32)
+    prior = chosen(log(items, times=list(range(len(items)))), targets, empty, network)
+    assert prior.windows[0] < 0.3
+    assert prior.log_popularity[0, :8].sum() < 8 * np.log(0.044)  # of the whole log they are likelier
+    assert ndcg(prior.mix(network, empty), targets).mean() > 0.3
 
 
 def test_classes_choose_windows_of_their_own() -> None:

@@ -24,6 +24,8 @@ from llm4rec.model.pretrained import PretrainedBackbone
 if TYPE_CHECKING:
     from transformers import Cache
 
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Layers whose past is keys and values, one for each position."""
 FEW = 4
 """New events that are read faster with 8-bit projections; of more, the sums cost more than the weights."""
 
@@ -38,9 +40,10 @@ class ServeConfig(Section):
         "event costs one position; the least recently used goes first. 0 keeps nothing.",
     )
     int8: bool = Option(
-        default=True,
+        default=False,
         description="Read up to four new events of such a history with projections rounded to 8 bits, where "
-        "the decoder's numbers are bfloat16.",
+        "the decoder's numbers are bfloat16: quicker, but an answer then varies a little with what was asked "
+        "before.",
     )
 
 
@@ -129,8 +132,10 @@ class Past:
 
 
 def can_keep(backbone: nn.Module) -> bool:
-    """Whether a backbone takes keys and values back: `compact` and recurrent decoders do not."""
-    return isinstance(backbone, PretrainedBackbone) and not getattr(backbone.model, "_is_stateful", False)
+    """Whether a backbone takes keys and values back: `compact` and decoders with recurrent layers do not."""
+    if not isinstance(backbone, PretrainedBackbone) or getattr(backbone.model, "_is_stateful", False):
+        return False
+    return set(getattr(backbone.model.config, "layer_types", None) or ()) <= ATTENTION
 
 
 def _keys(events: Tensor) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 p(i | history) = (1 − s) · p_network(i | history) + s · p_recent(i). The share s and the window of p_recent
 belong to a class of history lengths. They are those that make held-out next items most likely, unless
-others rank these items clearly higher.
+others rank these items higher by more than a standard error.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ class Trial:
         self.log, self.targets, self.classes = log, targets, classes(lengths)
         self.windows = windows(log.n_events)
         self.popularity = np.stack([recent_popularity(log, n_items, window) for window in self.windows])
+        self._recent = np.exp(self.popularity)
         self.likely = np.full(len(targets), np.nan, dtype=np.float32)
         self.ndcg = np.full((len(targets), len(self.windows), len(RANKED)), np.nan, dtype=np.float32)
         self.ranked = np.zeros(len(targets), dtype=bool)
@@ -134,7 +135,7 @@ class Trial:
         self.likely[cases] = log_scores[np.arange(len(cases)), targets]
         for row in np.flatnonzero(self.ranked[cases]):  # all of them at once would fill the memory
             if unseen[row, targets[row]]:
-                self.ndcg[cases[row]] = _ndcg(log_scores[row], self.popularity, targets[row], unseen[row])
+                self.ndcg[cases[row]] = _ndcg(log_scores[row], self._recent, targets[row], unseen[row])
             else:
                 self.ndcg[cases[row]] = 0
 
@@ -189,7 +190,7 @@ def _ndcg(network: Floats, popularity: Floats, target: int, unseen: Bools) -> Fl
 
     Args:
         network: log-probabilities [i].
-        popularity: log-probabilities [w, i].
+        popularity: probabilities [w, i].
         target: the item.
         unseen: [i]; only these are ranked.
     """
@@ -197,7 +198,7 @@ def _ndcg(network: Floats, popularity: Floats, target: int, unseen: Bools) -> Fl
     of_network = (1 - share) * np.exp(network)
     found = np.empty((len(popularity), len(RANKED)), dtype=np.float32)
     for window, recent in enumerate(popularity):
-        mixed = of_network + share * np.exp(recent)
+        mixed = of_network + share * recent
         level = ((mixed >= mixed[:, target, None]) & unseen).sum(axis=1)  # of ties it is the last
         found[window] = np.where(level <= TOP, 1 / np.log2(level + 1), 0)
     return found

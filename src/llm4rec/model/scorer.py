@@ -141,6 +141,6 @@ class Scorer:
     def chunks(self, histories: EventLog) -> Iterator[tuple[Ints, EventLog]]:
         """(rows [c], their histories), sorted by length so that little is padded."""
         order = np.argsort(np.minimum(histories.lengths, self.network.max_history), kind="stable")
-        for start in range(0, len(order), CHUNK):
-            rows = order[start : start + CHUNK]
+        # of even size: a last one of a single history would be read as a request by itself is
+        for rows in np.array_split(order, -(-len(order) // CHUNK)) if len(order) else ():
             yield rows, histories.histories(rows, histories.lengths[rows])
