@@ -8,7 +8,7 @@ JSON per way of answering: p50, p95 and p99 of the wall clock and of the process
 - compact: the default configuration.
 - cold: a pretrained backbone that reads the whole history.
 - warm: the same after the first 49 events were read; what is timed is the request with one more. Also with
-  the projections in 8 bits. `same_of_cold` is the share of a cold list's items that is in the warm one.
+  the projections in 8 bits.
 - one LLM pass per code token and beam: how an item is generated as three tokens of a vocabulary of codes. The
   same decoder reads the history, then every one of 20 beams once for each further code, its keys and values
   kept; nothing is said of which codes are an item, and none of the work around it is counted. The history is
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from llm4rec.data.events import EventLog
     from llm4rec.model.pretrained import PretrainedBackbone
     from llm4rec.recommender import Recommender
-    from llm4rec.types import Query, Ranking
+    from llm4rec.types import Query
 
 HISTORY, N = 50, 10
 CODES, CODEBOOK, BEAM = 3, 256, 20
@@ -215,24 +215,16 @@ def pretrained_lines(model: Recommender, queries: list[Query], seed: int) -> Ite
 
     from llm4rec.recommender import Recommender, ServeConfig
 
-    def asking(serve: ServeConfig) -> Callable[[Query], Ranking]:
+    def asking(serve: ServeConfig) -> Callable[[Query], Any]:
         """What asks a model that has read nothing yet."""
         scorer = replace(model.fitted.scorer, serve=serve)
         fresh = Recommender(replace(model.fitted, scorer=scorer))
         return lambda query: fresh.recommend(query, N)
 
-    def noting(ask: Callable[[Query], Ranking]) -> tuple[list[set[str]], Callable[[Query], Any]]:
-        lists: list[set[str]] = []
-        return lists, lambda query: lists.append(set(ask(query).item_ids))
-
-    cold, ask = noting(asking(ServeConfig()))
-    yield {"way": "cold"} | timed(ask, queries)
+    yield {"way": "cold"} | timed(asking(ServeConfig()), queries)
     for way, serve in (("warm", ServeConfig()), ("warm, 8 bits", ServeConfig(int8=True))):
-        fresh = asking(serve)
-        warm, ask = noting(fresh)
-        figures = timed(ask, queries, lambda query, fresh=fresh: fresh(beginning(query)))
-        same = float(np.mean([len(one & other) / N for one, other in zip(cold, warm, strict=True)]))
-        yield {"way": way} | figures | {"same_of_cold": round(same, 4)}
+        ask = asking(serve)
+        yield {"way": way} | timed(ask, queries, lambda query, ask=ask: ask(beginning(query)))
     backbone: Any = model.fitted.scorer.network.backbone
     draw = torch.Generator().manual_seed(seed)
     for way, positions in (("one position per event", HISTORY), ("three codes per event", CODES * HISTORY)):
