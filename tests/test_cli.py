@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from llm4rec.bench import facts
 from llm4rec.cli import app
 from llm4rec.cli.recommend import utc_seconds
+from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
 
 TINY = [
@@ -455,7 +456,9 @@ def test_a_time_of_asking_reaches_the_model(model: Path, tmp_path: Path) -> None
             table.get_parameter("weight")[1:].normal_(generator=torch.Generator().manual_seed(1))
     heard = recommender.fitted.about["training"] | {"context_kept": True}
     about = {**recommender.fitted.about, "training": heard}
-    Recommender(replace(recommender.fitted, about=about)).save(tmp_path / "model")
+    prior = replace(recommender.fitted.prior, shares=(0.0,) * 4)  # what time does not change, left out
+    heard_model = replace(recommender.fitted, about=about, prior=prior, linear=Linear())
+    Recommender(heard_model).save(tmp_path / "model")
     asked = ("recommend", "--model", tmp_path / "model", "-n", 5)
     who = {"r1": ("--history", "i1,i2"), "r2": ("--user", "u3"), "r3": ("--history", "")}
     noon, night = 1_795_521_600, 1_795_564_800

@@ -32,7 +32,7 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
     # a wish may lift what no search would have reached
     scored = n if wish is None else len(fitted.catalog)
     log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), scored, mask)
-    mixed = fitted.prior.mix(log_scores, histories.lengths)
+    mixed = fitted.prior.mix(fitted.linear.add(log_scores, histories), histories.lengths)
     if wish is not None:
         mixed = mixed + wish
         mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
@@ -47,8 +47,7 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     items = np.full((len(states), n), -1, dtype=np.int64)
     scores = np.full((len(states), n), -np.inf, dtype=np.float32)
     for row, state in enumerate(states.unsqueeze(1)):
-        length = int(histories.lengths[row])
-        found, log_scores = _candidates(fitted, state, length, legal.row(row), n)
+        found, log_scores = _candidates(fitted, state, histories.history(row), legal.row(row), n)
         mixed = fitted.prior.mix(log_scores[None], histories.lengths[row : row + 1], found)
         best = top_n(mixed, n, None)
         items[row] = np.append(found, -1)[best.items[0]]  # place -1 is the one appended
@@ -56,13 +55,14 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     return Rankings(items, scores)
 
 
-def _candidates(fitted: Fitted, state: Tensor, length: int, listed: Listed, n: int) -> tuple[Ints, Floats]:
-    """Legal items [c], ascending, and log p(item | state) [c] of a state [1, d] after `length` events (nats).
+def _candidates(fitted: Fitted, state: Tensor, history: Ints, listed: Listed, n: int) -> tuple[Ints, Floats]:
+    """Legal items [c], ascending, and log p(item | history) [c] of a state [1, d] after `history` [t] (nats).
 
-    They are the dense head's nearest, the most popular of late and what the search along semantic ids
-    reaches: at least n, if so many are legal. Where the legal items are few, they are all of those.
+    They are the dense head's nearest, the most popular of late, what the linear part says most of and what
+    the search along semantic ids reaches: at least n, if so many are legal. Where the legal items are few,
+    they are all of those.
     """
-    scorer, generator, index = fitted.scorer, fitted.generator, fitted.index
+    scorer, generator, index, linear = fitted.scorer, fitted.generator, fitted.index, fitted.linear
     query = scorer.prepared_states(state)[0].numpy()
     wanted = max(n, CANDIDATES)
     head = index.head(query, max(wanted, index.reserve(wanted, listed)))
@@ -71,19 +71,25 @@ def _candidates(fitted: Fitted, state: Tensor, length: int, listed: Listed, n: i
     if listed.only and len(listed) <= WHOLE:
         found = listed.items
     else:
-        popular = _first_legal(fitted.prior.commonest(length), listed, wanted)
+        popular = _first_legal(fitted.prior.commonest(len(history)), listed, wanted)
         parts = [index.nearest(query, wanted, listed, head), popular]
         if generator is not None:
             generated, _ = search(generator.head, generator.trie, state, max(n, generator.beam), listed)
             parts.append(generated[generated >= 0].numpy())
-        found = np.unique(np.concatenate(parts))
+        found = np.concatenate(parts)
+    lifts = linear.lifts(history)
+    # what is lifted most counts in the sum over the catalogue, whether or not it may come back
+    found = np.union1d(found, linear.most_lifted(lifts, CANDIDATES))
     log_p = scorer.logits(state, found) - np.float32(log_total)
-    if generator is None:
-        return found, log_p
-    coded = generator.log_probability(state, torch.from_numpy(found)[None])[0].numpy()
-    with np.errstate(divide="ignore"):
-        share = np.float32(generator.share)
-        return found, np.logaddexp(np.log1p(-share) + log_p, np.log(share) + coded)
+    if generator is not None:
+        coded = generator.log_probability(state, torch.from_numpy(found)[None])[0].numpy()
+        with np.errstate(divide="ignore"):
+            share = np.float32(generator.share)
+            log_p = np.logaddexp(np.log1p(-share) + log_p, np.log(share) + coded)
+    lift = linear.of(lifts, found)
+    log_p += lift - np.log1p(np.exp(log_p) @ np.expm1(lift))
+    legal = listed.among(found)
+    return found[legal], log_p[legal]
 
 
 def _first_legal(items: Ints, listed: Listed, n: int) -> Ints:

@@ -1,8 +1,8 @@
-"""What validation chooses: the epoch, what generation weighs in the score, and the prior."""
+"""What validation chooses: the epoch, and what generation, linear part and prior weigh in the score."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,12 +15,14 @@ from llm4rec.evaluate.protocol import mean_ndcg
 from llm4rec.fitted import code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
+from llm4rec.model import linear, prior
+from llm4rec.model.linear import Linear, LinearConfig
 from llm4rec.model.network import Network
-from llm4rec.model.prior import Prior, Trial
+from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.topn import top_n
 from llm4rec.train.stages import Metric
-from llm4rec.types import Bools, Floats, Rankings
+from llm4rec.types import Bools, Floats, Ints, Rankings
 
 
 def sample(cases: Cases, most: int, seed: int) -> Cases:
@@ -96,16 +98,31 @@ class Questions:
                 code[rows] = found.log_probability(states, wanted).squeeze(1).numpy()
         return replace(found, share=choose_share(dense, code))
 
-    def prior(self, scorer: Scorer, events: EventLog) -> Prior:
+    def linear(self, scorer: Scorer, events: EventLog, config: LinearConfig) -> Linear:
+        """The linear part of `events`, its strength the one that suits the answers beside `scorer`."""
+        trial = linear.Trial(linear.fit_linear(events, self.n_items, config), self._answers)
+        for rows, chosen, log_scores in self._asked(scorer):
+            trial.ask(rows, log_scores, chosen)
+        return trial.chosen()
+
+    def prior(self, scorer: Scorer, beside: Linear, events: EventLog) -> Prior:
         """Recent popularity in `events`, its windows and shares those that suit the answers."""
+        trial = prior.Trial(events, self.n_items, self._answers, self.cases.histories().lengths)
+        for rows, chosen, log_scores in self._asked(scorer):
+            trial.ask(rows, beside.add(log_scores, chosen), unseen(chosen, self.n_items))
+        return trial.prior()
+
+    @property
+    def _answers(self) -> Ints:
+        """The first answer of each case [c]."""
+        return self.cases.targets[self.cases.target_offsets[:-1]]
+
+    def _asked(self, scorer: Scorer) -> Iterator[tuple[Ints, EventLog, Floats]]:
+        """(cases [b], their histories, log-probability of every item [b, i]), chunk by chunk."""
         histories = self.cases.histories()
         people = person_rows(self.people, histories)
-        trial = Trial(
-            events, self.n_items, self.cases.targets[self.cases.target_offsets[:-1]], histories.lengths
-        )
         for rows, chosen in scorer.chunks(histories):
-            trial.ask(rows, scorer.log_scores(chosen, people[rows]), unseen(chosen, self.n_items))
-        return trial.prior()
+            yield rows, chosen, scorer.log_scores(chosen, people[rows])
 
 
 @dataclass(frozen=True)

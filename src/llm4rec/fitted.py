@@ -25,6 +25,7 @@ from llm4rec.generate.index import ItemIndex, build_index
 from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.model.events import EventSpace
 from llm4rec.model.heads import CodeHead
+from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
 from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import Decoder, restored
@@ -67,6 +68,7 @@ class Fitted:
         vectors: frozen vectors [i, w] of each text and image field.
         spaces: the meaning of tokens and events.
         scorer: the network with its tokens.
+        linear: what was taken with what, beside the network.
         prior: recent popularity and its shares.
         generator: semantic ids and their head; None for a model with the dense head alone.
         about: how it came about; values JSON can hold.
@@ -79,6 +81,7 @@ class Fitted:
     vectors: Mapping[str, Floats]
     spaces: Spaces
     scorer: Scorer
+    linear: Linear
     prior: Prior
     generator: Generator | None
     about: Mapping[str, Any]
@@ -155,6 +158,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
             "backbone": network.backbone.shape,
+            "linear": {"strength": fitted.linear.strength},
             "prior": {
                 "shares": fitted.prior.shares,
                 "windows": fitted.prior.windows,
@@ -166,6 +170,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
         tensors={
             **_weight_arrays(network),
             "vectors": fitted.vectors,
+            "linear": fitted.linear.tensors(),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
                 "log_popularity": fitted.prior.log_popularity,
@@ -237,10 +242,17 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         vectors=vectors,
         spaces=spaces,
         scorer=scorer,
+        linear=_linear(kept),
         prior=_prior(meta["prior"], stored["log_popularity"]),
         generator=generator,
         about=meta["about"],
     )
+
+
+def _linear(kept: artefact.Artefact) -> Linear:
+    if "linear.safetensors" not in kept:  # earlier models had none
+        return Linear()
+    return Linear.from_tensors(kept.tensors("linear"), kept.meta["linear"]["strength"])
 
 
 def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:

@@ -93,6 +93,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     if trained.ids is not None:
         generator = questions.generator(scorer, trained.ids, config.generate)
         scorer = replace(scorer, join=generator.joined)
+    progress("linear part", 0, 1)
+    linear = questions.linear(scorer, events, config.linear)
+    progress("linear part", 1, 1)
     return Fitted(
         config=config,
         catalog=catalog,
@@ -101,7 +104,8 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         vectors=frozen.by_field,
         spaces=spaces,
         scorer=scorer,
-        prior=questions.prior(scorer, events),
+        linear=linear,
+        prior=questions.prior(scorer, linear, events),
         generator=generator,
         about={
             "training": trained.told,

@@ -10,6 +10,7 @@ from llm4rec.encode.text import TextConfig
 from llm4rec.encode.tokens import TokenConfig
 from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import COMPACT, BackboneConfig
+from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
 from llm4rec.train.loop import TrainConfig
 
@@ -27,17 +28,19 @@ class Config(Section):
     data: DataConfig = DataConfig()
     encode: EncodeConfig = EncodeConfig()
     generate: GenerateConfig = GenerateConfig()
+    linear: LinearConfig = LinearConfig()
     model: BackboneConfig = BackboneConfig()
     train: TrainConfig = TrainConfig()
     serve: ServeConfig = ServeConfig()
 
 
 def sasrec_config(config: Config) -> Config:
-    """SASRec with softmax in this code: ids alone, learnt positions, plain dot products.
+    """SASRec with softmax in this code: ids alone, learnt positions, plain dot products, no linear part.
 
     Ratings and times must be taken from the events as well.
     Source: Kang & McAuley, Self-Attentive Sequential Recommendation, 2018, with the full softmax.
     """
     model = config.model.model_copy(update={"backbone": COMPACT, "positions": "learned", "cosine": False})
     generate = config.generate.model_copy(update={"mode": "off"})
-    return config.model_copy(update={"model": model, "generate": generate})
+    linear = config.linear.model_copy(update={"items": 0})
+    return config.model_copy(update={"model": model, "generate": generate, "linear": linear})

@@ -11,6 +11,8 @@ from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Cases, Split, leave_last_out
 from llm4rec.errors import ClockError
 from llm4rec.evaluate.protocol import mean_ndcg
+from llm4rec.model.linear import ease_weights
+from llm4rec.types import Floats
 
 DAY = 86_400
 
@@ -155,9 +157,7 @@ def test_ease_solves_the_regression_of_each_item_on_the_others() -> None:
 def test_ease_mirrors_the_inverse_across_blocks() -> None:
     rng = np.random.default_rng(6)
     x = (rng.random((60, 1100)) < 0.05).astype(np.float32)
-    from scipy import sparse
-
-    weights = baselines._ease_weights(sparse.csr_array(x.T @ x), 10.0)
+    weights = ease_weights(x.T @ x, 10.0)
     inverse = np.linalg.inv((x.T @ x).astype(np.float64) + 10 * np.eye(1100))
     expected = -inverse / np.diag(inverse)
     np.fill_diagonal(expected, 0)
@@ -201,7 +201,7 @@ def test_what_validation_likes_best_is_kept() -> None:
     assert told == [("ease", step, len(baselines.RIDGES)) for step in range(1, len(baselines.RIDGES) + 1)]
     chosen = mean_ndcg(model, split.valid, 20)
     for ridge in baselines.RIDGES:
-        weights = baselines._ease_weights(_gram(split.train, 20), ridge)
+        weights = ease_weights(_gram(split.train, 20), ridge)
         assert chosen >= mean_ndcg(replace(model, weights=weights), split.valid, 20)
 
 
@@ -221,9 +221,7 @@ def test_choices_are_made_on_a_sample_of_people_where_there_are_many(monkeypatch
     assert model.chosen == first, "all level: the first of the grid"
 
 
-def _gram(log: EventLog, n_items: int) -> object:
-    from scipy import sparse
-
+def _gram(log: EventLog, n_items: int) -> Floats:
     x = np.zeros((log.n_users, n_items), dtype=np.float32)
     x[log.rows, log.items] = 1
-    return sparse.csr_array(x.T @ x)
+    return x.T @ x

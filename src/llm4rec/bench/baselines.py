@@ -15,16 +15,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import get_lapack_funcs
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases, Split
-from llm4rec.errors import TrainingError
 from llm4rec.evaluate.beyond import people_share
 from llm4rec.evaluate.protocol import cases_at_once, mean_ndcg
+from llm4rec.model.linear import ease_weights, item_sets, most_taken, taken_together
 from llm4rec.topn import top_n
-from llm4rec.types import Array, Floats, Ints, Progress, Rankings, Recommends, silent
+from llm4rec.types import Floats, Ints, Progress, Rankings, Recommends, silent
 
 VALID_PEOPLE = 2000
 WINDOWS = (30, 1, 3, 7, 14, 90, 180, 365)  # days; the whole log is tried besides
@@ -93,7 +92,7 @@ class ItemKNN:
     chosen: Chosen
 
     def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
-        scores = (_sets(histories, len(self.popularity)) @ self.weights).toarray()
+        scores = (item_sets(histories, len(self.popularity)) @ self.weights).toarray()
         scores = np.where(scores > 0, scores, self.popularity - 1).astype(np.float32)
         return top_n(scores, n, None if keep_seen else histories)
 
@@ -104,7 +103,7 @@ def fit_item_knn(split: Split, catalog: Catalog, *, progress: Progress = silent)
     Of each item its k nearest neighbours are kept. k and shrink are chosen on validation.
     """
     n_items = len(catalog)
-    people = _sets(split.train, n_items)
+    people = item_sets(split.train, n_items)
     share = people_share(split.train, n_items).astype(np.float32)
     nearest = _neighbours(people, max(NEIGHBOURS), progress)
 
@@ -160,7 +159,7 @@ class EASE:
     chosen: Chosen
 
     def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
-        read = _sets(histories, len(self.popularity))[:, self.known]
+        read = item_sets(histories, len(self.popularity))[:, self.known]
         scores = np.zeros((histories.n_users, len(self.popularity)), dtype=np.float32)
         scores[:, self.known] = read @ self.weights
         scores[read.sum(axis=1) == 0] = self.popularity
@@ -177,47 +176,14 @@ def fit_ease(split: Split, catalog: Catalog, *, progress: Progress = silent) -> 
     Source: H. Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, equation 8.
     """
     share = people_share(split.train, len(catalog)).astype(np.float32)
-    popular = np.argsort(-share, kind="stable")[:MOST_ITEMS]
-    known = np.sort(popular[share[popular] > 0])
-    people = _sets(split.train, len(catalog))[:, known]
-    gram = people.T @ people  # sparse: the squares of the factorisation are the only dense ones
+    taken = item_sets(split.train, len(catalog))
+    known = most_taken(taken, MOST_ITEMS)
+    together = taken_together(taken[:, known])
 
     def fit(chosen: Chosen) -> EASE:
-        return EASE(_ease_weights(gram, chosen["ridge"]), known, share, chosen)
+        return EASE(ease_weights(together.copy(), chosen["ridge"]), known, share, chosen)
 
     return _best([{"ridge": ridge} for ridge in RIDGES], fit, split.valid, len(catalog), "ease", progress)
-
-
-def _ease_weights(gram: Any, ridge: float) -> Floats:
-    """B [j, j] of EASE for G = `gram` and λ = `ridge`, worked out in one square of memory."""
-    square: Array = gram.toarray(order="F").astype(np.float32, order="F", copy=False)
-    n_items = len(square)
-    if not n_items:
-        return square
-    np.einsum("jj->j", square)[:] += ridge
-    factorise, invert = get_lapack_funcs(("potrf", "potri"), (square,))
-    factor, trouble = factorise(square, lower=1, overwrite_a=1)
-    inverse, singular = invert(factor, lower=1, overwrite_c=1)
-    if trouble or singular:
-        raise TrainingError(f"EASE can't invert its matrix at ridge {ridge:g}: raise the smallest ridge.")
-    weights: Array = inverse.T  # row-major, and the upper triangle of the symmetric P
-    for start in range(0, n_items, 1024):  # mirrored in blocks, to hold no second square
-        stop = min(start + 1024, n_items)
-        corner = np.triu(weights[start:stop, start:stop])
-        weights[start:stop, start:stop] = corner + np.triu(corner, 1).T
-        weights[stop:, start:stop] = weights[start:stop, stop:].T
-    weights /= -np.diag(weights).copy()
-    np.fill_diagonal(weights, 0)
-    return weights
-
-
-def _sets(log: EventLog, n_items: int) -> Any:
-    """Each row's items as a scipy sparse [u, i] of ones."""
-    pairs = np.unique(log.rows * n_items + log.items)
-    rows, items = pairs // max(n_items, 1), pairs % max(n_items, 1)
-    return sparse.csr_array(
-        (np.ones(len(pairs), dtype=np.float32), (rows, items)), shape=(log.n_users, n_items)
-    )
 
 
 def _best(

@@ -87,6 +87,11 @@ def _without_behaviour(task: Task) -> Recommends:
     return _ours(replace(task, config=task.config.model_copy(update={"encode": encode})))
 
 
+def _without_linear(task: Task) -> Task:
+    linear = task.config.linear.model_copy(update={"items": 0})
+    return replace(task, config=task.config.model_copy(update={"linear": linear}))
+
+
 def _generating(**options: Any) -> Callable[[Task], Recommends]:
     def fit(task: Task) -> Recommends:
         generate = task.config.generate.model_copy(update=options)
@@ -160,7 +165,8 @@ LINEUP: dict[str, Entry] = {
     OURS: Entry(_ours, "all modalities fused"),
     "ids": Entry(_ids, "ours on ids alone, without any feature"),
     "sasrec": Entry(
-        _sasrec, "our decoder on ids alone with learnt positions, without times, ratings and prior"
+        _sasrec,
+        "our decoder on ids alone with learnt positions, without times, ratings, prior and linear part",
     ),
     "ease": Entry(_ease, "EASE, its ridge chosen on validation", seeded=False),
     "itemknn": Entry(_item_knn, "item neighbours, k and shrinkage chosen on validation", seeded=False),
@@ -178,6 +184,9 @@ LINEUP: dict[str, Entry] = {
     "ours-behaviour": Entry(
         _without_behaviour, "ours without the learned vector per item", ablates="behaviour"
     ),
+    "ours-linear": Entry(
+        lambda task: _ours(_without_linear(task)), "ours without the linear part", by_name_only=True
+    ),
     "dense": Entry(_generating(mode="off"), "ours with the dense head alone", by_name_only=True),
     "codes": Entry(
         _generating(mode="joint", share=1.0),
@@ -190,8 +199,8 @@ LINEUP: dict[str, Entry] = {
         by_name_only=True,
     ),
     "tiger": Entry(
-        _generating(mode="only"),
-        "codes of content and no dense head, in the manner of TIGER",
+        lambda task: _generating(mode="only")(_without_linear(task)),
+        "codes of content, no dense head and no linear part, in the manner of TIGER",
         by_name_only=True,
     ),
 }

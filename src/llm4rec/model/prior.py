@@ -24,6 +24,8 @@ RANKED = SHARES[[0, 10, 14, 17, 19, 21, 22, 23, 24, 25]]
 """Shares tried by how high they rank, which costs the catalogue for each."""
 TOP = 10
 FEWEST = 20
+SURE = 3.0
+"""Standard errors by which another choice has to be better: it is the best of fifty."""
 MOST_RANKED = 500
 """Cases of a class that are ranked at each window and share."""
 FEWEST_EVENTS = 500
@@ -180,7 +182,7 @@ class Trial:
         nearest = int(np.argmin(np.abs(RANKED - SHARES[share])))
         better, higher = np.unravel_index(int(np.argmax(ndcg.mean(axis=0))), ndcg.shape[1:])
         gain = ndcg[:, better, higher] - ndcg[:, window, nearest]
-        if gain.mean() > gain.std() / np.sqrt(len(gain)):
+        if gain.mean() > SURE * gain.std() / np.sqrt(len(gain)):
             return int(better), float(RANKED[higher])
         return int(window), float(SHARES[share])
 

@@ -1,0 +1,251 @@
+"""The linear part: what people who took these items took as well, beside what the network says.
+
+log p(i | history) = log p_network(i | history) + w · Σ_{j ∈ H} B_ji + constant, for items i outside H
+
+B is EASE, the ridge regression of each item on all others over the sets of what people took, of which every
+item's strongest entries are kept. The network reads order, time and content; a set of two hundred items says
+more about a person than a decoder trained on few people learns to keep. The strength w makes held-out next
+items most likely, and may be 0.
+
+Source: H. Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, equation 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from pydantic import Field as Option
+from scipy import sparse
+from scipy.linalg import get_lapack_funcs
+
+from llm4rec.config import Section
+from llm4rec.data.events import EventLog
+from llm4rec.errors import TrainingError
+from llm4rec.types import Array, Floats, Ints
+
+STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 16, 25)])
+"""Strengths tried [nats per unit of the linear score]."""
+FEWEST = 20
+"""Held-out cases below which nothing can be said for the linear part, and it is left out."""
+BLOCK = 1024
+"""Rows of a square that are worked on at once."""
+
+
+class LinearConfig(Section):
+    """The linear part beside the network (section `linear`)."""
+
+    items: int = Option(
+        default=15_000,
+        ge=0,
+        le=2**16,
+        description="Most popular items it knows; a square of them is held while fitting, 0.9 GB for 15,000. "
+        "0 leaves it out [items].",
+    )
+    ridge: float = Option(
+        default=100.0,
+        gt=0,
+        description="λ of the regression: the larger, the less few people count [people].",
+    )
+    neighbours: int = Option(
+        default=256, ge=1, description="Strongest entries kept of what one item says of the others [items]."
+    )
+
+
+@dataclass(frozen=True)
+class Linear:
+    """B by rows of the item in the history, and its strength.
+
+    Attributes:
+        known: numbers of the items it knows, ascending [j].
+        offsets: row r of B is the half-open slice `offsets[r]:offsets[r + 1]` of what follows [j + 1].
+        places: the other item, as a place in `known` [k].
+        weights: B_ji, float16 [k].
+        strength: w; 0 where there is none.
+    """
+
+    known: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    offsets: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    places: Array = field(default_factory=lambda: np.zeros(0, dtype=np.uint16))
+    weights: Array = field(default_factory=lambda: np.zeros(0, dtype=np.float16))
+    strength: float = 0.0
+
+    def scores(self, history: Ints) -> Floats:
+        """Σ_{j ∈ H} B_ji of the known items [j] for one history of item numbers [t].
+
+        The items of the history itself get 0: of whether one is taken again it says nothing.
+        """
+        if not len(self.known):
+            return np.zeros(0, dtype=np.float32)
+        rows = np.searchsorted(self.known, history).clip(max=len(self.known) - 1)
+        rows = np.unique(rows[self.known[rows] == history])
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        ends = np.cumsum(lengths)
+        index = np.arange(ends[-1] if len(rows) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        total = np.bincount(
+            self.places[index], weights=self.weights[index].astype(np.float64), minlength=len(self.known)
+        )
+        total[rows] = 0
+        return total.astype(np.float32)
+
+    def lifts(self, history: Ints) -> Floats:
+        """What is added to the log-scores of the known items [j] for one history (nats)."""
+        return np.float32(self.strength) * self.scores(history)
+
+    def add(self, log_scores: Floats, histories: EventLog) -> Floats:
+        """Log-probabilities [b, i] of both, given the network's [b, i] for b histories."""
+        if not self.strength:
+            return log_scores
+        found = log_scores.copy()
+        for row, scores in enumerate(found):
+            scores[self.known] += self.lifts(histories.history(row))
+            highest = scores.max()
+            scores -= highest + np.log(np.exp(scores - highest).sum())
+        return found
+
+    def most_lifted(self, lifts: Floats, n: int) -> Ints:
+        """The n items of largest `lifts` [j], fewer where fewer are lifted at all."""
+        best = np.argpartition(-lifts, n - 1)[:n] if len(lifts) > n else np.arange(len(lifts))
+        return self.known[best[lifts[best] > 0]]
+
+    def of(self, lifts: Floats, items: Ints) -> Floats:
+        """What `lifts` [j] say of each of `items` [c], 0 where one is not known."""
+        if not len(self.known):
+            return np.zeros(len(items), dtype=np.float32)
+        place = np.searchsorted(self.known, items).clip(max=len(self.known) - 1)
+        return np.where(self.known[place] == items, lifts[place], np.float32(0))
+
+    def tensors(self) -> dict[str, Array]:
+        """The arrays of an artefact; `from_tensors` reads them."""
+        return {"known": self.known, "offsets": self.offsets, "places": self.places, "weights": self.weights}
+
+    @classmethod
+    def from_tensors(cls, arrays: Mapping[str, Array], strength: float) -> Linear:
+        """What `tensors` gave, with its strength."""
+        return cls(**arrays, strength=strength)
+
+
+def fit_linear(log: EventLog, n_items: int, config: LinearConfig) -> Linear:
+    """The linear part of a log of training events, its strength not yet chosen.
+
+    Args:
+        log: who took what; order and repeats say nothing here.
+        n_items: catalogue size.
+        config: how much of it is kept.
+
+    Raises:
+        TrainingError: where the ridge is too small for the regression to be solved.
+    """
+    if not config.items or not log.n_events:
+        return Linear()
+    taken = item_sets(log, n_items)
+    known = most_taken(taken, config.items)
+    square = ease_weights(taken_together(taken[:, known]), config.ridge)
+    kept = min(config.neighbours, max(len(known) - 1, 0))
+    places: list[Array] = []
+    weights: list[Array] = []
+    for start in range(0, len(known), BLOCK):
+        block = square[start : start + BLOCK]
+        best = np.sort(np.argpartition(-np.abs(block), kept, axis=1)[:, :kept], axis=1)
+        places.append(best.astype(np.uint16))
+        weights.append(np.take_along_axis(block, best, axis=1).astype(np.float16))
+    return Linear(
+        known,
+        np.arange(len(known) + 1) * kept,
+        np.concatenate(places).ravel(),
+        np.concatenate(weights).ravel(),
+    )
+
+
+class Trial:
+    """Held-out next items, asked of the network with the linear part at every strength.
+
+    Args:
+        linear: the part; its strength is not read.
+        targets: the held-out items [c].
+    """
+
+    def __init__(self, linear: Linear, targets: Ints) -> None:
+        self.linear, self.targets = linear, targets
+        self.likely = np.zeros((len(targets), len(STRENGTHS)))
+
+    def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
+        """Take the network's log-probabilities [b, i] of some cases [b] with their histories."""
+        known = self.linear.known
+        if not len(known):
+            return
+        for row, case in enumerate(cases):
+            linear = self.linear.scores(histories.history(row)).astype(np.float64)
+            target = self.targets[case]
+            place = min(int(np.searchsorted(known, target)), len(known) - 1)
+            gain = linear[place] if known[place] == target else 0.0
+            # only what the linear part knows changes, so nothing as long as the catalogue is summed again
+            moved = np.flatnonzero(linear)
+            p, linear = np.exp(log_scores[row, known[moved]].astype(np.float64)), linear[moved]
+            grown = np.expm1(STRENGTHS[:, None] * linear) @ p
+            self.likely[case] = log_scores[row, target] + STRENGTHS * gain - np.log1p(grown)
+
+    def chosen(self) -> Linear:
+        """The linear part with the strength that makes the cases most likely; none where they are few."""
+        if len(self.targets) < FEWEST:
+            return Linear()
+        strength = float(STRENGTHS[int(np.argmax(self.likely.sum(axis=0)))])
+        return replace(self.linear, strength=strength) if strength else Linear()
+
+
+def item_sets(log: EventLog, n_items: int) -> Any:
+    """Each row's items as a scipy sparse [u, i] of ones."""
+    pairs = np.unique(log.rows * n_items + log.items)
+    rows, items = pairs // max(n_items, 1), pairs % max(n_items, 1)
+    return sparse.csr_array(
+        (np.ones(len(pairs), dtype=np.float32), (rows, items)), shape=(log.n_users, n_items)
+    )
+
+
+def most_taken(taken: Any, most: int) -> Ints:
+    """The at most `most` items of a sparse [u, i] that most people took, ascending; none that nobody took."""
+    counts = np.asarray(taken.sum(axis=0)).ravel()
+    order = np.argsort(-counts, kind="stable")[:most]
+    return np.sort(order[counts[order] > 0])
+
+
+def taken_together(taken: Any) -> Floats:
+    """How many people took both of two items, [j, j], of a sparse [u, j]."""
+    by_item = taken.T.tocsr()
+    square = np.empty((by_item.shape[0],) * 2, dtype=np.float32)
+    for start in range(0, len(square), BLOCK):  # on dense data the whole as a sparse array would be larger
+        square[start : start + BLOCK] = (by_item[start : start + BLOCK] @ taken).toarray()
+    return square
+
+
+def ease_weights(together: Floats, ridge: float) -> Floats:
+    """B [j, j] of EASE: B_ji = −P_ji / P_ii off the diagonal and 0 on it, where P = (G + λI)⁻¹.
+
+    Args:
+        together: G [j, j] as `taken_together` gives it; it is overwritten.
+        ridge: λ.
+
+    Raises:
+        TrainingError: where G + λI can't be inverted.
+    """
+    n_items = len(together)
+    if not n_items:
+        return together
+    square: Array = together.T  # the column-major form LAPACK works in; G is symmetric
+    np.einsum("jj->j", square)[:] += ridge
+    factorise, invert = get_lapack_funcs(("potrf", "potri"), (square,))
+    factor, trouble = factorise(square, lower=1, overwrite_a=1)
+    inverse, singular = invert(factor, lower=1, overwrite_c=1)
+    if trouble or singular:
+        raise TrainingError(f"EASE can't invert its matrix at ridge {ridge:g}: raise the ridge.")
+    weights: Array = inverse.T  # row-major, and the upper triangle of the symmetric P
+    for start in range(0, n_items, BLOCK):  # mirrored in blocks, to hold no second square
+        stop = min(start + BLOCK, n_items)
+        corner = np.triu(weights[start:stop, start:stop])
+        weights[start:stop, start:stop] = corner + np.triu(corner, 1).T
+        weights[stop:, start:stop] = weights[start:stop, stop:].T
+    weights /= -np.diag(weights).copy()
+    np.fill_diagonal(weights, 0)
+    return weights
