@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.fitted import KIND
+from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -83,3 +85,23 @@ def test_a_prior_with_one_window_for_all_lengths_is_read_too(tmp_path: Path) -> 
     assert (read.shares, read.windows) == ((0.5, 0.2, 0.1, 0.0), (0.3,) * 4)
     np.testing.assert_array_equal(read.log_popularity, np.stack([popularity] * 4))
     assert read.floors == (float(popularity.min()),) * 4
+    assert Recommender.load(tmp_path / "old").fitted.linear.strength == 0  # a model of that time had none
+
+
+def test_the_linear_part_is_kept(tmp_path: Path) -> None:
+    fives = [5 * (u % 4) + np.random.default_rng(u).permutation(5) for u in range(30)]
+    log = build_log(pl.Series([f"u{u}" for u in range(30) for _ in range(5)]), np.concatenate(fives))
+    catalog = Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(20)]}))
+    fitted = Recommender.fit(log, catalog, TINY)
+    assert fitted.fitted.linear.strength > 0
+    fitted.save(tmp_path / "model")
+    read = Recommender.load(tmp_path / "model")
+    assert read.fitted.linear.strength == fitted.fitted.linear.strength
+    for name, array in fitted.fitted.linear.tensors().items():
+        np.testing.assert_array_equal(read.fitted.linear.tensors()[name], array)
+        assert read.fitted.linear.tensors()[name].dtype == array.dtype
+    before, after = fitted.rank(log, 5), read.rank(log, 5)
+    np.testing.assert_array_equal(before.items, after.items)
+    np.testing.assert_array_equal(before.scores, after.scores)
+    without = replace(fitted.fitted, linear=Linear())
+    assert (Recommender(without).rank(log, 5).scores != before.scores).any()

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
+import pytest
 
 from llm4rec.bench import lineup
 from llm4rec.data.catalog import Catalog
@@ -37,6 +40,24 @@ def test_sasrec_ranks_by_the_network_alone() -> None:
     np.testing.assert_array_equal(ranked.items, np.argsort(-plain, axis=1, kind="stable"))
     np.testing.assert_allclose(ranked.scores, -np.sort(-plain, axis=1), atol=1e-5)
     assert set(fitted.prior.shares) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "items"), [("ours", 15_000), ("ids", 15_000), ("ours-linear", 0), ("tiger", 0), ("sasrec", 0)]
+)
+def test_who_has_a_linear_part(monkeypatch: pytest.MonkeyPatch, name: str, items: int) -> None:
+    asked: list[Config] = []
+
+    def stop(*arguments: Any, **_: Any) -> None:
+        asked.append(arguments[2])
+        raise InterruptedError
+
+    monkeypatch.setattr("llm4rec.recommender.fitting.fit", stop)
+    log, catalog = toy()
+    with pytest.raises(InterruptedError):
+        lineup.LINEUP[name].fit(lineup.Task(leave_last_out(log), catalog, None, Config()))
+    assert asked[0].linear.items == items
+    assert asked[0].generate.mode == ("only" if name == "tiger" else "off")
 
 
 def test_a_model_that_reads_only_order_is_told_no_more() -> None:
