@@ -1,6 +1,6 @@
 """The recommender: composes the rooms; reads as the architecture.
 
-history → backbone over fused item vectors → time of asking → dense head → prior of recent popularity → top n.
+history → backbone over fused item vectors → time of asking → dense head → linear part → prior → top n.
 """
 
 from __future__ import annotations

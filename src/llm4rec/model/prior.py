@@ -2,7 +2,7 @@
 
 p(i | history) = (1 − s) · p_network(i | history) + s · p_recent(i). The share s and the window of p_recent
 belong to a class of history lengths. They are those that make held-out next items most likely, unless
-others rank these items higher by more than a standard error.
+others rank these items higher by more than three standard errors.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Trial:
 
         Likelihood is sure of its choice from few cases. But a network that is certain and wrong leads
         the list of a mixture however small its share; so by NDCG@10 another choice wins that is better
-        by more than one standard error of the difference.
+        by more than `SURE` standard errors of the difference.
         """
         model = self.likely[members]
         with np.errstate(divide="ignore"):
