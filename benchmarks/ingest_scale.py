@@ -1,6 +1,7 @@
 """How long ingestion, validation and a leave-last-out split take, and at what peak memory.
 
     python benchmarks/ingest_scale.py --events 10000000 --items 60000
+    python benchmarks/ingest_scale.py --events 10000000 --people 200000 --items 60000 --double 5
 
 A log is drawn with numpy (popularity and activity both long-tailed, rows in no order), written once per
 format, and read in a fresh process, so that the peak is that of the work alone.
@@ -60,14 +61,27 @@ def measure(directory: Path, form: str) -> None:
         "people": data.log.n_users,
         "items": len(data.catalog),
         "cases": len(split.test),
-        "ingest_s": round(ingested - start, 1),
-        "split_s": round(end - ingested, 1),
-        "total_s": round(end - start, 1),
+        "ingest_s": round(ingested - start, 2),
+        "split_s": round(end - ingested, 2),
+        "total_s": round(end - start, 2),
         "cpu_s": round(time.process_time(), 1),
         "imports_mib": before // 1024,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     print(json.dumps(figures))
+
+
+def draw(directory: str, events: int, people: int, items: int, form: str) -> None:
+    """Write the data from a process of its own, so that what drawing takes is given back."""
+    script = [sys.executable, "-c", _WRITE, directory, str(events), str(people), str(items), form]
+    subprocess.run(script, check=True, cwd=Path(__file__).parent)
+
+
+def measured(directory: str, form: str) -> dict[str, float]:
+    """The figures of one reading in a fresh process."""
+    command = [sys.executable, __file__, "--measure", directory, form]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
 
 
 def main() -> None:
@@ -77,28 +91,35 @@ def main() -> None:
     parser.add_argument("--people", type=int, help="by default one for every 50 events")
     parser.add_argument("--items", type=int, default=60_000)
     parser.add_argument("--formats", default="parquet,csv")
+    parser.add_argument(
+        "--double",
+        type=int,
+        metavar="TIMES",
+        help="read twice the events too, in turns, so many times each, and print the ratio of the medians",
+    )
     parser.add_argument("--measure", nargs=2, metavar=("DIR", "FORMAT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         measure(Path(arguments.measure[0]), arguments.measure[1])
         return
+    sizes = [arguments.events, 2 * arguments.events] if arguments.double else [arguments.events]
     for form in arguments.formats.split(","):
+        seconds: dict[int, list[float]] = {size: [] for size in sizes}
         with tempfile.TemporaryDirectory() as directory:
-            # a process of its own: what drawing the data takes is given back before the measurement
-            script = [
-                sys.executable,
-                "-c",
-                _WRITE,
-                directory,
-                str(arguments.events),
-                str(arguments.people or max(arguments.events // 50, 1)),
-                str(arguments.items),
-                form,
-            ]
-            subprocess.run(script, check=True, cwd=Path(__file__).parent)
-            command = [sys.executable, __file__, "--measure", directory, form]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            print(json.dumps({"format": form, **json.loads(done.stdout)}))
+            for size in sizes:
+                (Path(directory) / str(size)).mkdir()
+                people = arguments.people or max(size // 50, 1)
+                draw(f"{directory}/{size}", size, people, arguments.items, form)
+            for _ in range(arguments.double or 1):
+                for size in sizes:
+                    figures = measured(f"{directory}/{size}", form)
+                    print(json.dumps({"format": form, **figures}), flush=True)
+                    seconds[size].append(figures["total_s"])
+        if arguments.double:
+            one, two = (float(np.median(seconds[size])) for size in sizes)
+            print(
+                json.dumps({"format": form, "median_s": [one, two], "ratio": round(two / one, 2)}), flush=True
+            )
 
 
 _WRITE = (
