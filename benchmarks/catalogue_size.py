@@ -20,10 +20,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+
+if TYPE_CHECKING:
+    from llm4rec.model.linear import Linear
 
 HISTORY, N = 50, 10
 SHELVES = 20
@@ -79,11 +82,24 @@ def build(n_items: int, seed: int) -> tuple[Any, np.ndarray]:
         vectors={},
         spaces=spaces,
         scorer=Scorer(network, items, None, spaces.events),
-        prior=Prior(popularity, (0.5, 0.2, 0.1, 0.02), 1.0, float(popularity.min())),
+        linear=linear_part(popularity, rng),
+        prior=Prior(np.stack([popularity] * 4), (0.5, 0.2, 0.1, 0.02), (1.0,) * 4),
         generator=None,
         about={"text_encoder": None},
     )
     return Recommender(fitted), member
+
+
+def linear_part(popularity: np.ndarray, rng: np.random.Generator) -> Linear:
+    """A linear part of the default size over the most popular items, its entries drawn at random."""
+    from llm4rec.model.linear import Linear, LinearConfig
+
+    config = LinearConfig()
+    known = np.sort(np.argsort(-popularity, kind="stable")[: config.items])
+    kept = min(config.neighbours, len(known) - 1)
+    places = rng.integers(len(known), size=len(known) * kept).astype(np.uint16)
+    weights = rng.exponential(0.02, size=len(places)).astype(np.float16)
+    return Linear(known, np.arange(len(known) + 1) * kept, places, weights, strength=4.0)
 
 
 def histories(member: np.ndarray, n: int, seed: int) -> list[tuple[str, ...]]:

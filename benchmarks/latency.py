@@ -105,7 +105,11 @@ def beginning(query: Query) -> Query:
 
 
 def fitted(log: EventLog, catalog: Catalog, backbone: str) -> Recommender:
-    """One epoch of training; a pretrained decoder stays as it is."""
+    """One epoch of training; a pretrained decoder stays as it is.
+
+    The log is drawn at random, so that its linear part would be left out; it is put in, for it costs time.
+    """
+    from llm4rec.model.linear import LinearConfig, fit_linear
     from llm4rec.recommender import Config, Recommender
 
     config = Config.model_validate({
@@ -117,7 +121,9 @@ def fitted(log: EventLog, catalog: Catalog, backbone: str) -> Recommender:
             "validation_people": 20,
         },
     })
-    return Recommender.fit(log, catalog, config)
+    model = Recommender.fit(log, catalog, config).fitted
+    linear = replace(fit_linear(log, len(catalog), LinearConfig()), strength=4.0)
+    return Recommender(replace(model, linear=linear))
 
 
 def timed(
