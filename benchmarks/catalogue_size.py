@@ -99,7 +99,7 @@ def linear_part(popularity: np.ndarray, rng: np.random.Generator) -> Linear:
     kept = min(config.neighbours, len(known) - 1)
     places = rng.integers(len(known), size=len(known) * kept).astype(np.uint16)
     weights = rng.exponential(0.02, size=len(places)).astype(np.float16)
-    return Linear(known, np.arange(len(known) + 1) * kept, places, weights, strength=4.0)
+    return Linear(known, np.arange(len(known) + 1) * kept, places, weights, strengths=(4.0,) * 4)
 
 
 def histories(member: np.ndarray, n: int, seed: int) -> list[tuple[str, ...]]:

@@ -122,7 +122,7 @@ def fitted(log: EventLog, catalog: Catalog, backbone: str) -> Recommender:
         },
     })
     model = Recommender.fit(log, catalog, config).fitted
-    linear = replace(fit_linear(log, len(catalog), LinearConfig()), strength=4.0)
+    linear = replace(fit_linear(log, len(catalog), LinearConfig()), strengths=(4.0,) * 4)
     return Recommender(replace(model, linear=linear))
 
 

@@ -99,8 +99,9 @@ class Questions:
         return replace(found, share=choose_share(dense, code))
 
     def linear(self, scorer: Scorer, events: EventLog, config: LinearConfig) -> Linear:
-        """The linear part of `events`, its strength the one that suits the answers beside `scorer`."""
-        trial = linear.Trial(linear.fit_linear(events, self.n_items, config), self._answers)
+        """The linear part of `events`, its strengths those that suit the answers beside `scorer`."""
+        part = linear.fit_linear(events, self.n_items, config)
+        trial = linear.Trial(part, self._answers, self.cases.histories().lengths)
         for rows, chosen, log_scores in self._asked(scorer):
             trial.ask(rows, log_scores, chosen)
         return trial.chosen()

@@ -158,7 +158,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
             "backbone": network.backbone.shape,
-            "linear": {"strength": fitted.linear.strength},
+            "linear": {"strengths": fitted.linear.strengths},
             "prior": {
                 "shares": fitted.prior.shares,
                 "windows": fitted.prior.windows,
@@ -252,7 +252,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
 def _linear(kept: artefact.Artefact) -> Linear:
     if "linear.safetensors" not in kept:  # earlier models had none
         return Linear()
-    return Linear.from_tensors(kept.tensors("linear"), kept.meta["linear"]["strength"])
+    return Linear.from_tensors(kept.tensors("linear"), kept.meta["linear"]["strengths"])
 
 
 def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:

@@ -34,7 +34,7 @@ def drawn(seed: int = 0, n_people: int = 40) -> EventLog:
 
 def fitted(strength: float = 1.0, **options: object) -> Linear:
     part = fit_linear(drawn(), N_ITEMS, LinearConfig.model_validate(options))
-    return replace(part, strength=strength)
+    return replace(part, strengths=(strength,) * 4)
 
 
 def dense(part: Linear) -> Floats:
@@ -57,7 +57,9 @@ def test_weights_by_hand() -> None:
     assert part.known.tolist() == [0, 1]
     assert part.scores(np.array([0])).tolist() == pytest.approx([0, 1 / 3], rel=1e-3)
     # of three even items and item 1 lifted by ln 2: a quarter more to share
-    found = replace(part, strength=3 * np.log(2)).add(np.log(np.full((1, 4), 0.25, np.float32)), log([0]))
+    found = replace(part, strengths=(0, 3 * np.log(2), 0, 0)).add(
+        np.log(np.full((1, 4), 0.25, np.float32)), log([0])
+    )
     assert np.exp(found)[0].tolist() == pytest.approx([0.2, 0.4, 0.2, 0.2], rel=1e-3)
 
 
@@ -145,7 +147,7 @@ def test_a_ridge_that_is_too_small_is_named() -> None:
 
 
 def trial(part: Linear, targets: list[int], asked: EventLog, network: Floats) -> Trial:
-    found = Trial(part, np.array(targets))
+    found = Trial(part, np.array(targets), asked.lengths)
     for rows in np.array_split(np.arange(len(targets)), 3):
         found.ask(rows, network[rows], asked.histories(rows, asked.lengths[rows]))
     return found
@@ -159,17 +161,30 @@ def test_likelihoods_are_those_of_the_sum() -> None:
     part = fitted()
     found = trial(part, targets, asked, network)
     for place, strength in enumerate(STRENGTHS):
-        log_p = replace(part, strength=float(strength)).add(network, asked)
+        log_p = replace(part, strengths=(float(strength),) * 4).add(network, asked)
         np.testing.assert_allclose(found.likely[:, place], log_p[np.arange(30), targets], atol=1e-4)
-    likely = found.likely.sum(axis=0)
-    assert found.chosen().strength == STRENGTHS[int(np.argmax(likely))]
+    assert found.chosen().strengths == (STRENGTHS[int(np.argmax(found.likely.sum(axis=0)))],) * 4
 
 
 def test_the_strength_follows_what_held_out_items_say() -> None:
     pairs = log(*([0, 1], [2, 3], [4, 5]) * 20)
     part = fit_linear(pairs, N_ITEMS, LinearConfig(ridge=1.0))
     asked = log(*([0], [2], [4]) * 10)
-    assert trial(part, [1, 3, 5] * 10, asked, even(30)).chosen().strength > 4  # it knows
-    assert trial(part, [3, 5, 1] * 10, asked, even(30)).chosen().strength == 0  # it misleads
+    assert min(trial(part, [1, 3, 5] * 10, asked, even(30)).chosen().strengths) > 4  # it knows
+    assert trial(part, [3, 5, 1] * 10, asked, even(30)).chosen().strengths == (0,) * 4  # it misleads
     few = log(*[[0]] * (FEWEST - 1))
-    assert trial(part, [1] * (FEWEST - 1), few, even(FEWEST - 1)).chosen().strength == 0
+    assert trial(part, [1] * (FEWEST - 1), few, even(FEWEST - 1)).chosen().strengths == (0,) * 4
+
+
+def test_each_class_of_history_lengths_has_a_strength_of_its_own() -> None:
+    """It knows what follows one event and misleads after three; after ten there are too few cases to tell."""
+    part = fit_linear(log(*([0, 1], [2, 3], [4, 5]) * 20), N_ITEMS, LinearConfig(ridge=1.0))
+    asked = log(*[[0]] * 40, *[[0, 6, 7]] * 30, *[[0] * 10] * 3)
+    found = trial(part, [1] * 40 + [8] * 30 + [1] * 3, asked, even(73))
+    every = STRENGTHS[int(np.argmax(found.likely.sum(axis=0)))]
+    assert 0 < every < STRENGTHS[-1]
+    assert found.chosen().strengths == (every, STRENGTHS[-1], 0, every)
+    lifted = replace(part, strengths=(0, 2, 3, 5))
+    unit = part.scores(np.array([0]))
+    for length, strength in ((1, 2), (2, 2), (3, 3), (9, 3), (10, 5), (100, 5)):
+        np.testing.assert_allclose(lifted.lifts(np.zeros(length, dtype=np.int64)), strength * unit, rtol=1e-6)

@@ -4,15 +4,16 @@ log p(i | history) = log p_network(i | history) + w · Σ_{j ∈ H} B_ji + const
 
 B is EASE, the ridge regression of each item on all others over the sets of what people took, of which every
 item's strongest entries are kept. The network reads order, time and content; a set of two hundred items says
-more about a person than a decoder trained on few people learns to keep. The strength w makes held-out next
-items most likely, and may be 0.
+more about a person than a decoder trained on few people learns to keep. The strength w belongs to a class of
+history lengths, for the sum over a short history is small; it makes held-out next items most likely, and may
+be 0.
 
 Source: H. Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, equation 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,12 +25,11 @@ from scipy.linalg import get_lapack_funcs
 from llm4rec.config import Section
 from llm4rec.data.events import EventLog
 from llm4rec.errors import TrainingError
+from llm4rec.model.prior import BOUNDS, FEWEST, classes
 from llm4rec.types import Array, Floats, Ints
 
 STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 16, 25)])
 """Strengths tried [nats per unit of the linear score]."""
-FEWEST = 20
-"""Held-out cases below which nothing can be said for the linear part, and it is left out."""
 BLOCK = 1024
 """Rows of a square that are worked on at once."""
 
@@ -56,21 +56,21 @@ class LinearConfig(Section):
 
 @dataclass(frozen=True)
 class Linear:
-    """B by rows of the item in the history, and its strength.
+    """B by rows of the item in the history, and its strengths.
 
     Attributes:
         known: numbers of the items it knows, ascending [j].
         offsets: row r of B is the half-open slice `offsets[r]:offsets[r + 1]` of what follows [j + 1].
         places: the other item, as a place in `known` [k].
         weights: B_ji, float16 [k].
-        strength: w; 0 where there is none.
+        strengths: w for each class of history lengths; all 0 where there is none.
     """
 
     known: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     offsets: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     places: Array = field(default_factory=lambda: np.zeros(0, dtype=np.uint16))
     weights: Array = field(default_factory=lambda: np.zeros(0, dtype=np.float16))
-    strength: float = 0.0
+    strengths: tuple[float, ...] = (0.0,) * (len(BOUNDS) + 1)
 
     def scores(self, history: Ints) -> Floats:
         """Σ_{j ∈ H} B_ji of the known items [j] for one history of item numbers [t].
@@ -92,11 +92,12 @@ class Linear:
 
     def lifts(self, history: Ints) -> Floats:
         """What is added to the log-scores of the known items [j] for one history (nats)."""
-        return np.float32(self.strength) * self.scores(history)
+        strength = self.strengths[int(classes(np.array(len(history))))]
+        return np.float32(strength) * self.scores(history)
 
     def add(self, log_scores: Floats, histories: EventLog) -> Floats:
         """Log-probabilities [b, i] of both, given the network's [b, i] for b histories."""
-        if not self.strength:
+        if not any(self.strengths):
             return log_scores
         found = log_scores.copy()
         for row, scores in enumerate(found):
@@ -122,13 +123,13 @@ class Linear:
         return {"known": self.known, "offsets": self.offsets, "places": self.places, "weights": self.weights}
 
     @classmethod
-    def from_tensors(cls, arrays: Mapping[str, Array], strength: float) -> Linear:
-        """What `tensors` gave, with its strength."""
-        return cls(**arrays, strength=strength)
+    def from_tensors(cls, arrays: Mapping[str, Array], strengths: Sequence[float]) -> Linear:
+        """What `tensors` gave, with its strengths."""
+        return cls(**arrays, strengths=tuple(strengths))
 
 
 def fit_linear(log: EventLog, n_items: int, config: LinearConfig) -> Linear:
-    """The linear part of a log of training events, its strength not yet chosen.
+    """The linear part of a log of training events, its strengths not yet chosen.
 
     Args:
         log: who took what; order and repeats say nothing here.
@@ -163,12 +164,13 @@ class Trial:
     """Held-out next items, asked of the network with the linear part at every strength.
 
     Args:
-        linear: the part; its strength is not read.
+        linear: the part; its strengths are not read.
         targets: the held-out items [c].
+        lengths: history lengths [c].
     """
 
-    def __init__(self, linear: Linear, targets: Ints) -> None:
-        self.linear, self.targets = linear, targets
+    def __init__(self, linear: Linear, targets: Ints, lengths: Ints) -> None:
+        self.linear, self.targets, self.classes = linear, targets, classes(lengths)
         self.likely = np.zeros((len(targets), len(STRENGTHS)))
 
     def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
@@ -188,11 +190,19 @@ class Trial:
             self.likely[case] = log_scores[row, target] + STRENGTHS * gain - np.log1p(grown)
 
     def chosen(self) -> Linear:
-        """The linear part with the strength that makes the cases most likely; none where they are few."""
+        """The linear part with the strengths that make the cases of each class most likely.
+
+        A class of fewer than 20 cases takes the strength that suits them all. There is no linear part where
+        that is 0 for every class, or there are fewer than 20 cases in all: nothing can be said for it then.
+        """
         if len(self.targets) < FEWEST:
             return Linear()
-        strength = float(STRENGTHS[int(np.argmax(self.likely.sum(axis=0)))])
-        return replace(self.linear, strength=strength) if strength else Linear()
+        found: list[float] = []
+        for number in range(len(BOUNDS) + 1):
+            members = self.classes == number
+            asked = self.likely[members] if np.count_nonzero(members) >= FEWEST else self.likely
+            found.append(float(STRENGTHS[int(np.argmax(asked.sum(axis=0)))]))
+        return replace(self.linear, strengths=tuple(found)) if any(found) else Linear()
 
 
 def item_sets(log: EventLog, n_items: int) -> Any:
