@@ -16,6 +16,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.legal import Listed
 from llm4rec.errors import InputError
+from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 from llm4rec.types import Query
@@ -133,6 +134,35 @@ def test_what_is_popular_is_found_by_the_length_of_the_history(
     assert model.recommend(Query(), 1).item_ids == ("i20",)
     assert model.recommend(Query(("i9",)), 1).item_ids == ("i3",)
     assert model.recommend(Query(("i7", "i8", "i9")), 1).item_ids == ("i17",)
+
+
+@pytest.mark.parametrize("which", ["dense", "joint"])
+def test_what_the_linear_part_lifts_is_found_and_summed(
+    models: dict[str, Recommender], monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """With two candidates of a kind, and whatever may come back, its scores are those of the whole."""
+    monkeypatch.setattr("llm4rec.answering.CANDIDATES", 2)
+    monkeypatch.setattr("llm4rec.answering.WHOLE", 3)
+    lifted = np.array([10, 15, 20], dtype=np.uint16)  # by item 2 alone, and far from it on the ring
+    linear = Linear(
+        known=np.arange(N_ITEMS),
+        offsets=np.array([0, 0, 0, *[3] * (N_ITEMS - 2)]),
+        places=lifted,
+        weights=np.array([9.5, 11.0, 10.5], dtype=np.float16),
+        strengths=(4.0,) * 4,
+    )
+    whole, short = (
+        Recommender(replace(models[name].fitted, linear=linear)) for name in (which, f"{which}, large")
+    )
+    if which == "joint":
+        scorer, wide = whole.fitted.scorer, replace(whole.fitted.generator, beam=N_ITEMS)  # type: ignore[type-var]
+        whole = Recommender(replace(whole.fitted, scorer=replace(scorer, join=wide.joined)))
+    others = tuple(f"i{i}" for i in range(N_ITEMS) if i != 20)
+    for options in ({}, {"exclude": ("i20",)}, {"allow": others}, {"where": {"kind": ("odd",)}}):
+        query = Query(("i1", "i2"), **options)
+        expected, found = whole.recommend(query, 2), short.recommend(query, 2)
+        assert found.item_ids[0] == expected.item_ids[0] and expected.item_ids[0] in ("i15", "i20")
+        np.testing.assert_allclose(found.scores[0], expected.scores[0], atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -64,32 +64,36 @@ def _candidates(fitted: Fitted, state: Tensor, history: Ints, listed: Listed, n:
     """
     scorer, generator, index, linear = fitted.scorer, fitted.generator, fitted.index, fitted.linear
     query = scorer.prepared_states(state)[0].numpy()
+    lifts = linear.lifts(history)
     wanted = max(n, CANDIDATES)
     head = index.head(query, max(wanted, index.reserve(wanted, listed)))
-    best = head[:CANDIDATES]  # as many for every request, so that scores are comparable
-    log_total = index.log_total(query, best, scorer.logits(state, best))
+    # summed exactly, whatever may come back, so that scores of a history are comparable
+    summed = np.union1d(head[:CANDIDATES], linear.most_lifted(lifts, CANDIDATES))
     if listed.only and len(listed) <= WHOLE:
         found = listed.items
     else:
         popular = _first_legal(fitted.prior.commonest(len(history)), listed, wanted)
-        parts = [index.nearest(query, wanted, listed, head), popular]
+        lifted = linear.most_lifted(lifts, wanted, listed.among(linear.known))
+        parts = [index.nearest(query, wanted, listed, head), popular, lifted]
         if generator is not None:
             generated, _ = search(generator.head, generator.trie, state, max(n, generator.beam), listed)
             parts.append(generated[generated >= 0].numpy())
-        found = np.concatenate(parts)
-    lifts = linear.lifts(history)
-    # what is lifted most counts in the sum over the catalogue, whether or not it may come back
-    found = np.union1d(found, linear.most_lifted(lifts, CANDIDATES))
+        found = np.unique(np.concatenate(parts))
+    logits, lift = scorer.logits(state, summed), linear.of(lifts, summed)
+    log_total = index.log_total(query, summed, logits)
+    growth = index.log_total(query, summed, logits + lift, linear.of(lifts, index.sample)) - log_total
     log_p = scorer.logits(state, found) - np.float32(log_total)
     if generator is not None:
-        coded = generator.log_probability(state, torch.from_numpy(found)[None])[0].numpy()
+        coded, of_summed = (
+            generator.log_probability(state, torch.from_numpy(items)[None])[0].numpy()
+            for items in (found, summed)
+        )
         with np.errstate(divide="ignore"):
             share = np.float32(generator.share)
             log_p = np.logaddexp(np.log1p(-share) + log_p, np.log(share) + coded)
-    lift = linear.of(lifts, found)
-    log_p += lift - np.log1p(np.exp(log_p) @ np.expm1(lift))
-    legal = listed.among(found)
-    return found[legal], log_p[legal]
+            of_codes = np.log1p(np.exp(of_summed) @ np.expm1(lift))
+            growth = np.logaddexp(np.log1p(-share) + growth, np.log(share) + of_codes)
+    return found, log_p + linear.of(lifts, found) - np.float32(growth)
 
 
 def _first_legal(items: Ints, listed: Listed, n: int) -> Ints:

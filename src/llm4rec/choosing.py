@@ -16,7 +16,7 @@ from llm4rec.fitted import code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
 from llm4rec.model import linear, prior
-from llm4rec.model.linear import Linear, LinearConfig
+from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
@@ -98,12 +98,14 @@ class Questions:
                 code[rows] = found.log_probability(states, wanted).squeeze(1).numpy()
         return replace(found, share=choose_share(dense, code))
 
-    def linear(self, scorer: Scorer, events: EventLog, config: LinearConfig) -> Linear:
-        """The linear part of `events`, its strengths those that suit the answers beside `scorer`."""
-        part = linear.fit_linear(events, self.n_items, config)
+    def linear(self, scorer: Scorer, part: Linear) -> Linear:
+        """The linear part with the strengths that suit the answers beside `scorer`."""
+        if not len(part.known):
+            return part
         trial = linear.Trial(part, self._answers, self.cases.histories().lengths)
         for rows, chosen, log_scores in self._asked(scorer):
             trial.ask(rows, log_scores, chosen)
+            del log_scores  # before the next ones are made: a large catalogue's fill the memory
         return trial.chosen()
 
     def prior(self, scorer: Scorer, beside: Linear, events: EventLog) -> Prior:
@@ -111,6 +113,7 @@ class Questions:
         trial = prior.Trial(events, self.n_items, self._answers, self.cases.histories().lengths)
         for rows, chosen, log_scores in self._asked(scorer):
             trial.ask(rows, beside.add(log_scores, chosen), unseen(chosen, self.n_items))
+            del log_scores
         return trial.prior()
 
     @property

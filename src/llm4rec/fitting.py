@@ -24,8 +24,10 @@ from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
 from llm4rec.model import origin
 from llm4rec.model.backbone import COMPACT
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
+from llm4rec.model.linear import Linear, fit_linear
 from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder, prepared
+from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Scorer
 from llm4rec.settings import Config
 from llm4rec.train import checkpoint
@@ -51,7 +53,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     Raises:
         InputError: where there is nothing to learn from.
         ArtefactError: where `checkpoints` belong to other data or another configuration.
-        TrainingError: where the loss stops being finite.
+        TrainingError: where the loss stops being finite, or `linear.ridge` is too small.
     """
     began = time.perf_counter()
     decoder = _decoder(config)  # what is wrong with it is said before any work
@@ -73,6 +75,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network
         )
         checkpoint.claim(checkpoints, owner)
+    progress("linear part", 0, 1)  # what may be wrong with it is said before any training
+    part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
+    progress("linear part", 1, 1)
     questions = Questions(valid, people, len(catalog), Scorer(network, items, known, spaces.events))
     trained = train_in_stages(
         network,
@@ -93,9 +98,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     if trained.ids is not None:
         generator = questions.generator(scorer, trained.ids, config.generate)
         scorer = replace(scorer, join=generator.joined)
-    progress("linear part", 0, 1)
-    linear = questions.linear(scorer, events, config.linear)
-    progress("linear part", 1, 1)
+    linear = questions.linear(scorer, part)
     return Fitted(
         config=config,
         catalog=catalog,
@@ -109,6 +112,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generator=generator,
         about={
             "training": trained.told,
+            "linear": {"items": len(linear.known), "strengths": linear.strengths},
             "seconds": time.perf_counter() - began,
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,
@@ -179,7 +183,7 @@ def _identity(
 ) -> str:
     """SHA-256 over what a run's checkpoints belong to, and what they leave out: the weights never trained."""
     values = [
-        config.model_dump(mode="json", exclude={"serve"}),
+        config.model_dump(mode="json", exclude={"serve", "linear"}),
         asdict(spaces),
         encoder,
         catalog.ids.to_list(),

@@ -76,7 +76,7 @@ class Recommender:
         Raises:
             InputError: where there is nothing to learn from.
             ArtefactError: where the unfinished work belongs to other data or another configuration.
-            TrainingError: where the loss stops being finite.
+            TrainingError: where the loss stops being finite, or `linear.ridge` is too small.
         """
         return cls(
             fitting.fit(

@@ -128,6 +128,19 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(array, whole[name], atol=1e-3)
 
 
+def test_what_a_search_did_not_reach_stays_out() -> None:
+    """A joined score may leave some of the probability to nobody; only the rest is shared out."""
+    network = np.log(
+        np.array([[0.3, 0.2, 0.1, *[0.05] * 3, 0, 0, 0]], np.float32),
+        where=np.arange(9) < 6,
+        out=np.full((1, 9), -np.inf, np.float32),
+    )
+    found = fitted(3.0).add(network, log([0, 3]))
+    assert np.exp(found).sum() == pytest.approx(0.75, abs=1e-5)
+    assert np.isneginf(found[0, 6:]).all()
+    np.testing.assert_array_equal(fitted(3.0).add(network, log([])), network)
+
+
 def test_what_is_lifted_most() -> None:
     part = fitted(2.0)
     lifts = part.lifts(np.array([0, 3]))
@@ -135,6 +148,8 @@ def test_what_is_lifted_most() -> None:
     best = part.known[np.argsort(-lifts)]
     assert set(part.most_lifted(lifts, 3)) == set(best[:3].tolist())
     assert len(part.most_lifted(lifts, 100)) == (lifts > 0).sum()
+    few = np.isin(part.known, best[1:3])
+    assert set(part.most_lifted(lifts, 3, few)) == set(best[1:3].tolist())
     by_item = dict(zip(part.known.tolist(), lifts.tolist(), strict=True))
     asked = np.array([8, 2, 5])  # nobody took 8
     assert part.of(lifts, asked).tolist() == [by_item.get(item, 0.0) for item in asked.tolist()]
@@ -142,7 +157,7 @@ def test_what_is_lifted_most() -> None:
 
 
 def test_a_ridge_that_is_too_small_is_named() -> None:
-    with pytest.raises(TrainingError, match=r"ridge 1e-12"):
+    with pytest.raises(TrainingError, match=r"1e-12: raise the ridge .linear\.ridge"):
         fit_linear(log(*[[0, 1, 2]] * 5), 3, LinearConfig(ridge=1e-12))
 
 
@@ -154,16 +169,24 @@ def trial(part: Linear, targets: list[int], asked: EventLog, network: Floats) ->
 
 
 def test_likelihoods_are_those_of_the_sum() -> None:
-    """Whatever is known of the target: it may be unknown to the linear part, or in the history."""
+    """Whatever is known of the target. One in the history, or out of the network's reach, tells nothing."""
     rng = np.random.default_rng(1)
-    asked, targets = drawn(3, 30), [*rng.integers(N_ITEMS, size=29).tolist(), 8]
-    network = np.log(rng.dirichlet(np.ones(N_ITEMS), 30)).astype(np.float32)
+    asked, targets = drawn(3, 60), [*rng.integers(N_ITEMS, size=59).tolist(), 8]
+    network = np.log(rng.dirichlet(np.ones(N_ITEMS), 60)).astype(np.float32)
+    network[0, targets[0]] = -np.inf  # as items are that no beam reached
     part = fitted()
     found = trial(part, targets, asked, network)
+    silent = np.array([row == 0 or targets[row] in asked.history(row) for row in range(60)])
+    assert 10 < silent.sum() < 30 and np.isnan(found.likely[silent]).all()
     for place, strength in enumerate(STRENGTHS):
         log_p = replace(part, strengths=(float(strength),) * 4).add(network, asked)
-        np.testing.assert_allclose(found.likely[:, place], log_p[np.arange(30), targets], atol=1e-4)
-    assert found.chosen().strengths == (STRENGTHS[int(np.argmax(found.likely.sum(axis=0)))],) * 4
+        expected = log_p[np.arange(60), targets]
+        np.testing.assert_allclose(found.likely[~silent, place], expected[~silent], atol=1e-4)
+    every = STRENGTHS[int(np.argmax(found.likely[~silent].sum(axis=0)))]
+    middle = ~silent & (asked.lengths >= 3)
+    assert np.count_nonzero(middle) >= FEWEST > np.count_nonzero(~silent & (asked.lengths < 3))
+    own = STRENGTHS[int(np.argmax(found.likely[middle].sum(axis=0)))]
+    assert found.chosen().strengths == (every, every, own, every)
 
 
 def test_the_strength_follows_what_held_out_items_say() -> None:
@@ -182,8 +205,8 @@ def test_each_class_of_history_lengths_has_a_strength_of_its_own() -> None:
     asked = log(*[[0]] * 40, *[[0, 6, 7]] * 30, *[[0] * 10] * 3)
     found = trial(part, [1] * 40 + [8] * 30 + [1] * 3, asked, even(73))
     every = STRENGTHS[int(np.argmax(found.likely.sum(axis=0)))]
-    assert 0 < every < STRENGTHS[-1]
-    assert found.chosen().strengths == (every, STRENGTHS[-1], 0, every)
+    none, short, middle, long = found.chosen().strengths
+    assert none == long == every and short > every > middle == 0
     lifted = replace(part, strengths=(0, 2, 3, 5))
     unit = part.scores(np.array([0]))
     for length, strength in ((1, 2), (2, 2), (3, 3), (9, 3), (10, 5), (100, 5)):

@@ -30,7 +30,7 @@ WINDOWS = (30, 1, 3, 7, 14, 90, 180, 365)  # days; the whole log is tried beside
 NEIGHBOURS = (50, 10, 200)  # k
 SHRINKAGE = (20.0, 0.0, 100.0)  # people
 RIDGES = (100.0, 10.0, 30.0, 300.0, 1000.0, 3000.0)  # λ
-MOST_ITEMS = 20_000  # EASE holds two dense squares of them: 3.2 GB
+MOST_ITEMS = 20_000  # EASE holds three dense squares of them: 4.8 GB
 DAY = 86_400
 
 Chosen = dict[str, float]

@@ -87,7 +87,8 @@ def _without_behaviour(task: Task) -> Recommends:
     return _ours(replace(task, config=task.config.model_copy(update={"encode": encode})))
 
 
-def _without_linear(task: Task) -> Task:
+def _unaided(task: Task) -> Task:
+    """The task with a configuration without linear part."""
     linear = task.config.linear.model_copy(update={"items": 0})
     return replace(task, config=task.config.model_copy(update={"linear": linear}))
 
@@ -185,21 +186,23 @@ LINEUP: dict[str, Entry] = {
         _without_behaviour, "ours without the learned vector per item", ablates="behaviour"
     ),
     "ours-linear": Entry(
-        lambda task: _ours(_without_linear(task)), "ours without the linear part", by_name_only=True
+        lambda task: _ours(_unaided(task)), "ours without the linear part", by_name_only=True
     ),
-    "dense": Entry(_generating(mode="off"), "ours with the dense head alone", by_name_only=True),
+    "dense": Entry(
+        _generating(mode="off"), "ours with the dense head and the linear part", by_name_only=True
+    ),
     "codes": Entry(
         _generating(mode="joint", share=1.0),
-        "ours with the code head alone, taught by the dense head",
+        "ours with the code head, taught by the dense head, and the linear part",
         by_name_only=True,
     ),
     "both": Entry(
         _generating(mode="joint", share=None),
-        "ours with both heads, their shares chosen on validation",
+        "ours with both heads, their shares chosen on validation, and the linear part",
         by_name_only=True,
     ),
     "tiger": Entry(
-        lambda task: _generating(mode="only")(_without_linear(task)),
+        lambda task: _generating(mode="only")(_unaided(task)),
         "codes of content, no dense head and no linear part, in the manner of TIGER",
         by_name_only=True,
     ),

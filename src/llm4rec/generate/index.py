@@ -85,14 +85,14 @@ class ItemIndex:
             probes *= 4
         return legal
 
-    def log_total(self, state: Floats, found: Ints, logits: Floats) -> float:
-        """Log Σ_i exp(state · vector_i) over all items, estimated.
+    def log_total(self, state: Floats, found: Ints, logits: Floats, lifts: Floats | float = 0.0) -> float:
+        """Log Σ_i exp(state · vector_i + lift_i) over all items, estimated.
 
-        The items `found` count exactly, with their `logits`; the others by the sample, each of whose
-        items outside `found` stands for as many as were not drawn. The sample is the same for every
-        request, so that scores of one model are comparable.
+        The items `found` count exactly, with their `logits`, lifts included; the others by the sample and
+        its `lifts` [s], each of whose items outside `found` stands for as many as were not drawn. The
+        sample is the same for every request, so that scores of one model are comparable.
         """
-        drawn = self.sampled @ (state / self.scale)
+        drawn = self.sampled @ (state / self.scale) + lifts
         place = np.searchsorted(self.sample, found).clip(max=len(self.sample) - 1)
         inside = place[self.sample[place] == found]
         drawn[inside] = -np.inf

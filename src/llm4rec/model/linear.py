@@ -26,9 +26,9 @@ from llm4rec.config import Section
 from llm4rec.data.events import EventLog
 from llm4rec.errors import TrainingError
 from llm4rec.model.prior import BOUNDS, FEWEST, classes
-from llm4rec.types import Array, Floats, Ints
+from llm4rec.types import Array, Bools, Floats, Ints
 
-STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 16, 25)])
+STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 64, 33)])
 """Strengths tried [nats per unit of the linear score]."""
 BLOCK = 1024
 """Rows of a square that are worked on at once."""
@@ -96,20 +96,37 @@ class Linear:
         return np.float32(strength) * self.scores(history)
 
     def add(self, log_scores: Floats, histories: EventLog) -> Floats:
-        """Log-probabilities [b, i] of both, given the network's [b, i] for b histories."""
+        """Log-scores [b, i] of both, given the network's [b, i] for b histories.
+
+        What the probabilities of a row sum to stays as it was: 1 for a distribution, less where the
+        search along semantic ids left some of it to items it did not reach.
+        """
         if not any(self.strengths):
             return log_scores
         found = log_scores.copy()
         for row, scores in enumerate(found):
-            scores[self.known] += self.lifts(histories.history(row))
-            highest = scores.max()
-            scores -= highest + np.log(np.exp(scores - highest).sum())
+            lifts = self.lifts(histories.history(row))
+            if lifts.any():
+                scores -= self.growth(scores, lifts)
+                scores[self.known] += lifts
         return found
 
-    def most_lifted(self, lifts: Floats, n: int) -> Ints:
-        """The n items of largest `lifts` [j], fewer where fewer are lifted at all."""
-        best = np.argpartition(-lifts, n - 1)[:n] if len(lifts) > n else np.arange(len(lifts))
-        return self.known[best[lifts[best] > 0]]
+    def growth(self, log_scores: Floats, lifts: Floats) -> Floats:
+        """By what the sum of exp(log_scores) [i] grows with `lifts` [..., j] of the known items (nats)."""
+        moved = np.flatnonzero(lifts.any(axis=0) if lifts.ndim > 1 else lifts)
+        total = np.exp(log_scores).sum(dtype=np.float64)
+        p = np.exp(log_scores[self.known[moved]].astype(np.float64)) / total
+        return np.log1p(np.expm1(lifts[..., moved].astype(np.float64)) @ p)
+
+    def most_lifted(self, lifts: Floats, n: int, among: Bools | None = None) -> Ints:
+        """The n ≥ 1 items of largest `lifts` [j], ascending; fewer where fewer are lifted at all.
+
+        `among` [j] says which of the known items are looked at; all where None.
+        """
+        places = np.flatnonzero(lifts > 0 if among is None else (lifts > 0) & among)
+        if len(places) > n:
+            places = np.sort(places[np.argpartition(-lifts[places], n - 1)[:n]])
+        return self.known[places]
 
     def of(self, lifts: Floats, items: Ints) -> Floats:
         """What `lifts` [j] say of each of `items` [c], 0 where one is not known."""
@@ -171,23 +188,21 @@ class Trial:
 
     def __init__(self, linear: Linear, targets: Ints, lengths: Ints) -> None:
         self.linear, self.targets, self.classes = linear, targets, classes(lengths)
-        self.likely = np.zeros((len(targets), len(STRENGTHS)))
+        self.likely = np.full((len(targets), len(STRENGTHS)), np.nan)
 
     def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
-        """Take the network's log-probabilities [b, i] of some cases [b] with their histories."""
-        known = self.linear.known
-        if not len(known):
-            return
+        """Take the network's log-scores [b, i] of some cases [b] with their histories.
+
+        A case whose answer is in its history, or out of the network's reach, tells nothing.
+        """
         for row, case in enumerate(cases):
-            linear = self.linear.scores(histories.history(row)).astype(np.float64)
-            target = self.targets[case]
-            place = min(int(np.searchsorted(known, target)), len(known) - 1)
-            gain = linear[place] if known[place] == target else 0.0
-            # only what the linear part knows changes, so nothing as long as the catalogue is summed again
-            moved = np.flatnonzero(linear)
-            p, linear = np.exp(log_scores[row, known[moved]].astype(np.float64)), linear[moved]
-            grown = np.expm1(STRENGTHS[:, None] * linear) @ p
-            self.likely[case] = log_scores[row, target] + STRENGTHS * gain - np.log1p(grown)
+            history, target = histories.history(row), self.targets[case]
+            if target in history or not np.isfinite(log_scores[row, target]):
+                continue
+            scores = self.linear.scores(history)
+            lifts = STRENGTHS[:, None] * scores
+            gain = STRENGTHS * self.linear.of(scores, np.array([target]))
+            self.likely[case] = log_scores[row, target] + gain - self.linear.growth(log_scores[row], lifts)
 
     def chosen(self) -> Linear:
         """The linear part with the strengths that make the cases of each class most likely.
@@ -195,12 +210,13 @@ class Trial:
         A class of fewer than 20 cases takes the strength that suits them all. There is no linear part where
         that is 0 for every class, or there are fewer than 20 cases in all: nothing can be said for it then.
         """
-        if len(self.targets) < FEWEST:
+        told = ~np.isnan(self.likely[:, 0])
+        if np.count_nonzero(told) < FEWEST:
             return Linear()
         found: list[float] = []
         for number in range(len(BOUNDS) + 1):
-            members = self.classes == number
-            asked = self.likely[members] if np.count_nonzero(members) >= FEWEST else self.likely
+            members = told & (self.classes == number)
+            asked = self.likely[members if np.count_nonzero(members) >= FEWEST else told]
             found.append(float(STRENGTHS[int(np.argmax(asked.sum(axis=0)))]))
         return replace(self.linear, strengths=tuple(found)) if any(found) else Linear()
 
@@ -249,7 +265,10 @@ def ease_weights(together: Floats, ridge: float) -> Floats:
     factor, trouble = factorise(square, lower=1, overwrite_a=1)
     inverse, singular = invert(factor, lower=1, overwrite_c=1)
     if trouble or singular:
-        raise TrainingError(f"EASE can't invert its matrix at ridge {ridge:g}: raise the ridge.")
+        raise TrainingError(
+            f"EASE can't invert its matrix at ridge {ridge:g}: raise the ridge (linear.ridge), or leave the "
+            "linear part out (linear.items=0)."
+        )
     weights: Array = inverse.T  # row-major, and the upper triangle of the symmetric P
     for start in range(0, n_items, BLOCK):  # mirrored in blocks, to hold no second square
         stop = min(start + BLOCK, n_items)
