@@ -188,4 +188,5 @@ def _summary(
         "notes": [*data.report.notes, *meta["notes"]],
         "seconds": meta["seconds"],
         "training": meta["training"],
+        "linear": meta["linear"],
     }
