@@ -95,7 +95,9 @@ def main() -> None:
         "--double",
         type=int,
         metavar="TIMES",
-        help="read twice the events too, in turns, so many times each, and print the ratio of the medians",
+        choices=range(1, 100),
+        help="read twice the events too (of twice the people, unless --people says how many), in turns, so "
+        "many times each, and print the ratio of the medians",
     )
     parser.add_argument("--measure", nargs=2, metavar=("DIR", "FORMAT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

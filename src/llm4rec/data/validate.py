@@ -125,7 +125,9 @@ def _at_once(raw: pl.Series, kind: type[pl.Int64 | pl.Float64]) -> pl.Series:
     if raw.dtype != pl.String:
         return raw
     number = raw.cast(kind, strict=False)
-    return raw if number.null_count() or (number.is_nan().any() if kind is pl.Float64 else False) else number
+    if number.null_count() or (kind is pl.Float64 and number.is_nan().any()):
+        return raw
+    return number
 
 
 def _fits(kind: pl.DataType) -> bool:
