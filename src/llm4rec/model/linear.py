@@ -28,7 +28,7 @@ from llm4rec.errors import TrainingError
 from llm4rec.model.prior import BOUNDS, FEWEST, classes
 from llm4rec.types import Array, Bools, Floats, Ints
 
-STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 64, 33)])
+STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 16, 25)])
 """Strengths tried [nats per unit of the linear score]."""
 BLOCK = 1024
 """Rows of a square that are worked on at once."""
@@ -193,11 +193,11 @@ class Trial:
     def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
         """Take the network's log-scores [b, i] of some cases [b] with their histories.
 
-        A case whose answer is in its history, or out of the network's reach, tells nothing.
+        A case whose answer is out of the network's reach tells nothing.
         """
         for row, case in enumerate(cases):
             history, target = histories.history(row), self.targets[case]
-            if target in history or not np.isfinite(log_scores[row, target]):
+            if not np.isfinite(log_scores[row, target]):
                 continue
             scores = self.linear.scores(history)
             lifts = STRENGTHS[:, None] * scores
