@@ -193,16 +193,20 @@ class Trial:
     def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
         """Take the network's log-scores [b, i] of some cases [b] with their histories.
 
-        A case whose answer is out of the network's reach tells nothing.
+        Likelihoods are among the items outside the history: the others do not come back, and mass that the
+        lifts move off them is no merit. A case whose answer is one of them, or out of the network's reach,
+        tells nothing.
         """
         for row, case in enumerate(cases):
             history, target = histories.history(row), self.targets[case]
-            if not np.isfinite(log_scores[row, target]):
+            unseen = log_scores[row].copy()
+            unseen[history] = -np.inf
+            if not np.isfinite(unseen[target]):
                 continue
             scores = self.linear.scores(history)
             lifts = STRENGTHS[:, None] * scores
             gain = STRENGTHS * self.linear.of(scores, np.array([target]))
-            self.likely[case] = log_scores[row, target] + gain - self.linear.growth(log_scores[row], lifts)
+            self.likely[case] = unseen[target] + gain - self.linear.growth(unseen, lifts)
 
     def chosen(self) -> Linear:
         """The linear part with the strengths that make the cases of each class most likely.
