@@ -193,20 +193,16 @@ class Trial:
     def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
         """Take the network's log-scores [b, i] of some cases [b] with their histories.
 
-        Likelihoods are among the items outside the history: the others do not come back, and mass that the
-        lifts move off them is no merit. A case whose answer is one of them, or out of the network's reach,
-        tells nothing.
+        A case whose answer is out of the network's reach tells nothing.
         """
         for row, case in enumerate(cases):
             history, target = histories.history(row), self.targets[case]
-            unseen = log_scores[row].copy()
-            unseen[history] = -np.inf
-            if not np.isfinite(unseen[target]):
+            if not np.isfinite(log_scores[row, target]):
                 continue
             scores = self.linear.scores(history)
             lifts = STRENGTHS[:, None] * scores
             gain = STRENGTHS * self.linear.of(scores, np.array([target]))
-            self.likely[case] = unseen[target] + gain - self.linear.growth(unseen, lifts)
+            self.likely[case] = log_scores[row, target] + gain - self.linear.growth(log_scores[row], lifts)
 
     def chosen(self) -> Linear:
         """The linear part with the strengths that make the cases of each class most likely.
