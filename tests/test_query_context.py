@@ -31,7 +31,7 @@ def config(**train: Any) -> Config:
     return Config.model_validate({
         "model": {"embedding_size": 16, "layers": 1, "heads": 1, "dropout": 0.1},
         "train": {"epochs": 6, "attention_epochs": 0, "context_epochs": 12, "batch_size": 256,
-                  "learning_rate": 0.02, "averaging": 0.9} | train,
+                  "steps_per_epoch": 1, "learning_rate": 0.02, "averaging": 0.9} | train,
     })  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from llm4rec.data.events import EventLog
 from llm4rec.errors import TrainingError
@@ -156,6 +157,12 @@ def test_what_is_lifted_most() -> None:
     assert Linear().of(Linear().lifts(asked), asked).tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("ridge", [float("inf"), float("nan"), 1e300, 0.0])
+def test_a_ridge_that_leaves_nothing_is_refused(ridge: float) -> None:
+    with pytest.raises(ValidationError, match="ridge"):
+        LinearConfig(ridge=ridge)
+
+
 def test_a_ridge_that_is_too_small_is_named() -> None:
     with pytest.raises(TrainingError, match=r"1e-12: raise the ridge .linear\.ridge"):
         fit_linear(log(*[[0, 1, 2]] * 5), 3, LinearConfig(ridge=1e-12))
@@ -182,6 +189,12 @@ def test_likelihoods_are_those_of_the_sum() -> None:
         log_p = replace(part, strengths=(float(strength),) * 4).add(network, asked)
         expected = log_p[np.arange(60), targets]
         np.testing.assert_allclose(found.likely[~silent, place], expected[~silent], atol=1e-4)
+        for row in np.flatnonzero(~silent):
+            history, outside = asked.history(row), found.likely_outside[row, place]
+            left = np.delete(np.exp(log_p[row].astype(np.float64)), history).sum()
+            repeated = targets[row] in history
+            np.testing.assert_allclose(outside, 0 if repeated else expected[row] - np.log(left), atol=1e-4)
+    found.likely_outside[:, 5] = 100  # wherever it is best, but at 0
     every, short, middle = (
         STRENGTHS[int(np.argmax(found.likely[~silent & members].sum(axis=0)))]
         for members in (np.ones(60, dtype=bool), asked.lengths < 3, asked.lengths >= 3)
@@ -197,6 +210,25 @@ def test_the_strength_follows_what_held_out_items_say() -> None:
     assert trial(part, [3, 5, 1] * 10, asked, even(30)).chosen().strengths == (0,) * 4  # it misleads
     few = log(*[[0]] * (FEWEST - 1))
     assert trial(part, [1] * (FEWEST - 1), few, even(FEWEST - 1)).chosen().strengths == (0,) * 4
+
+
+def test_where_it_knows_nothing_taking_probability_from_the_history_is_no_reason_for_it() -> None:
+    """A network that expects repeats, of which there are none, gains by anything that lifts other items."""
+    rng = np.random.default_rng(5)
+    part = Linear(
+        known=np.arange(N_ITEMS),
+        offsets=np.arange(N_ITEMS + 1) * N_ITEMS,
+        places=np.tile(np.arange(N_ITEMS, dtype=np.uint16), N_ITEMS),
+        weights=rng.random(N_ITEMS * N_ITEMS).astype(np.float16),
+    )
+    drawn = np.stack([rng.permutation(N_ITEMS)[:4] for _ in range(2000)])
+    asked = log(*drawn[:, :3].tolist())
+    network = even(2000)
+    network[asked.rows, asked.items] += 3
+    network -= np.log(np.exp(network).sum(axis=1, keepdims=True))
+    found = trial(part, drawn[:, 3].tolist(), asked, network)
+    assert found.likely.sum(axis=0).argmax() > 0
+    assert found.chosen().strengths == (0.0,) * 4
 
 
 def test_each_class_of_history_lengths_has_a_strength_of_its_own() -> None:

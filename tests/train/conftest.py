@@ -98,7 +98,7 @@ def toy() -> Toy:
         times=np.concatenate([np.cumsum(draw.integers(1, 10_000, n)) for n in lengths]),
         ratings=draw.choice([1.0, 3.0, 5.0, np.nan], len(items)).astype(np.float32),
     )
-    config = TrainConfig(epochs=3, batch_size=40, learning_rate=0.01, checkpoint_seconds=0)
+    config = TrainConfig(epochs=3, batch_size=40, learning_rate=0.01, checkpoint_seconds=0, fewest_steps=1)
     return Toy(log, config)
 
 

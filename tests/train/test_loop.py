@@ -15,6 +15,7 @@ from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import TrainingError
 from llm4rec.model.network import Batch, Network
 from llm4rec.train import loop
+from llm4rec.train.loop import TrainConfig
 from llm4rec.train.windows import cut_windows
 
 if TYPE_CHECKING:
@@ -51,13 +52,30 @@ def test_the_network_ends_with_the_weights_of_its_best_epoch(toy: Toy, weights: 
     assert not network.training
 
 
+def steps(toy: Toy) -> int:
+    """How many steps its training takes."""
+    told: list[int] = []
+    toy.train(progress=lambda stage, done, total, **figures: told.append(done) if "part" in figures else None)
+    return len(told)
+
+
+def test_on_little_data_a_step_predicts_fewer_events(toy: Toy) -> None:
+    assert [TrainConfig().events_per_step(n) for n in (0, 2_000, 3_200, 65_535, 65_536, 10**7)] == [
+        64, 64, 100, 2047, 2048, 2048,
+    ]  # fmt: skip
+    assert TrainConfig(batch_size=8).events_per_step(2_000) == 8
+    one = toy.changed(epochs=1, batch_size=10_000)
+    assert steps(one.changed(steps_per_epoch=1)) <= 2 < steps(one)
+
+
 def test_a_metric_that_stands_still_at_first_does_not_end_training(toy: Toy) -> None:
     metrics = iter([0.2, 0.1, 0.1, 0.1, 0.3, 0.1, 0.1])
-    _, log = toy.changed(epochs=20, patience=2, fewest_epochs=5).train(validate=lambda _: next(metrics))
+    waiting = toy.changed(epochs=20, patience=2, fewest_steps=4 * steps(toy.changed(epochs=1)) + 1)
+    _, log = waiting.train(validate=lambda _: next(metrics))
     assert len(log.metrics) == 7
     assert log.best_epoch == 4
     metrics = iter([0.2, 0.1, 0.1])
-    _, log = toy.changed(epochs=20, patience=2, fewest_epochs=1).train(validate=lambda _: next(metrics))
+    _, log = toy.changed(epochs=20, patience=2).train(validate=lambda _: next(metrics))
     assert len(log.metrics) == 3
 
 

@@ -28,7 +28,7 @@ from llm4rec.errors import TrainingError
 from llm4rec.model.prior import BOUNDS, FEWEST, classes
 from llm4rec.types import Array, Bools, Floats, Ints
 
-STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 16, 25)])
+STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 128, 37)])
 """Strengths tried [nats per unit of the linear score]."""
 BLOCK = 1024
 """Rows of a square that are worked on at once."""
@@ -47,6 +47,7 @@ class LinearConfig(Section):
     ridge: float = Option(
         default=100.0,
         gt=0,
+        le=1e9,
         description="λ of the regression: the larger, the less few people count [people].",
     )
     neighbours: int = Option(
@@ -144,6 +145,27 @@ class Linear:
         """What `tensors` gave, with its strengths."""
         return cls(**arrays, strengths=tuple(strengths))
 
+    def checked(self, n_items: int) -> Linear:
+        """Itself, if its arrays are those of a linear part of a catalogue of `n_items`.
+
+        Raises:
+            ValueError: saying what is wrong with them.
+        """
+        kinds = {name: array.dtype for name, array in Linear().tensors().items()}
+        for name, array in self.tensors().items():
+            if array.dtype != kinds[name] or array.ndim != 1:
+                raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, not {kinds[name]} [n]")
+        if (np.diff(self.known, prepend=-1, append=n_items) <= 0).any():
+            raise ValueError(f"known does not name different ones of the {n_items} items, ascending")
+        ends = self.offsets[[0, -1]].tolist() if len(self.offsets) == len(self.known) + 1 else None
+        if ends != [0, len(self.places)] or (np.diff(self.offsets) < 0).any():
+            raise ValueError("offsets do not cut places into a slice for each known item")
+        if len(self.weights) != len(self.places) or not np.isfinite(self.weights).all():
+            raise ValueError("weights are not finite, or not as many as places")
+        if (self.places >= len(self.known)).any():
+            raise ValueError(f"places lie beyond the {len(self.known)} known items")
+        return self
+
 
 def fit_linear(log: EventLog, n_items: int, config: LinearConfig) -> Linear:
     """The linear part of a log of training events, its strengths not yet chosen.
@@ -189,6 +211,7 @@ class Trial:
     def __init__(self, linear: Linear, targets: Ints, lengths: Ints) -> None:
         self.linear, self.targets, self.classes = linear, targets, classes(lengths)
         self.likely = np.full((len(targets), len(STRENGTHS)), np.nan)
+        self.likely_outside = np.zeros((len(targets), len(STRENGTHS)))
 
     def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
         """Take the network's log-scores [b, i] of some cases [b] with their histories.
@@ -201,14 +224,21 @@ class Trial:
                 continue
             scores = self.linear.scores(history)
             lifts = STRENGTHS[:, None] * scores
-            gain = STRENGTHS * self.linear.of(scores, np.array([target]))
-            self.likely[case] = log_scores[row, target] + gain - self.linear.growth(log_scores[row], lifts)
+            gain = log_scores[row, target] + STRENGTHS * self.linear.of(scores, np.array([target]))
+            growth = self.linear.growth(log_scores[row], lifts)
+            self.likely[case] = gain - growth
+            if target not in history:
+                within = np.exp(log_scores[row, np.unique(history)].astype(np.float64)).sum()
+                left = np.exp(growth) - within / np.exp(log_scores[row]).sum(dtype=np.float64)
+                self.likely_outside[case] = gain - np.log(np.maximum(left, np.finfo(np.float32).tiny))
 
     def chosen(self) -> Linear:
         """The linear part with the strengths that make the cases of each class most likely.
 
-        A class of fewer than 20 cases takes the strength that suits them all. There is no linear part where
-        that is 0 for every class, or there are fewer than 20 cases in all: nothing can be said for it then.
+        That counts the items of the history, from which any strength takes probability whatever B says; so
+        it is 0 for a class whose answers outside the history are likeliest without the linear part. A class
+        of fewer than 20 cases takes the strength that suits them all. There is no linear part where that is
+        0 for every class, or there are fewer than 20 cases in all: nothing can be said for it then.
         """
         told = ~np.isnan(self.likely[:, 0])
         if np.count_nonzero(told) < FEWEST:
@@ -216,8 +246,9 @@ class Trial:
         found: list[float] = []
         for number in range(len(BOUNDS) + 1):
             members = told & (self.classes == number)
-            asked = self.likely[members if np.count_nonzero(members) >= FEWEST else told]
-            found.append(float(STRENGTHS[int(np.argmax(asked.sum(axis=0)))]))
+            asked = members if np.count_nonzero(members) >= FEWEST else told
+            helps = self.likely_outside[asked].sum(axis=0).argmax() > 0
+            found.append(float(STRENGTHS[self.likely[asked].sum(axis=0).argmax()]) if helps else 0.0)
         return replace(self.linear, strengths=tuple(found)) if any(found) else Linear()
 
 

@@ -105,8 +105,8 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Whether the best epoch lies `patience` epochs back, the fewest epochs done."""
-        begun = self.epoch >= self._config.fewest_epochs
+        """Whether the best epoch lies `patience` epochs back, the fewest steps done."""
+        begun = self._updates >= self._config.fewest_steps
         return begun and self.epoch - 1 - self.log.best_epoch >= self._config.patience
 
     def finish_step(self, loss: float, seconds: float) -> None:

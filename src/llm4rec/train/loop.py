@@ -29,6 +29,9 @@ from llm4rec.train.objective import rating_loss, sampled_softmax_loss, soft_code
 from llm4rec.train.windows import Windows, batches, cut_windows
 from llm4rec.types import Floats, Ints, Progress, silent
 
+SMALLEST_BATCH = 64
+"""Events a step predicts even where an epoch gets few steps that way [events]."""
+
 
 class TrainConfig(Section):
     """How the model is trained (section `train`)."""
@@ -37,15 +40,21 @@ class TrainConfig(Section):
     patience: int = Option(
         default=8, ge=1, description="Epochs without a better validation NDCG@10 before it stops."
     )
-    fewest_epochs: int = Option(
-        default=5,
+    fewest_steps: int = Option(
+        default=600,
         ge=1,
-        description="Epochs before patience may end it: at first a model learns what is popular, and its "
+        description="Steps before patience may end it: at first a model learns what is popular, and its "
         "metric may stand still.",
     )
     learning_rate: float = Option(default=2e-3, gt=0, le=10, description="Step size of AdamW.")
     weight_decay: float = Option(default=0.01, ge=0, description="Decoupled weight decay of AdamW.")
-    batch_size: int = Option(default=2048, ge=1, description="Events predicted per step [events].")
+    batch_size: int = Option(default=2048, ge=1, description="The most events predicted per step [events].")
+    steps_per_epoch: int = Option(
+        default=32,
+        ge=1,
+        description="Steps an epoch should have: on small data fewer events than batch_size are predicted "
+        "per step, down to 64.",
+    )
     averaging: float = Option(
         default=0.99,
         ge=0,
@@ -93,6 +102,10 @@ class TrainConfig(Section):
     def dtype(self) -> torch.dtype:
         """What `precision` means on this machine."""
         return dtype_of(self.precision)
+
+    def events_per_step(self, n_events: int) -> int:
+        """Events predicted per step where an epoch has `n_events` of them [events]."""
+        return min(self.batch_size, max(SMALLEST_BATCH, n_events // self.steps_per_epoch))
 
 
 class Penalty(Protocol):
@@ -168,7 +181,7 @@ def _epoch(
 ) -> None:
     rng = np.random.default_rng([config.seed, run.epoch])
     windows = cut_windows(material.events.offsets, run.max_history, rng)
-    plan = list(batches(windows, config.batch_size, rng))
+    plan = list(batches(windows, config.events_per_step(int(windows.lengths.sum())), rng))
     run.network.train()
     while run.step < len(plan):
         began = time.perf_counter()

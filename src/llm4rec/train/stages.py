@@ -138,7 +138,7 @@ def _open_gate(
 ) -> TrainLog:
     """Train cross-modal attention; where validation does not gain by it, the gate is closed again."""
     # of a few thousand items only, so that attention is not computed for all at every step
-    sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2, "fewest_epochs": 1})
+    sampled = config.model_copy(update={"full_softmax_up_to": 1, "patience": 2, "fewest_steps": 1})
     network.fusion.attend = True
     with only(network, network.fusion.gated()):  # closing the gate gives the floor back
         log = run(
@@ -172,7 +172,7 @@ def _learn_codes(
     epochs: int,
 ) -> TrainLog:
     """Train the code head on frozen states."""
-    short = config.model_copy(update={"patience": 3, "fewest_epochs": 1})
+    short = config.model_copy(update={"patience": 3, "fewest_steps": 1})
     with only(network, head.parameters()):
         return run(
             replace(material, dense=False), validate=validate, config=short, stage=CODES, epochs=epochs
@@ -193,7 +193,7 @@ def _learn_both(
     """
     to_beat = _measured(network, validate)
     slow = config.model_copy(
-        update={"patience": 2, "fewest_epochs": 1, "learning_rate": config.learning_rate / 4}
+        update={"patience": 2, "fewest_steps": 1, "learning_rate": config.learning_rate / 4}
     )
     parameters = [
         p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("fusion.")
@@ -221,7 +221,7 @@ def _hear_time(
     with torch.no_grad():  # nothing that makes item vectors is trained
         vectors = network.fuse(material.items).vectors
     timed = replace(material, vectors=vectors, timed=True)
-    short = config.model_copy(update={"patience": 2, "fewest_epochs": 1})
+    short = config.model_copy(update={"patience": 2, "fewest_steps": 1})
     with only(network, network.context.parameters()):
         return run(
             timed, validate=validate, config=short, stage=CONTEXT, epochs=config.context_epochs,
