@@ -101,6 +101,8 @@ def test_numbers_pass_through_settings_unchanged(epochs: int, rate: float) -> No
         ("train.epochs=0", "'train.epochs' can't be 0: Input should be greater than or equal to 1"),
         ("train.epochs=many", "'train.epochs' can't be 'many'"),
         ("train.epochs=1.5", "'train.epochs' can't be 1.5"),
+        ("train.learning_rate=inf", "'train.learning_rate' can't be inf: Input should be a finite number"),
+        ("data.min_rating=nan", "'data.min_rating' can't be nan: Input should be a finite number"),
         ("train.learning_rate=-1", "'train.learning_rate' can't be -1: Input should be greater than 0"),
         ("train.loss=half", "'train.loss' can't be 'half': Input should be 'full' or 'sampled'"),
         ("train=3", "'train' can't be 3"),

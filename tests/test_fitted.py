@@ -13,11 +13,12 @@ import pytest
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError
-from llm4rec.fitted import KIND
+from llm4rec.fitted import KIND, stored_linear
 from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 from llm4rec.store import artefact
+from llm4rec.types import Array
 
 TINY = Config.model_validate({
     "train": {"epochs": 1, "attention_epochs": 0, "batch_size": 64},
@@ -108,3 +109,50 @@ def test_the_linear_part_is_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(before.scores, after.scores)
     without = replace(fitted.fitted, linear=Linear())
     assert (Recommender(without).rank(asked, 5).scores != before.scores).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"places": np.array([0, 1, 3], np.uint16)}, "places lie beyond the 3 known items"),
+        ({"places": np.array([0, 1, 2], np.int64)}, r"places is int64 \[3\], not uint16 \[n\]"),
+        ({"known": np.array([[4, 2, 9]])}, r"known is int64 \[1, 3\], not int64 \[n\]"),
+        ({"known": np.array([4, 2, 9])}, "known does not name different ones of the 20 items, ascending"),
+        ({"known": np.array([-1, 2, 9])}, "known does not name"),
+        ({"known": np.array([2, 2, 9])}, "known does not name"),
+        ({"known": np.array([2, 4, 20])}, "known does not name"),
+        ({"offsets": np.array([0, 1, 3])}, "offsets do not cut places"),
+        ({"offsets": np.array([1, 1, 2, 3])}, "offsets do not cut places"),
+        ({"offsets": np.array([0, 2, 1, 3])}, "offsets do not cut places"),
+        ({"offsets": np.array([0, 1, 2, 9])}, "offsets do not cut places"),
+        ({"offsets": np.zeros(0, np.int64)}, "offsets do not cut places"),
+        ({"weights": np.zeros(2, np.float16)}, "weights are not finite, or not as many as places"),
+        ({"weights": np.full(3, np.inf, np.float16)}, "weights are not finite"),
+        ({"nonsense": np.zeros(2)}, "unexpected keyword argument 'nonsense'"),
+    ],
+)
+def test_a_linear_part_that_makes_no_sense_is_refused_when_it_is_read(
+    tmp_path: Path, changes: dict[str, Array], said: str
+) -> None:
+    """Checksums hold: somebody wrote it so."""
+    arrays = {
+        "known": np.array([2, 4, 9]),
+        "offsets": np.arange(4),
+        "places": np.array([0, 1, 2], np.uint16),
+        "weights": np.zeros(3, np.float16),
+    }
+    for name, tensors in (("sound", arrays), ("broken", arrays | changes)):
+        meta = {"linear": {"strengths": [0.0, 1.0, 1.0, 1.0]}}
+        artefact.write(tmp_path / name, kind=KIND, meta=meta, tensors={"linear": tensors})
+    assert stored_linear(artefact.read(tmp_path / "sound", KIND), 20).known.tolist() == [2, 4, 9]
+    with pytest.raises(ArtefactError, match=rf"linear\.safetensors of the model .*broken .*{said}"):
+        stored_linear(artefact.read(tmp_path / "broken", KIND), 20)
+
+
+def test_a_model_with_such_a_linear_part_is_not_loaded(tmp_path: Path) -> None:
+    log = build_log(pl.Series([f"u{u}" for u in range(12) for _ in range(5)]), np.arange(60) * 7 % 20)
+    fitted = Recommender.fit(log, Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(20)]})), TINY)
+    beyond = Linear(known=np.array([25]), offsets=np.zeros(2, np.int64))
+    Recommender(replace(fitted.fitted, linear=beyond)).save(tmp_path / "model")
+    with pytest.raises(ArtefactError, match=r"of the 20 items.* Copy the directory again"):
+        Recommender.load(tmp_path / "model")

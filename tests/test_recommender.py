@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from llm4rec.bench.baselines import fit_popularity
+from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Split, leave_last_out
@@ -178,6 +180,36 @@ def test_unknown_users_and_items_are_passed_over(model: Recommender) -> None:
     assert model.recommend(Query(("ghost",)), 5) == model.recommend(Query(), 5)
 
 
+def test_a_history_that_is_given_replaces_the_stored_one(model: Recommender, tmp_path: Path) -> None:
+    """Also where the catalogue knows none of it, and alike for one query and in a file of requests."""
+    model.save(tmp_path / "model")
+    names = ["none", "ghost", "part"]
+    histories: list[list[str]] = [[], ["ghost", "gone"], ["ghost", "i1"]]
+    pl.DataFrame({"request_id": names, "history": histories, "user_id": ["u3"] * 3}).write_parquet(
+        tmp_path / "r.parquet"
+    )
+    asked = ("recommend", "--model", tmp_path / "model", "-n", 5)
+    files = ("--requests", tmp_path / "r.parquet", "--out", tmp_path / "a.parquet")
+    result = CliRunner().invoke(app, [str(argument) for argument in (*asked, *files)])
+    assert result.exit_code == 0, result.stderr
+    assert "3 of 4 history items are not in the catalogue" in result.stderr
+    answers = pl.read_parquet(tmp_path / "a.parquet")
+    lists: dict[str, tuple[str, ...]] = {}
+    for name, history in zip(names, histories, strict=True):
+        lists[name] = model.recommend(Query(tuple(history), "u3"), 5).item_ids
+        assert tuple(answers.filter(request_id=name)["item_id"]) == lists[name]
+    assert lists["none"] == model.recommend(Query(user="u3"), 5).item_ids != lists["ghost"]
+
+
+def test_what_the_catalogue_does_not_know_is_passed_over_in_batches(model: Recommender) -> None:
+    times, users = np.array([5, 100, 700, 9]), pl.Series(["a", "b"])
+    asked = EventLog(users, np.array([0, 3, 4]), np.array([-1, 1, 9, -1]), times)
+    known = EventLog(users, np.array([0, 2, 2]), np.array([1, 9]), times[1:3])
+    found, expected = model.rank(asked, 5), model.rank(known, 5)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+
+
 def test_a_known_user_is_looked_up(model: Recommender, split: Split) -> None:
     history = model.known_history("u3")
     assert history is not None
@@ -257,9 +289,18 @@ def test_no_list_is_longer_than_the_catalogue_whatever_is_asked(model: Recommend
     assert len(model.recommend(Query(("i1",)), 10**30)) == N_ITEMS - 1
     wide = model.rank(few, N_ITEMS + 5)
     assert wide.items.shape == (2, N_ITEMS + 5) and (wide.items[:, N_ITEMS:] == -1).all()
-    for n in (0, -1):
-        with pytest.raises(InputError, match="ask for 1 or more"):
-            model.recommend(Query(("i1",)), n)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, "3", None, True])
+def test_a_list_of_any_other_length_is_refused(model: Recommender, split: Split, n: Any) -> None:
+    for ask in (
+        lambda: model.recommend(Query(("i1",)), n),
+        lambda: model.rank(split.test.histories(0, 2), n),
+        lambda: model.recommend_many(split.test.histories(0, 2), None, n),
+    ):
+        with pytest.raises(InputError, match=f"A list of {n!r} recommendations .* ask for 1 or more"):
+            ask()
+    assert len(model.recommend(Query(("i1",)), np.int64(3))) == 3
 
 
 @pytest.mark.parametrize(
@@ -269,6 +310,11 @@ def test_no_list_is_longer_than_the_catalogue_whatever_is_asked(model: Recommend
         ({"history": "50"}, "Query.history takes a tuple of item ids"),
         ({"exclude": (286,)}, "Query.exclude takes a tuple of item ids"),
         ({"user": 42}, "Query.user takes a name"),
+        ({"text": 3}, "Query.text takes a wish in plain words, not 3"),
+        ({"history": ("i1",), "timestamps": 5}, "Query.timestamps takes a tuple of numbers"),
+        ({"history": ("i1",), "ratings": "5"}, "Query.ratings takes a tuple of numbers"),
+        ({"history": ("i1",), "ratings": (1e300,)}, r"finite numbers up to 3.4e\+38, not 1e\+300"),
+        ({"history": ("i1",), "ratings": (10**400,)}, "finite numbers"),
         ({"history": ("i1",), "timestamps": (1e30,)}, "UTC seconds from 1970 to 2100"),
         ({"history": ("i1",), "timestamps": (-5,)}, "UTC seconds from 1970 to 2100"),
         ({"history": ("i1",), "ratings": (float("inf"),)}, "finite numbers"),
@@ -281,6 +327,11 @@ def test_a_query_of_other_kinds_of_values_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=said):
         model.recommend(Query(**query))
+
+
+def test_a_rating_off_the_scale_is_read_as_the_nearest_on_it(model: Recommender) -> None:
+    query = Query(("i1", "i9"), ratings=(5.0, 2.0))
+    assert model.recommend(replace(query, ratings=(500.0, -3.0)), 5) == model.recommend(query, 5)
 
 
 def test_weights_of_modalities_can_be_read(model: Recommender) -> None:

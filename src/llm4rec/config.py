@@ -22,9 +22,9 @@ ENVIRONMENT_PREFIX = "LLM4REC_"
 
 
 class Section(BaseModel):
-    """Base of every configuration section: immutable, and an unknown key is an error."""
+    """Base of every configuration section: immutable, numbers are finite, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 Root = TypeVar("Root", bound=Section)

@@ -242,17 +242,19 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         vectors=vectors,
         spaces=spaces,
         scorer=scorer,
-        linear=_linear(kept),
+        linear=stored_linear(kept, len(catalog)),
         prior=_prior(meta["prior"], stored["log_popularity"]),
         generator=generator,
         about=meta["about"],
     )
 
 
-def _linear(kept: artefact.Artefact) -> Linear:
+def stored_linear(kept: artefact.Artefact, n_items: int) -> Linear:
+    """The linear part of an artefact, checked against the size of the catalogue."""
     if "linear.safetensors" not in kept:  # earlier models had none
         return Linear()
-    return Linear.from_tensors(kept.tensors("linear"), kept.meta["linear"]["strengths"])
+    strengths = kept.meta["linear"]["strengths"]
+    return kept.built("linear", lambda arrays: Linear.from_tensors(arrays, strengths).checked(n_items))
 
 
 def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:

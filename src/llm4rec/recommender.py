@@ -21,7 +21,7 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
 from llm4rec.data.legal import legal_for, legal_items
-from llm4rec.data.requests import check
+from llm4rec.data.requests import check, list_length
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
@@ -106,12 +106,14 @@ class Recommender:
     ) -> Rankings:
         """As `rank`, leaving out also the items of the same row of `exclude`.
 
-        Lists are no longer than the catalogue, whatever `n`.
+        Lists are no longer than the catalogue, whatever `n`. Item -1 of a history, one the catalogue does not
+        know, is passed over.
 
         Raises:
-            InputError: where n is below 1.
+            InputError: where n is no whole number, or below 1.
         """
-        n = _list_length(n, len(self.catalog))
+        n = list_length(n, len(self.catalog))
+        histories = histories.select(histories.items >= 0)
         items = np.full((histories.n_users, n), -1, dtype=np.int64)
         scores = np.full((histories.n_users, n), -np.inf, dtype=np.float32)
         unwanted = [log for log in (None if keep_seen else histories, exclude) if log is not None]
@@ -125,17 +127,18 @@ class Recommender:
     def recommend(self, query: Query, n: int = 10) -> Ranking:
         """The best n items for one query; fewer where fewer are legal.
 
-        A history that is not given is looked up by the user's name; what the catalogue does not know is
-        passed over. An empty history is answered from popularity, the person's features and the time. A
-        wish multiplies p(i | history) by p(i | wish) ∝ exp(cos(wish, text of i) / 0.05); for it every item
-        is scored, whatever the size of the catalogue.
+        A history that is not given is looked up by the user's name; one that is given takes its place, also
+        where the catalogue knows none of it: what it does not know is passed over. An empty history is
+        answered from popularity, the person's features and the time. A wish multiplies p(i | history) by
+        p(i | wish) ∝ exp(cos(wish, text of i) / 0.05); for it every item is scored, whatever the size of
+        the catalogue.
 
         Raises:
-            InputError: where n is below 1, a wish is made and the items have no text, `where` names what is
-                no categorical field, or where names are no texts, or times or ratings do not run along the
-                history or can't be.
+            InputError: where n is no whole number or below 1, a wish is made and the items have no text,
+                `where` names what is no categorical field, or where names or the wish are no texts, or times
+                or ratings do not run along the history or can't be.
         """
-        n = _list_length(n, len(self.catalog))
+        n = list_length(n, len(self.catalog))
         history = self._history(query)
         legal = legal_for(self.catalog, query, history)
         if query.text is not None and query.text.strip():
@@ -269,17 +272,17 @@ class Recommender:
             if known is not None:
                 return replace(known, asked_at=asked_at)
         items = self.catalog.numbers(pl.Series(query.history, dtype=pl.String))
-        known_items = items >= 0
         times = None if query.timestamps is None else np.array(query.timestamps, dtype=np.int64)
         ratings = None if query.ratings is None else np.array(query.ratings, dtype=np.float32)
-        return EventLog(
+        told = EventLog(
             user_ids=pl.Series([query.user or ""], dtype=pl.String),
-            offsets=np.array([0, int(known_items.sum())]),
-            items=items[known_items],
-            times=None if times is None else times[known_items],
-            ratings=None if ratings is None else ratings[known_items],
+            offsets=np.array([0, len(items)]),
+            items=items,
+            times=times,
+            ratings=ratings,
             asked_at=asked_at,
         )
+        return told.select(items >= 0)
 
     @cached_property
     def _reader(self) -> TextEncoder:
@@ -295,9 +298,3 @@ class Recommender:
         # an item without text says nothing of the wish: it stands where an unrelated text would
         close = (tokens.values @ wish).masked_fill(~tokens.mask, 0.0).amax(dim=1)
         return (close / WISH_TEMPERATURE).log_softmax(dim=0).unsqueeze(0).numpy()
-
-
-def _list_length(n: int, n_items: int) -> int:
-    if n < 1:
-        raise InputError(f"A list of {n} recommendations can't be made: ask for 1 or more.")
-    return min(n, n_items)

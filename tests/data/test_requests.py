@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,13 @@ def test_requests_become_rows(tmp_path: Path) -> None:
     said: list[str] = []
     names, histories, exclude = read_requests(path, CATALOG, said.append)
     assert names.to_list() == ["r1", "r2", "r3"]
-    assert histories.offsets.tolist() == [0, 2, 2, 4]
-    assert histories.items.tolist() == [0, 2, 1, 1]
+    assert histories.offsets.tolist() == [0, 3, 3, 5]
+    assert histories.items.tolist() == [0, -1, 2, 1, 1]
     assert histories.user_ids.to_list() == ["u", None, "v"]
     assert histories.times is not None
-    assert histories.times.tolist() == [1, 3, 5, 6]
+    assert histories.times.tolist() == [1, 2, 3, 5, 6]
     assert histories.ratings is not None
-    np.testing.assert_array_equal(histories.ratings, np.array([1, 3, np.nan, np.nan], dtype=np.float32))
+    np.testing.assert_array_equal(histories.ratings, np.array([1, 2, 3, np.nan, np.nan], dtype=np.float32))
     assert exclude.offsets.tolist() == [0, 1, 1, 1]
     assert exclude.items.tolist() == [1]
     assert said == [
@@ -80,12 +81,12 @@ def test_a_request_without_times_leaves_the_others_theirs(tmp_path: Path) -> Non
     )
     said: list[str] = []
     _, histories, _ = read_requests(path, CATALOG, said.append)
-    assert histories.items.tolist() == [0, 1, 2, 2]
+    assert histories.items.tolist() == [0, 1, -1, 2, 2]
     assert histories.times is not None
     assert histories.times.dtype == np.int64
-    assert histories.times.tolist() == [1, -1, -1, -1]
+    assert histories.times.tolist() == [1, -1, -1, -1, -1]
     assert histories.ratings is not None
-    expected = np.array([np.nan, 1, 3, np.nan], dtype=np.float32)
+    expected = np.array([np.nan, 1, 2, 3, np.nan], dtype=np.float32)
     np.testing.assert_array_equal(histories.ratings, expected, strict=True)
     assert said == ["1 of 5 history items are not in the catalogue and are passed over."]
 
@@ -102,7 +103,7 @@ def test_there_are_no_times_where_no_request_gives_any(tmp_path: Path) -> None:
         ({"history": [["a"]]}, "no column 'request_id'"),
         ({"request_id": ["r", None], "history": [["a"], ["b"]]}, "row 2, column 'request_id': .* no id"),
         ({"request_id": ["r", "r"], "history": [["a"], ["b"]]}, "row 2, column 'request_id': .* earlier"),
-        ({"request_id": ["r"], "history": ["a,b"]}, "column 'history' holds String, not lists"),
+        ({"request_id": ["r"], "history": ["a,b"]}, "row 1, column 'history': the value is no list"),
         ({"request_id": ["r"], "history": [["a", None]]}, "row 1, column 'history': .*missing"),
         (
             {"request_id": ["r"], "history": [["a"]], "timestamps": [[1, 2]]},
@@ -111,12 +112,15 @@ def test_there_are_no_times_where_no_request_gives_any(tmp_path: Path) -> None:
         ({"request_id": ["r"], "history": [["a"]], "timestamps": [[1700000000000]]}, "row 1, .* UTC seconds"),
         ({"request_id": ["r"], "history": [["a"]], "timestamps": [["noon"]]}, "row 1, column 'timestamps'"),
         ({"request_id": ["r"], "history": [["a", "b"]], "ratings": [[1.0]]}, "row 1, column 'ratings'"),
-        ({"request_id": [["r"]], "history": [["a"]]}, "column 'request_id' holds lists or records"),
+        ({"request_id": [["r"]], "history": [["a"]]}, "row 1, column 'request_id': .* lists or records"),
         ({"request_id": [b"r", b"\xff"], "history": [["a"]] * 2}, "row 2, column 'request_id': .*not UTF-8"),
-        ({"request_id": ["r"], "history": [["a"]], "user_id": [["u"]]}, "column 'user_id' holds lists"),
+        (
+            {"request_id": ["r"], "history": [["a"]], "user_id": [["u"]]},
+            "row 1, column 'user_id': .* lists",
+        ),
         (
             {"request_id": ["r"], "history": [["a"]], "user_id": [timedelta(1)]},
-            "column 'user_id' holds durat",
+            "row 1, column 'user_id': .* holds durat",
         ),
         (
             {"request_id": ["r", "s"], "history": [["a"]] * 2, "user_id": [1.0, 2.5]},
@@ -125,10 +129,13 @@ def test_there_are_no_times_where_no_request_gives_any(tmp_path: Path) -> None:
         ({"request_id": ["r", "s"], "history": [[], [b"\xff"]]}, "row 2, column 'history': .*not UTF-8"),
         ({"request_id": ["r"], "history": [[1e30]]}, "row 1, column 'history': .*too large"),
         ({"request_id": ["r"], "history": [[]], "exclude": [[1.5]]}, "row 1, column 'exclude': .*fraction"),
-        ({"request_id": ["r"], "history": [[timedelta(1)]]}, "the lists of column 'history' hold durations"),
+        (
+            {"request_id": ["r"], "history": [[timedelta(1)]]},
+            "row 1, .*'history': the list holds durations",
+        ),
         (
             {"request_id": ["r"], "history": [["a"]], "ratings": [[b"1"]]},
-            "column 'ratings' holds .*not numbers",
+            "row 1, column 'ratings': the list holds Binary, not numbers",
         ),
         (
             {"request_id": ["r", "s"], "history": [["a"]] * 2, "ratings": [[1.0], [float("inf")]]},
@@ -137,11 +144,61 @@ def test_there_are_no_times_where_no_request_gives_any(tmp_path: Path) -> None:
         ({"request_id": ["r"], "history": [["a"]], "ratings": [[float("nan")]]}, "row 1, .*not finite"),
         ({"request_id": ["r"], "history": [["a"]], "ratings": [[1e300]]}, "row 1, .*too large"),
         ({"request_id": ["r"], "history": [["a"]], "timestamps": [[1e30]]}, "row 1, column 'timestamps'"),
+        (
+            {"request_id": ["r", "s"], "history": [["a"]] * 2, "timestamps": [[1.0], [5.5]]},
+            "row 2, column 'timestamps': a number of the list has a fraction",
+        ),
+        (
+            {"request_id": ["r", "s"], "history": [["a"]] * 2, "ratings": [None, [True]]},
+            "row 2, column 'ratings': the list holds Boolean, not numbers",
+        ),
+        (
+            {"request_id": ["r", "s"], "history": [["a"]] * 2, "timestamps": [None, [date(2026, 1, 1)]]},
+            "row 2, column 'timestamps': the list holds Date, not numbers",
+        ),
     ],
 )
 def test_malformed_requests_are_refused(tmp_path: Path, columns: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         read_requests(write(tmp_path / "r.parquet", **columns), CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("history", "b"),
+        ("history", 5),
+        ("history", {"a": 1}),
+        ("exclude", "b"),
+        ("ratings", 5),
+        ("timestamps", "noon"),
+        ("request_time", 1_600_000_000.5),
+        ("request_time", [5]),
+    ],
+)
+def test_the_one_value_of_another_kind_is_found_in_json(tmp_path: Path, column: str, value: Any) -> None:
+    """Beside it the others change their type as well; the row that is named is the one at fault."""
+    sound = {"history": ["a"], "exclude": ["b"], "ratings": [4], "timestamps": [9], "request_time": 9}
+    rows = [{"request_id": f"r{row}"} | sound for row in range(4)]
+    rows[2][column] = value
+    (tmp_path / "r.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(InputError, match=rf"r\.jsonl, row 3, column '{column}'"):
+        read_requests(str(tmp_path / "r.jsonl"), CATALOG)
+
+
+@pytest.mark.parametrize("column", ["user_id", "exclude", "timestamps", "ratings", "request_time"])
+@pytest.mark.parametrize("kind", [pl.String, pl.Date, pl.List(pl.Date)])
+def test_a_column_without_any_value_is_as_good_as_none(
+    tmp_path: Path, column: str, kind: pl.DataType
+) -> None:
+    frame = pl.DataFrame({"request_id": ["r"], "history": [["a"]]}).with_columns(
+        pl.lit(None, dtype=kind).alias(column)
+    )
+    frame.write_parquet(tmp_path / "r.parquet")
+    _, histories, exclude = read_requests(str(tmp_path / "r.parquet"), CATALOG)
+    assert histories.items.tolist() == [0] and exclude.n_events == 0
+    assert histories.user_ids.to_list() == [None]
+    assert histories.times is None and histories.ratings is None and histories.asked_at is None
 
 
 def test_ids_are_read_as_fit_reads_them(tmp_path: Path) -> None:
@@ -156,8 +213,8 @@ def test_ids_are_read_as_fit_reads_them(tmp_path: Path) -> None:
     names, histories, exclude = read_requests(path, catalog)
     assert names.to_list() == ["r", "s", "t"]
     assert histories.user_ids.to_list() == ["42", None, None]
-    assert histories.items.tolist() == [0, 1]
-    assert histories.lengths.tolist() == [1, 1, 0]
+    assert histories.items.tolist() == [0, -1, 1]
+    assert histories.lengths.tolist() == [2, 1, 0]
     assert exclude.items.tolist() == [1]
     (tmp_path / "r.jsonl").write_text('{"request_id": 1, "history": ["7", " 42 ", 42.0], "user_id": 42.0}\n')
     _, histories, _ = read_requests(str(tmp_path / "r.jsonl"), catalog)
@@ -208,10 +265,10 @@ def test_where_no_request_says_when_it_asks_there_is_no_time(tmp_path: Path, col
         ([1.0, float("inf")], "row 2, column 'request_time': the time is unreadable"),
         ([1.0, 1e30], "row 2, column 'request_time': the time is unreadable"),
         ([1.0, 2.5], "row 2, column 'request_time': the time is unreadable"),
-        ([[1], [2]], "column 'request_time' holds lists or records"),
-        ([True, False], "column 'request_time' holds Boolean, not UTC seconds"),
-        ([b"1", b"2"], "column 'request_time' holds Binary, not UTC seconds"),
-        ([date(2026, 1, 1)] * 2, "column 'request_time' holds Date, not UTC seconds"),
+        ([None, [2]], "row 2, column 'request_time': the column holds lists or records"),
+        ([None, False], "row 2, column 'request_time': this is Boolean, not UTC seconds"),
+        ([b"1", b"2"], "row 1, column 'request_time': this is Binary, not UTC seconds"),
+        ([date(2026, 1, 1)] * 2, "row 1, column 'request_time': this is Date, not UTC seconds"),
     ],
 )
 def test_a_time_of_asking_that_is_none_is_refused(tmp_path: Path, times: list[Any], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,6 +18,8 @@ from llm4rec.data.validate import LATEST
 from llm4rec.errors import InputError
 from llm4rec.types import Array, Context, Ints, Query
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The width in which ratings are kept."""
 KNOWN = ("request_id", "history", "timestamps", "ratings", "user_id", "exclude", "request_time")
 
 
@@ -31,8 +34,8 @@ def read_requests(
 
     The columns are `request_id` and `history` (list of item ids, oldest first), optionally `timestamps`
     (list of UTC seconds) and `ratings` (list of numbers) along the history, `user_id`, `exclude` (list of
-    item ids), and `request_time` (UTC seconds of the asking). Items the catalogue does not know are dropped
-    from a history, and noted.
+    item ids), and `request_time` (UTC seconds of the asking). Items the catalogue does not know are noted and
+    stay in a history as -1, so that one of nothing else is still told from one that is not given.
 
     Args:
         path: Parquet or JSONL (also .gz, .zst), or a database URL.
@@ -65,22 +68,17 @@ def read_requests(
     _refuse(~names.is_first_distinct(), table, "request_id", "the id of this request occurs earlier")
     user_ids = _user_ids(table)
     history = _lists(table, "history")
-    known, items, lengths = _known(table, history, catalog)
-    if not known.all():
-        absent = int((~known).sum())
-        note(f"{absent} of {len(known)} history items are not in the catalogue and are passed over.")
-    excluded, excluded_items, excluded_lengths = _known(table, _lists(table, "exclude"), catalog)
-    times = _along(table, "timestamps", pl.Int64, history, -1)
-    ratings = _along(table, "ratings", pl.Float32, history, np.nan)
-    histories = EventLog(
-        user_ids,
-        _offsets(lengths),
-        items,
-        None if times is None else times[known],
-        None if ratings is None else ratings[known],
+    histories = _items(table, history, user_ids, catalog)
+    if absent := np.count_nonzero(histories.items < 0):
+        note(f"{absent} of {histories.n_events} history items are not in the catalogue and are passed over.")
+    histories = replace(
+        histories,
+        times=_along(table, "timestamps", pl.Int64, history, -1),
+        ratings=_along(table, "ratings", pl.Float32, history, np.nan),
         asked_at=_asked_at(table),
     )
-    return names, histories, EventLog(user_ids, _offsets(excluded_lengths), excluded_items[: excluded.sum()])
+    exclude = _items(table, _lists(table, "exclude"), user_ids, catalog)
+    return names, histories, exclude.select(exclude.items >= 0)
 
 
 def _request_ids(table: Table) -> pl.Series:
@@ -105,13 +103,11 @@ def _user_ids(table: Table) -> pl.Series:
 def _asked_at(table: Table) -> Ints | None:
     """When each request is asked [r], -1 where it does not say; None where none does."""
     column = "request_time"
-    if column not in table.columns or table.frame[column].dtype == pl.Null:
+    if column not in table.columns:
         return None
     raw = _plain(table, column)
-    if not (raw.dtype.is_numeric() or raw.dtype == pl.String):
-        raise InputError(
-            f"{table.name}: the column {column!r} holds {raw.dtype}, not UTC seconds as numbers."
-        )
+    if not _may_count(raw.dtype):
+        _refuse(raw.is_not_null(), table, column, f"this is {raw.dtype}, not UTC seconds as a number")
     raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
     seconds = raw.cast(pl.Int64, strict=False)
     unreadable = raw.is_not_null() & seconds.is_null()
@@ -123,37 +119,48 @@ def _asked_at(table: Table) -> Ints | None:
     return None if seconds.is_null().all() else seconds.fill_null(-1).to_numpy()
 
 
+def _may_count(kind: pl.DataType) -> bool:
+    """Whether values of this type are numbers, or texts that may be."""
+    return kind.is_numeric() or kind == pl.String
+
+
 def _plain(table: Table, column: str) -> pl.Series:
     raw = table.frame[column]
+    if raw.null_count() == len(raw):
+        return pl.Series(column, [None] * len(raw), dtype=pl.String)
     if not is_plain(raw.dtype):
-        raise InputError(
-            f"{table.name}: the column {column!r} holds {manner(raw.dtype)}: it must hold text or numbers, "
-            "one for each request."
-        )
+        why = f"the column holds {manner(raw.dtype)}, not a text or number for each request"
+        _refuse(raw.is_not_null(), table, column, why)
     return raw
 
 
 def _lists(table: Table, column: str) -> pl.Series:
     """A column of lists of plain values without holes, an empty one where a request has none."""
     empty = pl.Series(column, [[]] * table.frame.height, dtype=pl.List(pl.Null))
-    if column not in table.columns or table.frame[column].dtype == pl.Null:
+    if column not in table.columns or table.frame[column].null_count() == table.frame.height:
         return empty
     values = table.frame[column]
     if isinstance(values.dtype, pl.Array):
         values = values.arr.to_list()
     if not isinstance(values.dtype, pl.List):
-        raise InputError(
-            f"{table.name}: the column {column!r} holds {values.dtype}, not lists. Write requests as Parquet "
-            'or JSONL, with lists such as ["a", "b"].'
-        )
-    inner = pl.Series(dtype=values.dtype.inner).dtype  # an instance also where polars gives the class
+        bad = values.is_not_null()
+        if values.dtype == pl.String:  # beside a value of JSON that is no list, the lists are text too
+            alone = bad & ~values.str.starts_with("[")
+            bad = alone if alone.any() else bad
+        why = 'the value is no list; write requests as Parquet or JSONL, with lists such as ["a", "b"]'
+        _refuse(bad, table, column, why)
+    inner = _inner(values)
     if not is_plain(inner):
-        raise InputError(
-            f"{table.name}: the lists of column {column!r} hold {manner(inner)}, not plain values: "
-            "text or numbers."
-        )
+        why = f"the list holds {manner(inner)}, not plain values: text or numbers"
+        _refuse(values.list.len() > 0, table, column, why)
+        return empty
     _refuse_holes(values, table, column)
     return values.to_frame().select(pl.col(column).fill_null([])).to_series()
+
+
+def _inner(lists: pl.Series) -> pl.DataType:
+    assert isinstance(lists.dtype, pl.List)
+    return pl.Series(dtype=lists.dtype.inner).dtype  # an instance also where polars gives the class
 
 
 def _refuse_holes(lists: pl.Series, table: Table, column: str) -> None:
@@ -161,17 +168,16 @@ def _refuse_holes(lists: pl.Series, table: Table, column: str) -> None:
     _refuse(hole, table, column, "the list holds a missing or unreadable value")
 
 
-def _known(table: Table, lists: pl.Series, catalog: Catalog) -> tuple[Array, Ints, Ints]:
-    """Which of the flat values the catalogue knows, their numbers, and how many each row keeps."""
+def _items(table: Table, lists: pl.Series, user_ids: pl.Series, catalog: Catalog) -> EventLog:
+    """The lists as rows of item numbers, -1 for what the catalogue does not know."""
     lengths = lists.list.len().cast(pl.Int64).to_numpy()
     names, faults = names_of(lists.explode(keep_nulls=False, empty_as_null=False))
     rows = np.repeat(np.arange(len(lists)), lengths)
     for bad, reason in faults:
         at_fault = np.bincount(rows[bad.to_numpy()], minlength=len(lists)) > 0
         _refuse(pl.Series(at_fault), table, lists.name, f"{reason}, in this list")
-    numbers = catalog.numbers(names)
-    known = numbers >= 0
-    return known, numbers[known], np.bincount(rows[known], minlength=len(lists)).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return EventLog(user_ids, offsets, catalog.numbers(names))
 
 
 def _along(
@@ -200,11 +206,14 @@ def _along(
 def _numbers(table: Table, column: str, inner: type[pl.DataType]) -> pl.Series:
     """A column of lists of numbers, refused where a value is none."""
     raw = _lists(table, column)
-    try:
-        lists = raw.cast(pl.List(inner), strict=False)
-    except pl.exceptions.PolarsError:  # such as bytes, which are no number whatever they say
-        raise InputError(f"{table.name}: the column {column!r} holds {raw.dtype}, not numbers.") from None
+    given = raw.list.len() > 0
+    if given.any() and not _may_count(_inner(raw)):
+        _refuse(given, table, column, f"the list holds {_inner(raw)}, not numbers")
+    lists = raw.cast(pl.List(inner), strict=False)
     _refuse_holes(lists, table, column)
+    if inner.is_integer() and _inner(raw).is_float():
+        parts = raw.list.eval(pl.element() != pl.element().floor()).list.any()
+        _refuse(parts, table, column, "a number of the list has a fraction; times are whole UTC seconds")
     return lists
 
 
@@ -214,8 +223,18 @@ def _refuse(bad: pl.Series, table: Table, column: str, reason: str) -> None:
         raise InputError(f"{table.name}, row {row}, column {column!r}: {reason}.")
 
 
-def _offsets(lengths: Ints) -> Ints:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+def list_length(n: int, n_items: int) -> int:
+    """How many of `n_items` are to come back where `n` are asked for.
+
+    Raises:
+        InputError: where n is no whole number, or below 1.
+    """
+    given: Any = n  # whatever its type promises
+    if isinstance(given, bool) or not isinstance(given, Integral) or n < 1:
+        raise InputError(
+            f"A list of {n!r} recommendations can't be made: ask for 1 or more, as a whole number."
+        )
+    return min(int(n), n_items)
 
 
 def check(query: Query) -> None:
@@ -229,14 +248,11 @@ def check(query: Query) -> None:
         if not _texts(given[name]):
             raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
     _check_restrictions(query.allow, given["where"])
-    if not isinstance(given["user"], str | None):
-        raise InputError(f"Query.user takes a name as a text, not {given['user']!r}.")
-    for name, values in (("timestamps", query.timestamps), ("ratings", query.ratings)):
-        if values is not None and len(values) != len(query.history):
-            raise InputError(
-                f"The query has {len(query.history)} items of history and {len(values)} {name}; "
-                "give one for each item, or none at all."
-            )
+    for name, what in (("user", "a name as a text"), ("text", "a wish in plain words")):
+        if not isinstance(given[name], str | None):
+            raise InputError(f"Query.{name} takes {what}, not {given[name]!r}.")
+    for name in ("timestamps", "ratings"):
+        _check_along(given[name], name, len(query.history))
     for time in query.timestamps or ():
         _check_time(time, "Query.timestamps")
     if not isinstance(given["context"], Context):
@@ -245,16 +261,26 @@ def check(query: Query) -> None:
         _check_time(query.context.time, "Context.time")
     for rating in query.ratings or ():
         # not a number stands for an event that has no rating
-        if isinstance(rating, bool) or not isinstance(rating, Real) or abs(float(rating)) == float("inf"):
-            raise InputError(f"Query.ratings takes finite numbers, not {rating!r}.")
+        if isinstance(rating, bool) or not isinstance(rating, Real) or abs(rating) > LARGEST:
+            raise InputError(f"Query.ratings takes finite numbers up to {LARGEST:.1e}, not {rating!r}.")
+
+
+def _is_row(values: Any) -> bool:
+    return isinstance(values, Sequence) and not isinstance(values, str)
 
 
 def _texts(values: Any) -> bool:
-    return (
-        isinstance(values, Sequence)
-        and not isinstance(values, str)
-        and all(isinstance(value, str) for value in values)
-    )
+    return _is_row(values) and all(isinstance(value, str) for value in values)
+
+
+def _check_along(values: Any, name: str, length: int) -> None:
+    if values is not None and not _is_row(values):
+        raise InputError(f"Query.{name} takes a tuple of numbers along the history, not {values!r}.")
+    if values is not None and len(values) != length:
+        raise InputError(
+            f"The query has {length} items of history and {len(values)} {name}; "
+            "give one for each item, or none at all."
+        )
 
 
 def _check_restrictions(allow: Sequence[str] | None, where: Any) -> None:

@@ -186,7 +186,14 @@ class Artefact:
 
     def tensors(self, name: str) -> dict[str, Array]:
         """The arrays of one set by name, exactly as they were written."""
-        return self._load(f"{name}.safetensors", parts.arrays)
+        return self.built(name, lambda arrays: arrays)
+
+    def built(self, name: str, build: Callable[[dict[str, Array]], T]) -> T:
+        """What `build` makes of the arrays of one set.
+
+        A ValueError or TypeError of it says that they are not what was written: an ArtefactError here.
+        """
+        return self._load(f"{name}.safetensors", lambda stream: build(parts.arrays(stream)))
 
     def table(self, name: str) -> pl.DataFrame:
         """One table, with the column types it was written with."""
