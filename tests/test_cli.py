@@ -19,8 +19,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from llm4rec.bench import facts
-from llm4rec.cli import app
-from llm4rec.cli.recommend import utc_seconds
+from llm4rec.cli import app, console
+from llm4rec.cli.recommend import as_text, utc_seconds
+from llm4rec.errors import InputError
 from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
 
@@ -171,7 +172,6 @@ def test_what_is_set_aside_is_of_this_run_and_nobody_elses_is_touched(data: Path
 
 
 def test_a_file_that_was_never_set_aside_is_not_removed(tmp_path: Path) -> None:
-    from llm4rec.cli import console
     from llm4rec.data.files import REJECTED
 
     mine = tmp_path / "mine.parquet"
@@ -188,13 +188,11 @@ def test_a_file_that_was_never_set_aside_is_not_removed(tmp_path: Path) -> None:
     ("place", "expected"), [("a/model", "a/model.x"), ("model/", "model.x"), ("a/m.v2", "a/m.v2.x")]
 )
 def test_what_lies_beside_is_named_after_its_neighbour(place: str, expected: str) -> None:
-    from llm4rec.cli import console
 
     assert console.beside(Path(place), ".x") == Path(expected)
 
 
 def test_nothing_lies_inside_its_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm4rec.cli import console
 
     (tmp_path / "model" / "inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "model")
@@ -372,7 +370,6 @@ def test_a_terminal_that_lacks_letters_is_answered(model: Path, data: Path) -> N
 def test_json_is_escaped_only_where_stdout_lacks_letters(
     monkeypatch: pytest.MonkeyPatch, encoding: str, escaped: bool
 ) -> None:
-    from llm4rec.cli import console
 
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
@@ -385,6 +382,65 @@ def test_json_is_escaped_only_where_stdout_lacks_letters(
 def test_plain_output_is_one_line_an_item(model: Path) -> None:
     lines = llm4rec("recommend", "--model", model, "--history", "i1", "-n", 3).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+
+
+def test_a_terminal_is_given_no_commands_by_what_a_file_says() -> None:
+    hostile = "A\x1b[31mred\r\nlife\x9b2J \u202egnp\u2028x"
+    assert console.printable(hostile) == "A [31mred life 2J  gnp x"
+    assert console.printable("Amélie – 東京 \U0001f600") == "Amélie – 東京 \U0001f600"
+    rows = [{"rank": n, "score": -1.0, "item_id": f"\x9b{n}", "title": hostile} for n in (1, 2)]
+    lines = as_text(rows).split("\n")
+    assert [line.split() for line in lines] == [
+        [f"{n}", "-1.000", f"{n}", "A", "[31mred", "life", "2J", "gnp", "x"] for n in (1, 2)
+    ]
+
+
+def test_a_sentence_about_a_file_is_fit_for_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.note("the time \x1b[2J is before 1970")
+    assert capsys.readouterr().err == "the time  [2J is before 1970\n"
+
+    def fail(*_: object, **__: object) -> None:
+        raise InputError("the value \x1b[2J is wrong")
+
+    monkeypatch.setattr(Recommender, "load", fail)
+    assert llm4rec("recommend", "--model", "m", "--user", "a").stderr == "Error: the value  [2J is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a, b ,,c", ["a", "b", "c"]),
+        ('"a,b",c', ["a,b", "c"]),
+        ('c, "a, b"', ["c", "a, b"]),
+        ('"say ""a,b""",5" disk', ['say "a,b"', '5" disk']),
+        ("a\nb", ["a", "b"]),  # "$(cat ids.txt)"
+        ("", []),
+    ],
+)
+def test_names_with_commas_stand_in_quotes(text: str, expected: list[str]) -> None:
+    assert console.names(text, "--history") == expected
+
+
+@pytest.mark.parametrize("text", ['"a,b', 'a,"b"c', '"a" ,b'])
+def test_a_quote_that_is_not_closed_is_told(text: str) -> None:
+    with pytest.raises(InputError, match=r"--allow .* must end with one, right before the next comma"):
+        console.names(text, "--allow")
+
+
+def test_items_whose_ids_hold_a_comma_can_be_named(model: Path, tmp_path: Path) -> None:
+    pl.DataFrame({"item_id": ["x,y"], "title": ["Tale"]}).write_parquet(tmp_path / "new.parquet")
+    out = tmp_path / "changed"
+    added = llm4rec("items", "--model", model, "--add", tmp_path / "new.parquet", "--out", out)
+    assert added.exit_code == 0, added.stderr
+    asked = ("recommend", "--model", out, "--json", "--history")
+    found = llm4rec(*asked, "i1", "--allow", '"x,y",i2', "--exclude", '"x,z"')
+    assert {row["item_id"] for row in answered(found)["recommendations"]} == {"x,y", "i2"}
+    assert "--exclude are not in the catalogue and are passed over: x,z." in found.stderr
+    assert llm4rec(*asked, '"x,y"').stderr == ""
+    retired = answered(llm4rec("items", "--model", out, "--retire", '"x,y"', "--json"))
+    assert retired["retired"] == 1
 
 
 def test_batch_gives_what_single_requests_give(model: Path, tmp_path: Path) -> None:
@@ -530,6 +586,18 @@ def test_evaluate_strangers_and_unknown_items(model: Path, tmp_path: Path) -> No
     assert any(sentence.startswith("1 events on items outside") for sentence in found["notes"])
 
 
+def test_evaluate_says_how_many_answers_are_repeats(model: Path, tmp_path: Path) -> None:
+    walks = {"again": "12341", "never": "1234", "later": "12324"}  # the repeat of `later` is not asked for
+    rows = [(user, f"i{item}", 100 + at) for user, walk in walks.items() for at, item in enumerate(walk)]
+    schema = ["user_id", "item_id", "timestamp"]
+    asked = ("evaluate", "--model", model, "--interactions", tmp_path / "e.csv", "--json")
+    pl.DataFrame(rows, schema=schema, orient="row").write_csv(tmp_path / "e.csv")
+    notes = answered(llm4rec(*asked))["notes"]
+    assert any(note.startswith("1 of the 3 right answers repeat an item of their own") for note in notes)
+    pl.DataFrame(rows[5:], schema=schema, orient="row").write_csv(tmp_path / "e.csv")
+    assert not any("repeat an item" in note for note in answered(llm4rec(*asked))["notes"])
+
+
 def test_evaluate_sets_bad_rows_aside_in_a_file(model: Path, tmp_path: Path) -> None:
     lines = [f"new,i{i},{100 + i}" for i in range(4)]
     (tmp_path / "e.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines, "new,i5,never", ""]))
@@ -569,20 +637,25 @@ def test_bench_measures_and_reuses(data: Path, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_bench_on_a_given_split_beside_peers(data: Path, tmp_path: Path) -> None:
+def test_bench_on_a_given_split_beside_peers(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "source_hash", lambda: "unchanged")
     write_splits(data, tmp_path / "splits.parquet")
-    ranks = pl.DataFrame({"user_id": [f"u{u}" for u in range(N_USERS)], "first": [1] * N_USERS})
+    ranks = pl.DataFrame({"user_id": [f"u{u}" for u in range(N_USERS)], "first\x1b[2J": [1] * N_USERS})
     ranks.write_parquet(tmp_path / "ranks.parquet")
-    found = answered(
-        llm4rec("bench", "--splits", tmp_path / "splits.parquet", "--items", data / "items.parquet",
-                "--models", "ours", *SETTINGS, "--peer-ranks", tmp_path / "ranks.parquet",
-                "--out", tmp_path / "out", "--json")
-    )  # fmt: skip
+    asked = ("bench", "--splits", tmp_path / "splits.parquet", "--items", data / "items.parquet",
+             "--models", "ours", *SETTINGS, "--peer-ranks", tmp_path / "ranks.parquet",
+             "--out", tmp_path / "out")  # fmt: skip
+    found = answered(llm4rec(*asked, "--json"))
     assert found["facts"]["protocol"].startswith(f"given, {N_USERS} questions")
     (peer,) = found["peers"]
     assert peer["ndcg"]["mean"] == 1.0 and peer["people"] == N_USERS
     ours = found["rows"][0]["accuracy"]["ndcg@10"]["mean"]
     assert peer["ndcg_difference"]["difference"]["mean"] == pytest.approx(ours - 1)
+    assert peer["name"] == "first\x1b[2J"
+    shown = llm4rec(*asked).stdout
+    assert "first [2J" in shown and "\x1b" not in shown
 
 
 def test_bench_sets_aside_in_a_file_of_its_own(
@@ -616,6 +689,8 @@ def test_demo_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.Mo
         assert name == "ml-100k"
         out.mkdir(parents=True)
         write_data(out)
+        titled = pl.read_parquet(out / "items.parquet").with_columns(pl.col("title") + "\x1b[2J!")
+        titled.write_parquet(out / "items.parquet")
         return ["It came from here."]
 
     monkeypatch.setattr(sources, "get", get)
@@ -623,7 +698,7 @@ def test_demo_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     first = llm4rec("demo", "--out", tmp_path / "demo", *SETTINGS)
     assert first.exit_code == 0, first.stderr
     assert "It came from here." in first.stderr
-    assert " 10  Tale " in first.stdout
+    assert " 10  Tale " in first.stdout and " [2J!" in first.stdout and "\x1b" not in first.stdout
     assert "Tale " in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     again = llm4rec("demo", "--out", tmp_path / "demo", *SETTINGS, "--json")
     assert len(answered(again)["person"]["recommended"]) == 10
@@ -695,6 +770,11 @@ BAD: list[tuple[str, list[str], str]] = [
      ["bench", "--splits", "{d}/events.csv", "--items", "{d}/items.parquet", "--out", "{t}/b"], "split"),
     ("protocol with splits", ["bench", "--splits", "{d}/events.csv", "--items", "{d}/items.parquet",
      "--protocol", "global-time", "--out", "{t}/b"], "--protocol"),
+    ("bench into a model", ["bench", "--data", "{d}", "--models", "ease", "--out", "{m}"], "holds a model"),
+    ("demo into a model", ["demo", "--out", "{m}"], "holds a model"),
+    ("an open quote", ["recommend", "--model", "{m}", "--history", '"i1,i2'],
+     "--history '\"i1,i2' can't be taken apart"),
+    ("an open quote among the retired", ["items", "--model", "{m}", "--retire", '"i1,i2'], "--retire"),
     ("no such ranks", ["bench", "--data", "{d}", "--peer-ranks", "{t}/r.parquet", "--out", "{t}/b"],
      "r.parquet does not exist"),
 ]  # fmt: skip
@@ -783,8 +863,6 @@ def test_an_interrupted_fit_resumed_ends_like_an_undisturbed_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from contextlib import contextmanager
-
-    from llm4rec.cli import console
 
     @contextmanager
     def stops_after_one_epoch() -> Any:

@@ -12,6 +12,7 @@ from llm4rec.bench import charts, render, report
 from llm4rec.bench.peers import Peer
 from llm4rec.bench.tables import Comparison, Estimate, Group, Row, Table
 from llm4rec.errors import InputError
+from llm4rec.store import artefact
 
 HALF = Estimate(0.5, 0.4, 0.6)
 
@@ -122,6 +123,13 @@ def test_a_file_of_somebody_elses_is_not_replaced(tmp_path: Path, name: str) -> 
         report.check_place(tmp_path)
     (tmp_path / "runs").mkdir()  # the folder is a bench's: so is the file
     report.check_place(tmp_path)
+
+
+def test_a_model_is_no_place_for_a_report(tmp_path: Path) -> None:
+    artefact.write(tmp_path / "model", kind="model", meta={})
+    (tmp_path / "model" / "runs").mkdir()  # of a bench that has written there all the same
+    with pytest.raises(InputError, match=r"holds a model .* Name another directory"):
+        report.check_place(tmp_path / "model")
 
 
 @pytest.mark.parametrize(

@@ -145,4 +145,31 @@ def test_columns_left_alone_stay_as_they_are() -> None:
     found = read_features(table, "f", typed=True, leave=("key", "gender"))
     assert found.table.equals(table)
     assert found.fields == ()
-    assert found.notes == ("Columns of f not used as features: note.",)
+    assert found.notes == ("Columns of f not used as features: note (links).",)
+
+
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [
+        (pl.Series("nothing", [None, None], dtype=pl.String), "empty"),
+        (pl.Series("constant", [1, 1, 1]), "one value throughout"),
+        (pl.Series("constant", ["x", "x"]), "one value throughout"),
+        (pl.Series("url", ["http://a.b/c", "http://a.b/d"]), "links"),
+        (pl.Series("code", [f"x{n}" for n in range(30)]), "mostly distinct, like ids"),
+        (pl.Series("imdb_id", [114709, 113497, 113228]), "mostly distinct, like ids"),
+        (
+            pl.Series("vector", [[0.1, 0.2], [0.3]]),
+            "lists, but not of words, whole numbers or as many numbers each",
+        ),
+        (
+            pl.Series("deep", [[["a"]], [["b"]]]),
+            "lists, but not of words, whole numbers or as many numbers each",
+        ),
+        (pl.Series("record", [{"a": 1}]), "of the type Struct"),
+        (pl.Series("raw", [b"a", b"b"]), "of the type Binary"),
+        (pl.Series("told", ["a", "a", "b", "b"]), "as declared"),
+    ],
+)
+def test_a_column_that_is_no_feature_is_told_why(column: pl.Series, why: str) -> None:
+    found = read_features(column.to_frame(), "f", typed=True, declared={"told": "ignore"})
+    assert found.notes == (f"Columns of f not used as features: {column.name} ({why}).",)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.ingest import DataConfig, Ingested, ingest
@@ -98,15 +99,43 @@ def read(source: Source, protocol: str, config: DataConfig, progress: Progress =
     )
     if source.given:
         if data.parts is None:
-            raise InputError(f"{source.interactions} has no column 'split' (train, valid, test).")
-        split = given(data.log, data.parts)
+            raise InputError(
+                f"{source.interactions} has no column 'split', which says of each event whether it is train, "
+                "valid or test: add it, or rename the one that does."
+            )
+        try:
+            split = given(data.log, data.parts)
+        except InputError as error:
+            raise InputError(f"{source.interactions}: {error}") from None
     elif protocol == "global-time":
         split = global_time(data.log)
     else:
         split = leave_last_out(data.log)
     if not len(split.test) or not split.train.n_events:
-        raise InputError(f"{source.interactions}: the split leaves nothing to fit on or nothing to ask.")
+        raise InputError(_lack(source, data, split))
     return Study(data, split)
+
+
+def _lack(source: Source, data: Ingested, split: Split) -> str:
+    """Why a split that lacks training or questions does, as far as the rows that count tell."""
+    part = "train" if not split.train.n_events else "test"
+    use = "fit on" if part == "train" else "ask"
+    if source.given:
+        rule = f"no event that counts is {part} in the column 'split'. Mark some so"
+    else:
+        rule = f"under {split.protocol} nobody has three events or more. Give longer histories"
+    left_out = data.report.counts["left_out"]
+    causes = [f"{left_out} events were left out by data.min_rating or data.k_core"] if left_out else []
+    aside = data.report.rejected.filter(pl.col("file") == source.interactions)
+    for (column,), rows in aside.group_by("column", maintain_order=True):
+        first = rows.row(0, named=True)
+        where = "" if column is None else f" for their column {column!r}"
+        causes.append(
+            f"{rows.height} rows were set aside{where}, the first of them row {first['row']}: "
+            f"{first['reason']}"
+        )
+    remedy = ", or see to what does not count" if causes else ""
+    return ". ".join([f"{source.interactions} has nothing to {use}: {rule}{remedy}", *causes]) + "."
 
 
 @dataclass(frozen=True)

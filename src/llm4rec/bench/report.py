@@ -14,7 +14,7 @@ from llm4rec.bench.peers import Peer
 from llm4rec.bench.run import RUNS
 from llm4rec.bench.tables import COMPARED, Table
 from llm4rec.errors import InputError
-from llm4rec.store import files
+from llm4rec.store import artefact, files
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d7de; --mark: #eaf2ff; }
@@ -51,8 +51,13 @@ def check_place(out: Path) -> None:
     """Make sure, before hours of work, that a report can be written to `out` and replaces nobody's file.
 
     Raises:
-        InputError: naming the file that is in the way.
+        InputError: naming the file that is in the way, or where `out` is a model.
     """
+    if artefact.exists(out):
+        raise InputError(
+            f"{out} holds a model (manifest.json), which could not be replaced any more with a report in it. "
+            "Name another directory."
+        )
     if (out / RUNS).is_dir():
         return
     for name in FILES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,7 +68,9 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
     source.content()  # a missing file is said before anything is read
     with console.progress() as shows:
         study = job.read(source, questions, settings_read.data, shows)
-        chosen = lineup.choose(console.names(models), study.catalog, study.has_clock, settings_read)
+        chosen = lineup.choose(
+            console.names(models, "--models"), study.catalog, study.has_clock, settings_read
+        )
         for sentence in study.data.report.notes:
             console.note(sentence)
         aside = out / "bench.rejected.parquet"  # OUT may be a folder of `data get`, with a file of its own
@@ -118,7 +121,8 @@ def publish(table: Table, plan: Plan, peers: list[Peer], *, json: bool) -> None:
     if json:
         console.answer(document)
         return
-    for grid in render.grids(table, peers):
+    named = [replace(peer, name=console.printable(peer.name)) for peer in peers]  # columns of a file
+    for grid in render.grids(table, named):
         typer.echo(render.as_text(grid))
     typer.echo(
         f"The report is in {plan.out / 'report.html'}, its tables in tables.md and table.json beside it."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Generator
@@ -34,6 +37,9 @@ Columns = Annotated[
 WRONG_PATH = (
     FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError,
 )  # fmt: skip
+QUOTED = """An id that holds a comma stands in double quotes: '"a,b",c'."""
+# C0 and C1 controls, line and paragraph separators, and what turns the direction of writing round
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 LINE_EVERY = 30.0  # seconds between two lines of one unfinished stage in a log file
 
 
@@ -78,7 +84,7 @@ class Guarded(TyperGroup):
     def _end(self, sentence: str, code: int) -> None:
         if os.environ.get("LLM4REC_DEBUG") == "1":
             raise  # called from an except block only
-        typer.echo(f"Error: {sentence}", err=True)
+        typer.echo(f"Error: {printable(sentence)}", err=True)
         raise typer.Exit(code) from None
 
 
@@ -89,7 +95,12 @@ def example(*lines: str) -> str:
 
 def note(sentence: str) -> None:
     """Say something to the person, apart from the answer."""
-    typer.echo(sentence, err=True)
+    typer.echo(printable(sentence), err=True)
+
+
+def printable(text: str) -> str:
+    """Text of a file on one line that no terminal takes for a command: a blank for what it must not get."""
+    return UNSAFE.sub(" ", text)
 
 
 def answer(document: Any) -> None:
@@ -98,9 +109,20 @@ def answer(document: Any) -> None:
     typer.echo(json.dumps(document, ensure_ascii=escaped, indent=2, allow_nan=False))
 
 
-def names(text: str) -> list[str]:
-    """The parts of a comma-separated option, blanks left out."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+def names(text: str, option: str) -> list[str]:
+    """The parts of a comma-separated option, blanks left out; as in CSV, double quotes keep a comma.
+
+    Raises:
+        InputError: where a quote is not closed.
+    """
+    try:
+        rows = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
+        return [part.strip() for row in rows for part in row if part.strip()]
+    except csv.Error:
+        raise InputError(
+            f"{option} {text!r} can't be taken apart: a part that begins with a double quote must end with "
+            """one, right before the next comma, such as '"a,b",c'; write a quote within it twice."""
+        ) from None
 
 
 def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
@@ -110,7 +132,7 @@ def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
         InputError: naming the part that has no equals sign.
     """
     found: dict[str, str] = {}
-    for part in (part for text in texts for part in names(text)):
+    for part in (part for text in texts for part in names(text, option)):
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise InputError(f"{option} {part!r} is not of the form {wanted}.")

@@ -66,10 +66,11 @@ def demo(
         return
     for grid in render.grids(table)[:2]:
         typer.echo(render.as_text(grid))
-    typer.echo(f"Person {shown.person}, whose latest films are:")
-    typer.echo("".join(f"      {title}\n" for title in shown.history))
+    history, recommended = (map(console.printable, titles) for titles in (shown.history, shown.recommended))
+    typer.echo(f"Person {console.printable(shown.person)}, whose latest films are:")
+    typer.echo("".join(f"      {title}\n" for title in history))
     typer.echo("is recommended:")
-    typer.echo("".join(f"  {rank:>2}  {title}\n" for rank, title in enumerate(shown.recommended, start=1)))
+    typer.echo("".join(f"  {rank:>2}  {title}\n" for rank, title in enumerate(recommended, start=1)))
     typer.echo(f"The model is in {out / 'model'}, the report in {out / 'report.html'}.")
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm4rec.data.catalog import Catalog
     from llm4rec.data.events import EventLog
     from llm4rec.data.ingest import Ingested
-    from llm4rec.data.split import Split
+    from llm4rec.data.split import Cases, Split
     from llm4rec.evaluate.protocol import Evaluation
     from llm4rec.recommender import Recommender
     from llm4rec.types import Array
@@ -47,9 +47,9 @@ def evaluate(  # one parameter per option of the command
 ) -> None:
     """Score a model on the events of a file.
 
-    The whole catalogue is ranked, seen items left out. People the model does not know are scored like
-    all others. Events on items outside the model's catalogue can't be answered and are left out, with
-    a count.
+    The whole catalogue is ranked, seen items left out, so that an answer which repeats an item of its own
+    history counts as missed. People the model does not know are scored like all others. Events on items
+    outside the model's catalogue can't be answered and are left out, with a count.
     """
     from llm4rec.data.ingest import ingest
     from llm4rec.evaluate.protocol import evaluate as score
@@ -79,6 +79,11 @@ def evaluate(  # one parameter per option of the command
             f"{known} of the {len(split.test)} answers are in the histories the model keeps: its figures are "
             "too good, unless a `split` column kept these events from its training. Fit without them, or "
             "evaluate on later ones."
+        )
+    if repeated := _repeats(split.test):
+        notes.append(
+            f"{repeated} of the {len(split.test.targets)} right answers repeat an item of their own history: "
+            "seen items are not ranked, so these count as missed."
         )
     if left_out:
         notes.append(f"{left_out} events on items outside the model's catalogue were left out.")
@@ -112,6 +117,24 @@ def _known_answers(recommender: Recommender, split: Split) -> int:
     asked = pl.DataFrame({"user": cases.log.user_ids[cases.rows], "item": first})
     known = pl.DataFrame({"user": kept.user_ids[kept.rows], "item": kept.items})
     return asked.join(known, on=["user", "item"], how="semi").height
+
+
+def _repeats(cases: Cases) -> int:
+    """How many right answers are in the very history they are asked for."""
+    import numpy as np
+    import polars as pl
+
+    log, answers = cases.log, np.diff(cases.target_offsets)
+    place = np.arange(log.n_events) - log.offsets[log.rows]
+    first = pl.DataFrame({"row": log.rows, "item": log.items, "place": place}).unique(
+        ["row", "item"], keep="first", maintain_order=True
+    )
+    asked = pl.DataFrame({
+        "row": np.repeat(cases.rows, answers),
+        "item": cases.targets,
+        "end": np.repeat(cases.ends, answers),
+    })
+    return asked.join(first, on=["row", "item"]).filter(pl.col("place") < pl.col("end")).height
 
 
 def _split(protocol: Protocol, log: EventLog, parts: Array | None) -> Split:

@@ -21,7 +21,10 @@ def items(
         typer.Option(help="Items that are new or have changed: a file or database URL, as for fit."),
     ] = None,
     retire: Annotated[
-        str, typer.Option(help="Item ids that are never to be recommended again, with commas between.")
+        str,
+        typer.Option(
+            help=f"Item ids that are never to be recommended again, with commas between. {console.QUOTED}"
+        ),
     ] = "",
     out: Annotated[
         Path | None, typer.Option(file_okay=False, help="Where to write; in the place of MODEL by default.")
@@ -37,7 +40,7 @@ def items(
     from llm4rec.data.entities import read_entities
     from llm4rec.recommender import Recommender
 
-    gone = console.names(retire)
+    gone = console.names(retire, "--retire")
     if add is None and not gone:
         raise InputError("Say what changes: --add FILE, --retire a,b,c, or both.")
     place = out or model

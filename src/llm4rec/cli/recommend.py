@@ -28,7 +28,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         str | None, typer.Option(help="A person by name; an unknown one gets a first list.")
     ] = None,
     history: Annotated[
-        str | None, typer.Option(help="Item ids, oldest first, with commas between; may be empty.")
+        str | None,
+        typer.Option(help=f"Item ids, oldest first, with commas between; may be empty. {console.QUOTED}"),
     ] = None,
     text: Annotated[str | None, typer.Option(help="A wish in plain words.")] = None,
     at: Annotated[
@@ -38,9 +39,11 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
             help="When they ask: 2026-11-24T18:00 (in UTC, or name an offset), or UTC seconds.",
         ),
     ] = None,
-    exclude: Annotated[str, typer.Option(help="Item ids that must not come back, with commas between.")] = "",
+    exclude: Annotated[
+        str, typer.Option(help="Item ids that must not come back, written as for --history.")
+    ] = "",
     allow: Annotated[
-        str | None, typer.Option(help="The only item ids that may come back, with commas between.")
+        str | None, typer.Option(help="The only item ids that may come back, written as for --history.")
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -87,18 +90,19 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         raise InputError("Say for whom: --user U, --history a,b,c, --text 'a wish', or --requests FILE.")
     if user is not None and history is not None:
         raise InputError("Give --user or --history, not both: --user brings the stored history.")
-    if allow is not None and not console.names(allow):
+    allowed = None if allow is None else tuple(console.names(allow, "--allow"))
+    if allowed == ():
         raise InputError("--allow names no item: give ids with commas between, or leave it out to allow all.")
     from llm4rec.types import Context, Query
 
     query = Query(
-        history=tuple(console.names(history or "")),
+        history=tuple(console.names(history or "", "--history")),
         user=user,
         text=text,
-        exclude=tuple(console.names(exclude)),
+        exclude=tuple(console.names(exclude, "--exclude")),
         keep_seen=keep_seen,
         context=Context(None if at is None else utc_seconds(at)),
-        allow=None if allow is None else tuple(console.names(allow)),
+        allow=allowed,
         where=_where(where or []),
     )
     _one(Recommender.load(model), model, query, n, json)
@@ -195,11 +199,12 @@ def listed(recommender: Recommender, ranking: Ranking) -> list[dict[str, Any]]:
 
 def as_text(rows: list[dict[str, Any]]) -> str:
     """Aligned columns for a person: rank, score, item id, title."""
-    width = max(len(row["item_id"]) for row in rows)
+    ids = [console.printable(row["item_id"]) for row in rows]
+    titles = [console.printable(row["title"]) if row["title"] != row["item_id"] else "" for row in rows]
+    width = max(map(len, ids))
     return "\n".join(
-        f"{row['rank']:>4}  {row['score']:>8.3f}  {row['item_id']:<{width}}  "
-        f"{row['title'] if row['title'] != row['item_id'] else ''}".rstrip()
-        for row in rows
+        f"{row['rank']:>4}  {row['score']:>8.3f}  {item_id:<{width}}  {title}".rstrip()
+        for row, item_id, title in zip(rows, ids, titles, strict=True)
     )
 
 

@@ -81,7 +81,7 @@ def read_features(
         values = trimmed(table[column])
         kind = declared.get(column) or infer(values, typed=typed)
         if kind == "ignore":
-            ignored.append(column)
+            ignored.append(f"{column} ({'as declared' if column in declared else _why_ignored(values)})")
             continue
         converted = as_kind(values, kind)
         n_given = len(values) - values.null_count()
@@ -121,6 +121,21 @@ def infer(values: pl.Series, *, typed: bool) -> Declared:
     return "categorical" if values.dtype in (pl.Categorical, pl.Enum) else "ignore"
 
 
+def _why_ignored(values: pl.Series) -> str:
+    """Why `infer` makes nothing of these values, in few words."""
+    present, kind = values.drop_nulls(), values.dtype
+    if not len(present):
+        return "empty"
+    if isinstance(kind, pl.List | pl.Array):
+        return "lists, but not of words, whole numbers or as many numbers each"
+    if kind != pl.String and not kind.is_numeric():
+        return f"of the type {kind.base_type()}"
+    if present.n_unique() == 1:
+        return "one value throughout"
+    links = kind == pl.String and _mean(present.str.contains("://", literal=True)) > REPEATING
+    return "links" if links else "mostly distinct, like ids"
+
+
 def _named(name: str, names: Collection[str]) -> bool:
     words = words_of(name)
     return any(word in names for word in words) or "".join(words) in names
@@ -149,20 +164,20 @@ def _infer_list(present: pl.Series) -> Declared:
 
 def _infer_string(present: pl.Series, typed: bool) -> Declared:  # one test per kind, in order
     name, n = present.name, len(present)
-    if _share(present.str.contains(r"(?i)\.(jpe?g|png|webp)$")) >= MOST and _named(name, IMAGE_NAMES):
-        return "image" if not _share(present.str.contains("://")) else "ignore"
-    if _share(present.str.contains(r"^\w+://")) >= NEAR_UNIQUE:
+    if _mean(present.str.contains(r"(?i)\.(jpe?g|png|webp)$")) >= MOST and _named(name, IMAGE_NAMES):
+        return "image" if not _mean(present.str.contains("://")) else "ignore"
+    if _mean(present.str.contains(r"^\w+://")) >= NEAR_UNIQUE:
         return "ignore"
-    if _share(present.str.contains(r"^\[.*\]$")) >= MOST:
-        numbers = _share(present.str.contains(r"^\[[\s\d.,eE+-]+\]$")) >= MOST
+    if _mean(present.str.contains(r"^\[.*\]$")) >= MOST:
+        numbers = _mean(present.str.contains(r"^\[[\s\d.,eE+-]+\]$")) >= MOST
         return "image" if numbers and _as_image(present).null_count() < n else "categorical"
-    if not typed and not _named(name, CODE_NAMES) and _share(_numeric(present)) >= MOST:
+    if not typed and not _named(name, CODE_NAMES) and _mean(_numeric(present)) >= MOST:
         return _infer_number(present.cast(pl.Float64, strict=False).drop_nulls())
-    if _share(present.str.contains(r"\d")) >= MOST and _of_dates(present).null_count() <= (1 - MOST) * n:
+    if _mean(present.str.contains(r"\d")) >= MOST and _of_dates(present).null_count() <= (1 - MOST) * n:
         return "time"
     if _named(name, TEXT_NAMES):
         return "text"
-    if _named(name, CATEGORY_NAMES) or _share(present.str.contains("|", literal=True)) > 1 - MOST:
+    if _named(name, CATEGORY_NAMES) or _mean(present.str.contains("|", literal=True)) > 1 - MOST:
         return "categorical"
     distinct = present.n_unique()
     prose = _mean(present.str.len_chars()) >= LONG or _mean(present.str.count_matches(" ")) >= MANY_WORDS - 1
@@ -172,13 +187,9 @@ def _infer_string(present: pl.Series, typed: bool) -> Declared:  # one test per 
         return "ignore"
     if distinct <= REPEATING * n:
         return "categorical"
-    if _share(present.str.contains(" ", literal=True)) >= 1 - NEAR_UNIQUE:
+    if _mean(present.str.contains(" ", literal=True)) >= 1 - NEAR_UNIQUE:
         return "text"
     return "categorical" if distinct <= NEAR_UNIQUE * n and not _named(name, CODE_NAMES) else "ignore"
-
-
-def _share(flags: pl.Series) -> float:
-    return _mean(flags)
 
 
 def _mean(values: pl.Series) -> float:
@@ -220,7 +231,7 @@ def _as_text(values: pl.Series) -> pl.Series:
 def _as_categorical(values: pl.Series) -> pl.Series:
     if isinstance(values.dtype, pl.List | pl.Array):
         lists = values.cast(pl.List(pl.String))
-    elif values.dtype == pl.String and _share(values.drop_nulls().str.contains(r"^\[.*\]$")) >= MOST:
+    elif values.dtype == pl.String and _mean(values.drop_nulls().str.contains(r"^\[.*\]$")) >= MOST:
         lists = listed(values)
     elif values.dtype == pl.String:
         lists = values.str.split("|")
@@ -240,7 +251,7 @@ def _as_numerical(values: pl.Series) -> pl.Series:
 
 def _as_image(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
-        lists = _share(values.drop_nulls().str.contains(r"^\[")) >= MOST
+        lists = _mean(values.drop_nulls().str.contains(r"^\[")) >= MOST
         if not lists:
             return values
         values = (
