@@ -26,7 +26,7 @@ def recommender() -> Recommender:
     config = Config.model_validate({
         "encode": {"text": {"encoder": "hash"}},
         "train": {"epochs": 1, "context_epochs": 0, "attention_epochs": 0},
-        "generate": {"mode": "joint", "codebook_size": 4, "epochs": 1, "joint_epochs": 0},
+        "generate": {"mode": "joint", "codebook_size": 8, "epochs": 1, "joint_epochs": 0},
     })
     return Recommender.fit(world.log, world.catalog, config)
 

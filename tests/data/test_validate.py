@@ -228,7 +228,7 @@ def test_a_long_field_beside_a_broken_line_is_read(tmp_path: Path) -> None:
     assert csv.field_size_limit() == limit
 
 
-@pytest.mark.parametrize("bounds", [(5, 1), (float("nan"), 5)])
+@pytest.mark.parametrize("bounds", [(5, 1), (1.5, 1)])
 def test_a_range_the_wrong_way_round_is_refused(bounds: tuple[float, float]) -> None:
     with pytest.raises(ValidationError, match=r"the lowest rating comes first and .* is not below"):
         DataConfig(rating_range=bounds)
