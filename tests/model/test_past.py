@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,16 +13,18 @@ import polars as pl
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from llm4rec.data.events import EventLog
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR, FusionConfig
 from llm4rec.encode.tokens import TokenSpace
 from llm4rec.model.backbone import BackboneConfig
+from llm4rec.model.eight_bits import Int8Linear, LlamaStep, in_eight_bits, rounded
 from llm4rec.model.events import EventSpace
 from llm4rec.model.network import Network
 from llm4rec.model.origin import open_decoder
-from llm4rec.model.past import FEW, Int8Linear, ServeConfig, with_int8
+from llm4rec.model.past import FEW, ServeConfig
 from llm4rec.model.pretrained import PretrainedBackbone, PretrainedConfig
 from llm4rec.model.scorer import CHUNK, Scorer
 
@@ -244,33 +247,77 @@ def test_a_projection_in_eight_bits_errs_by_no_more_than_half_a_step(bias: bool)
         exact.weight[3] = 0  # a row without a largest number
     inputs = torch.randn(1, 3, 64).to(torch.bfloat16)
     with torch.no_grad():
-        found, expected = Int8Linear(exact)(inputs).float(), exact(inputs).float()
+        found, expected = Int8Linear(exact, exact)(inputs).float(), exact(inputs).float()
+        assert torch.equal(found[..., :48], found[..., 48:])  # one after the other
+        found = found[..., :48]
     step = exact.weight.float().abs().amax(dim=1) / 127
     most = 0.5 * inputs.float().abs().sum(dim=2, keepdim=True) * step + 0.02 * expected.abs() + 0.02
     assert found.shape == expected.shape and bool(((found - expected).abs() <= most).all())
     assert not torch.equal(found, expected)
 
 
-def test_few_new_events_are_read_in_eight_bits_and_many_are_not(language_model: Models) -> None:
+@pytest.mark.parametrize("family", ["llama", "qwen2"])  # the step of our own, and the library's layers
+def test_rounded_projections_answer_alike_whatever_was_read_before(
+    language_model: Models, family: str
+) -> None:
+    plain = scorer(language_model(family), precision="bfloat16", instruction="watch the film")
+    eight = keeping(plain, int8=True)
+    never = keeping(plain, int8=True, past_mib=0)
+    far = 0.0
+    for n in (2, 3, 3 + FEW, 10):
+        found, expected = state(eight, history(n)), state(never, history(n))
+        torch.testing.assert_close(found, expected, **NEAR["bfloat16"])
+        far += float((expected - state(plain, history(n))).abs().mean())
+    assert far > 0  # rounding is to be seen at all
+
+
+def test_a_batch_is_read_with_rounded_projections_too(language_model: Models) -> None:
     plain = scorer(language_model("llama"), precision="bfloat16")
-    exact, rounded = keeping(plain), keeping(plain, int8=True)
-    for n, same in ((2, True), (2 + FEW + 1, True), (2 + FEW + 2, False)):
-        found, expected = state(rounded, history(n)), state(exact, history(n))
-        assert torch.equal(found, expected) == same, n
-        torch.testing.assert_close(found, expected, rtol=0.1, atol=0.2)
+    eight = keeping(plain, int8=True)
+    pair = EventLog(pl.Series(["u", "v"]), np.array([0, 4, 8]), np.tile(history(4).items, 2))
+    assert torch.equal(state(eight, pair), state(keeping(plain, int8=True, past_mib=0), pair))
+    assert not torch.equal(state(eight, pair), state(plain, pair))
 
 
-def test_eight_bits_leave_the_backbone_and_its_weights_as_they_are(language_model: Models) -> None:
-    backbone = scorer(language_model("qwen2"), precision="bfloat16").network.backbone
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_eight_bits_leave_the_backbone_and_its_weights_as_they_are(
+    language_model: Models, family: str
+) -> None:
+    backbone = scorer(language_model(family), precision="bfloat16").network.backbone
     assert isinstance(backbone, PretrainedBackbone)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    rounded = with_int8(backbone)
-    assert any(isinstance(module, Int8Linear) for module in rounded.modules())
-    assert not any(isinstance(module, Int8Linear) for module in backbone.modules())
+    eight, written_out = in_eight_bits(backbone), rounded(backbone)
+    assert any(isinstance(module, Int8Linear) for module in eight.modules())
+    assert not any(isinstance(module, Int8Linear) for module in [*backbone.modules(), *written_out.modules()])
     after = backbone.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
-    shared = {tensor.data_ptr() for tensor in rounded.parameters()}
-    assert shared <= {tensor.data_ptr() for tensor in backbone.parameters()}
+    own = {tensor.data_ptr() for tensor in backbone.parameters()}
+    assert {tensor.data_ptr() for tensor in eight.parameters()} <= own
+    for name, tensor in written_out.state_dict().items():
+        step = float(before[name].abs().max()) / 127 if before[name].numel() else 0.0
+        torch.testing.assert_close(tensor.float(), before[name].float(), rtol=0.01, atol=0.51 * step)
+
+
+def test_the_step_of_our_own_is_the_library_s_layers(language_model: Models) -> None:
+    """Read event by event and by twos, against the library's own layers over the same 8 bits."""
+    torch.manual_seed(3)
+    backbone = scorer(language_model("llama"), precision="bfloat16").network.backbone
+    assert isinstance(backbone, PretrainedBackbone)
+    with torch.no_grad():
+        for weight in backbone.model.parameters():
+            if weight.ndim == 1:  # of the norms, which start as ones
+                weight.normal_(1, 0.3)
+    step, layers = in_eight_bits(backbone), rounded(backbone)
+    assert isinstance(step.model, LlamaStep) and not isinstance(layers.model, LlamaStep)
+    events = torch.randn(1, 9, SIZE)
+    with torch.inference_mode():
+        past = DynamicCache()
+        backbone(events[:, :3], past)
+        other = copy.deepcopy(past)
+        for start, stop in ((3, 4), (4, 6), (6, 9)):
+            found, expected = step(events[:, start:stop], past), layers(events[:, start:stop], other)
+            torch.testing.assert_close(found, expected, **NEAR["bfloat16"])
+            assert past.get_seq_length() == other.get_seq_length() == stop
 
 
 def test_float32_is_not_rounded(language_model: Models) -> None:
@@ -295,6 +342,6 @@ def test_only_what_the_8_bit_product_can_read_is_replaced() -> None:
                 "router": Router(32, 8),
             })
 
-    kept = with_int8(Holder()).model  # pyright: ignore[reportArgumentType]
+    kept = in_eight_bits(Holder()).model  # pyright: ignore[reportArgumentType]
     assert isinstance(kept, nn.ModuleDict)
     assert [type(kept[name]) for name in ("wide", "odd", "router")] == [Int8Linear, nn.Linear, Router]

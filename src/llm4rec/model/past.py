@@ -6,19 +6,18 @@ or the person has other inputs, and so does a history whose oldest events have s
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from threading import Lock
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field as Option
 from torch import Tensor, nn
 
 from llm4rec.config import Section
+from llm4rec.model.eight_bits import in_eight_bits
 from llm4rec.model.pretrained import PretrainedBackbone
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ class ServeConfig(Section):
     )
     int8: bool = Option(
         default=False,
-        description="Read up to four new events of such a history with projections rounded to 8 bits, where "
-        "the decoder's numbers are bfloat16: quicker, but an answer then varies a little with what was asked "
-        "before.",
+        description="Read histories with the decoder's projections rounded to 8 bits, where its numbers are "
+        "bfloat16; up to four new events of a history that was kept are then read from the 8 bits "
+        "themselves, which is quicker. The artefact keeps the exact ones.",
     )
 
 
@@ -71,13 +70,16 @@ class Past:
     Args:
         backbone: in evaluation mode.
         config: how much is kept.
+        exact: the same before its projections were rounded; None where they are as they are.
     """
 
-    def __init__(self, backbone: PretrainedBackbone, config: ServeConfig) -> None:
+    def __init__(
+        self, backbone: PretrainedBackbone, config: ServeConfig, exact: PretrainedBackbone | None = None
+    ) -> None:
         self.most_bytes = config.past_mib * 2**20
         self.n_bytes = 0
         self._backbone = backbone
-        self._int8 = config.int8 and backbone.dtype == torch.bfloat16
+        self._exact = exact
         self._kept: OrderedDict[bytes, Read] = OrderedDict()
         self._lock = Lock()
 
@@ -87,7 +89,7 @@ class Past:
     @cached_property
     def _quick(self) -> PretrainedBackbone:
         """What reads a few events; made when the first history is continued, which batches never are."""
-        return with_int8(self._backbone) if self._int8 else self._backbone
+        return self._backbone if self._exact is None else in_eight_bits(self._exact)
 
     def newest(self, events: Tensor) -> Tensor:
         """State after the last of a history's `events` [1, t, d], as the backbone reads them: [1, d]."""
@@ -150,38 +152,3 @@ def _keys(events: Tensor) -> list[bytes]:
 def _n_bytes(past: Cache) -> int:
     tensors = (value for layer in past.layers for value in vars(layer).values() if isinstance(value, Tensor))
     return sum(tensor.nbytes for tensor in tensors)
-
-
-class Int8Linear(nn.Module):
-    """x Wᵀ + b with the rows of W as 8-bit integers, each with a scale; x and the sums keep their type.
-
-    Inputs are not rounded: some projections of language models get a few inputs hundreds of times as large
-    as the others, beside which those would vanish.
-    """
-
-    def __init__(self, of: nn.Linear) -> None:
-        super().__init__()
-        weight = of.weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-        self.register_buffer("weight", (weight / scales.unsqueeze(1)).round().to(torch.int8))
-        self.register_buffer("scales", scales.to(of.weight.dtype))
-        self.bias = of.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        out: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scales)
-        if self.bias is not None:
-            out = out + self.bias
-        return out.view(*x.shape[:-1], -1)
-
-
-def with_int8(backbone: PretrainedBackbone) -> PretrainedBackbone:
-    """The backbone with the decoder's projections in 8 bits; it shares all else, and leaves it as it is."""
-    tensors = [*backbone.parameters(), *backbone.buffers()]
-    made = copy.deepcopy(backbone, {id(tensor): tensor for tensor in tensors})
-    for module in list(cast(nn.Module, made.model).modules()):
-        for name, child in module.named_children():
-            # a subclass may return more than a product; the product reads 16 inputs at a time, unchecked
-            if type(child) is nn.Linear and child.in_features % 16 == 0:
-                setattr(module, name, Int8Linear(child))
-    return made

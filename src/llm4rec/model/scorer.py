@@ -9,11 +9,12 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llm4rec.data.events import EventLog
 from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import InputError
+from llm4rec.model.eight_bits import rounded
 from llm4rec.model.events import EventSpace, event_arrays
 from llm4rec.model.network import Network
 from llm4rec.model.past import Past, ServeConfig, can_keep
@@ -55,10 +56,20 @@ class Scorer:
     @cached_property
     def past(self) -> Past | None:
         """What single histories left in the backbone; None where none of it is kept."""
-        backbone = self.network.backbone
-        if self.serve is None or not self.serve.past_mib or not can_keep(backbone):
+        own = self.network.backbone.eval()
+        if self.serve is None or not self.serve.past_mib or not can_keep(own):
             return None
-        return Past(cast(PretrainedBackbone, backbone.eval()), self.serve)
+        exact = None if self.backbone is own else cast(PretrainedBackbone, own)
+        return Past(cast(PretrainedBackbone, self.backbone), self.serve, exact)
+
+    @cached_property
+    def backbone(self) -> nn.Module:
+        """What reads histories: the network's, or that with its projections rounded."""
+        own = self.network.backbone.eval()
+        wanted = self.serve is not None and self.serve.int8
+        if wanted and isinstance(own, PretrainedBackbone) and own.dtype == torch.bfloat16:
+            return rounded(own)
+        return own
 
     @cached_property
     def vectors(self) -> Tensor:
@@ -98,7 +109,7 @@ class Scorer:
             if self.past is not None and len(told) == 1:
                 states = self.past.newest(told)
             else:
-                states = self.network.backbone(told)[newest]
+                states = self.backbone(told)[newest]
             return states if batch.asked is None else states + self.network.context(batch.asked.at(newest))
 
     def logits(self, state: Tensor, items: Ints) -> Floats:
