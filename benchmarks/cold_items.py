@@ -8,9 +8,11 @@ their events that has something before it is a case: what the person did before 
 is the history, and only cold items that are not in it are ranked. HR@10, cases averaged per person first,
 with bootstrap intervals over people; ties count against the right answer. Beside it:
 
+    counted       the same model, told with `count_new_items` how often the cold items were taken: anew at
+                  each of 20 moments of the log, of all events before it. It needs a clock.
     popularity    events on each cold item before the case's time, in the whole log: what a shop would
-                  know at that moment. It needs a clock; without one it is left out, since before their
-                  first event all cold items are alike.
+                  know at that moment. Without a clock it is left out too, since before their first event
+                  all cold items are alike.
     content-knn   mean cosine of an item's frozen content with that of the history's items: each text and
                   image field and the category values, scaled to length 1 and put side by side.
     random        what drawing ten of the ranked items would give.
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 K = 10
 FEWEST = 5
 CHUNK = 256
+MOMENTS = 20
+"""At which new items are counted."""
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -76,6 +80,8 @@ def compare(  # the data and the ways to cut it
         scored = {"popularity": popularity_scores(log, cases, n_warm, len(catalog)), **scored}
     legal = unseen(cases, n_warm, len(catalog))
     hits = {"ours": our_hits(model, cases, n_warm)}
+    if log.times is not None:
+        hits["counted"] = counted_hits(model, log, cases, n_warm)
     hits |= {name: hits_of(scores, legal, cases.targets - n_warm) for name, scores in scored.items()}
     hits["random"] = np.minimum(1, K / legal.sum(axis=1))
     per_person = {name: person_means(values, cases.rows) for name, values in hits.items()}
@@ -83,9 +89,10 @@ def compare(  # the data and the ways to cut it
     for name, values in per_person.items():
         low, high = interval(values, seed)
         table[name] = {f"hr@{K}": float(values.mean()), "low": low, "high": high}
-        if name != "ours":
-            gap = paired(per_person["ours"], values, seed)
-            table[name]["ours_less_this"] = [gap.difference, gap.low, gap.high]
+        for way in ("ours", "counted"):
+            if way in per_person and name not in ("ours", "counted"):
+                gap = paired(per_person[way], values, seed)
+                table[name][f"{way}_less_this"] = [gap.difference, gap.low, gap.high]
     return {
         "cold_items": len(catalog) - n_warm,
         "warm_items": n_warm,
@@ -147,6 +154,21 @@ def our_hits(model: Recommender, cases: Cases, n_warm: int) -> Floats:
         legal = legal_items(model.catalog, len(part), [asked], dict.fromkeys(range(len(part)), cold))
         found = answer(model.fitted, asked, legal, K).items
         hits[start : start + len(part)] = (found == part.targets[:, None]).any(axis=1)
+    return hits
+
+
+def counted_hits(model: Recommender, log: EventLog, cases: Cases, n_warm: int) -> Floats:
+    """As `our_hits`, of the model that counts the new items of the log so far at each of `MOMENTS` [c]."""
+    clock = log.clock
+    now = clock[log.offsets[cases.rows] + cases.ends]
+    moments = np.quantile(clock, np.arange(MOMENTS) / MOMENTS, method="higher")
+    latest = np.searchsorted(moments, now, side="right") - 1
+    hits = np.empty(len(cases))
+    for number, moment in enumerate(moments):
+        rows = np.flatnonzero(latest == number)
+        if len(rows):
+            counted = model.count_new_items(log.select(clock < moment))
+            hits[rows] = our_hits(counted, cases.take(rows), n_warm)
     return hits
 
 
@@ -225,8 +247,11 @@ def main() -> None:
         ),
     }  # fmt: skip
     for name, row in figures["models"].items():
-        gap = row.get("ours_less_this")
-        told = "" if gap is None else "   ours less this: {:+.4f} [{:+.4f}, {:+.4f}]".format(*gap)
+        told = "".join(
+            "   {} less this: {:+.4f} [{:+.4f}, {:+.4f}]".format(way, *row[f"{way}_less_this"])
+            for way in ("ours", "counted")
+            if f"{way}_less_this" in row
+        )
         print(f"{name:12} HR@{K} {row[f'hr@{K}']:.4f} [{row['low']:.4f}, {row['high']:.4f}]{told}")
     if arguments.out:
         arguments.out.write_text(json.dumps(figures, indent=1))

@@ -930,6 +930,24 @@ def test_items_come_and_go(model: Path, tmp_path: Path) -> None:
     assert "new" in ids and not {"i0", "i3", "i4"} & set(ids)
     known = llm4rec("recommend", "--model", out, "--user", "u3", "--json")
     assert "no history" not in known.stderr  # what people did is kept
+    lines = [f"p{n},{'new' if n % 2 else 'i1'},{1_700_000_000 + n}" for n in range(40)]
+    lines = ["who,item_id,timestamp", *lines, "p1,ghost,1700000099", "p1,i1,never"]
+    (tmp_path / "since.csv").write_text("\n".join(lines))
+    counted = llm4rec("items", "--model", out, "--events", tmp_path / "since.csv", "--map", "user=who")
+    assert counted.exit_code == 0, counted.stderr
+    assert "New items that were taken in these events: 1." in counted.stderr
+    assert "1 events on items the model does not know were left out." in counted.stderr
+    assert pl.read_parquet(f"{out}.events.rejected.parquet").height == 1
+    after = llm4rec("recommend", "--model", out, "--history", "i0,i3", "-n", N_ITEMS + 1, "--json")
+    first, then = (
+        {row["item_id"]: row["score"] for row in answered(found)["recommendations"]}
+        for found in (listed, after)
+    )
+    assert then["new"] > first["new"] and then["i1"] < first["i1"]
+    undated = tmp_path / "undated.csv"
+    undated.write_text("user_id,item_id\nu,new\n")
+    refused = llm4rec("items", "--model", out, "--events", undated)
+    assert refused.exit_code == 2 and "needs the time of every event" in refused.stderr
     again = llm4rec("items", "--model", out, "--retire", "new,i4")
     assert f"0 new items; the model in {out} knows {N_ITEMS + 1}, 3 of them retired." in again.stdout
     nothing = llm4rec("items", "--model", out)

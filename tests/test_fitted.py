@@ -149,6 +149,14 @@ def test_a_linear_part_that_makes_no_sense_is_refused_when_it_is_read(
         stored_linear(artefact.read(tmp_path / "broken", KIND), 20)
 
 
+@pytest.mark.parametrize("told", [[1.0], ["x", 1, 1, 1], [None] * 4, [-5.0, 1, 1, 1], [1e308] * 4, None])
+def test_strengths_that_make_no_sense_are_refused(tmp_path: Path, told: list[float] | None) -> None:
+    meta = {} if told is None else {"linear": {"strengths": told}}
+    artefact.write(tmp_path / "m", kind=KIND, meta=meta, tensors={"linear": Linear().tensors()})
+    with pytest.raises(ArtefactError, match=r"linear\.safetensors of the model"):
+        stored_linear(artefact.read(tmp_path / "m", KIND), 20)
+
+
 def test_a_model_with_such_a_linear_part_is_not_loaded(tmp_path: Path) -> None:
     log = build_log(pl.Series([f"u{u}" for u in range(12) for _ in range(5)]), np.arange(60) * 7 % 20)
     fitted = Recommender.fit(log, Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(20)]})), TINY)

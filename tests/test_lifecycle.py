@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from llm4rec import lifecycle
+from llm4rec.answering import exact, shortlisted
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.legal import legal_items
 from llm4rec.errors import InputError
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
@@ -255,3 +257,63 @@ def test_ids_of_another_kind_are_refused(model: Recommender, ids: Any) -> None:
         model.recommend(Query(exclude=ids))
     with pytest.raises(InputError, match="takes a tuple of item ids, each a text"):
         model.recommend(Query(history=ids))
+
+
+def since(taken: dict[int, int]) -> EventLog:
+    """Events after training, one each 100 s: first one on each item, then so many more among others."""
+    draw = np.random.default_rng(4)
+    new = np.repeat(list(taken), list(taken.values()))
+    old = draw.integers(N_ITEMS, size=3 * len(new))
+    items = np.concatenate([list(taken), draw.permutation(np.concatenate([new, old]))])
+    people = pl.Series([f"v{place}" for place in range(len(items))])
+    return build_log(people, items, times=1_700_000_000 + 100 * np.arange(len(items)))
+
+
+def test_a_new_item_that_is_taken_often_rises_and_one_that_is_not_falls(model: Recommender) -> None:
+    grown = model.upsert_items(table(range(N_ITEMS, N_ITEMS + 8)))
+    often, seldom, never = N_ITEMS, N_ITEMS + 4, N_ITEMS + 1  # the first two are of one kind
+    counted = grown.count_new_items(since({often: 60, seldom: 0}))
+    lifts = dict(zip(counted.fitted.arrivals.items.tolist(), counted.fitted.arrivals.lifts, strict=True))
+    assert lifts[often] > 0.5 and lifts[seldom] < 0 and never not in lifts
+    allow = tuple(f"i{item}" for item in (often, seldom, never))
+    for history in (("i0", "i4"), ("i1",), ()):
+        before, after = (
+            dict(zip(found.item_ids, found.scores, strict=True))
+            for found in (which.recommend(Query(history, allow=allow), 9) for which in (grown, counted))
+        )
+        assert after[f"i{often}"] > before[f"i{often}"] and after[f"i{seldom}"] < before[f"i{seldom}"]
+    again = counted.count_new_items(since({seldom: 60, often: 0}))
+    assert again.fitted.arrivals.lifts[again.fitted.arrivals.items == seldom] > 0.5  # it takes the place
+    assert not len(
+        counted.count_new_items(since({0: 1}).heads(np.zeros(1, dtype=np.int64))).fitted.arrivals.items
+    )
+
+
+def test_what_was_counted_is_kept_and_read_alike(model: Recommender, tmp_path: Path) -> None:
+    counted = model.upsert_items(table(range(N_ITEMS, N_ITEMS + 4))).count_new_items(since({N_ITEMS: 40}))
+    counted.save(tmp_path / "model")
+    read = Recommender.load(tmp_path / "model")
+    later = read.upsert_items(table(range(N_ITEMS + 4, N_ITEMS + 6))).retire_items(["i1"])
+    for other in (read, later):
+        np.testing.assert_array_equal(other.fitted.arrivals.items, counted.fitted.arrivals.items)
+        np.testing.assert_array_equal(other.fitted.arrivals.lifts, counted.fitted.arrivals.lifts)
+    assert read.recommend(Query(("i0", "i4")), 9) == counted.recommend(Query(("i0", "i4")), 9)
+
+
+def test_items_that_training_has_seen_are_not_counted(model: Recommender) -> None:
+    counted = model.count_new_items(since({0: 50, 1: 1}))
+    assert not len(counted.fitted.arrivals.items)
+    assert counted.recommend(Query(("i0",)), 9) == model.recommend(Query(("i0",)), 9)
+
+
+def test_candidates_are_lifted_as_the_whole_is(model: Recommender) -> None:
+    if model.config.generate.mode == "only":
+        pytest.skip("it has no dense head to find candidates with")
+    grown = model.upsert_items(table(range(N_ITEMS, N_ITEMS + 8)))
+    fitted = grown.count_new_items(since({N_ITEMS + 3: 80, N_ITEMS + 5: 1})).fitted
+    asked = taste().heads(np.full(80, 3)).histories(np.arange(6), np.full(6, 3))
+    whole = exact(fitted, asked, legal_items(fitted.catalog, 6, [asked], {}), 8)
+    part = shortlisted(fitted, asked, legal_items(fitted.catalog, 6, [asked], {}), 8)
+    np.testing.assert_array_equal(part.items, whole.items)
+    if model.config.generate.mode == "off":
+        np.testing.assert_allclose(part.scores, whole.scores, atol=1e-3)

@@ -11,6 +11,7 @@ from llm4rec.data.legal import Legal, Listed
 from llm4rec.fitted import Fitted
 from llm4rec.generate.beam import search
 from llm4rec.generate.index import CANDIDATES, WHOLE
+from llm4rec.model.lifts import lift_of, most_lifted
 from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Rankings
 
@@ -32,7 +33,8 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
     # a wish may lift what no search would have reached
     scored = n if wish is None else len(fitted.catalog)
     log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), scored, mask)
-    mixed = fitted.prior.mix(fitted.linear.add(log_scores, histories), histories.lengths)
+    log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
+    mixed = fitted.prior.mix(log_scores, histories.lengths)
     if wish is not None:
         mixed = mixed + wish
         mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
@@ -58,30 +60,39 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
 def _candidates(fitted: Fitted, state: Tensor, history: Ints, listed: Listed, n: int) -> tuple[Ints, Floats]:
     """Legal items [c], ascending, and log p(item | history) [c] of a state [1, d] after `history` [t] (nats).
 
-    They are the dense head's nearest, the most popular of late, what the linear part says most of and what
-    the search along semantic ids reaches: at least n, if so many are legal. Where the legal items are few,
-    they are all of those.
+    They are the dense head's nearest, the most popular of late, what the linear part says most of, the most
+    taken of the new and what the search along semantic ids reaches: at least n, if so many are legal. Where
+    the legal items are few, they are all of those.
     """
-    scorer, generator, index, linear = fitted.scorer, fitted.generator, fitted.index, fitted.linear
+    scorer, generator, index = fitted.scorer, fitted.generator, fitted.index
     query = scorer.prepared_states(state)[0].numpy()
-    lifts = linear.lifts(history)
+    lifts = [
+        (fitted.linear.known, fitted.linear.lifts(history)),
+        (fitted.arrivals.items, fitted.arrivals.lifts),
+    ]
+
+    def lifted(items: Ints) -> Floats:
+        return sum((lift_of(*part, items) for part in lifts), np.zeros(len(items), dtype=np.float32))
+
     wanted = max(n, CANDIDATES)
     head = index.head(query, max(wanted, index.reserve(wanted, listed)))
     # summed exactly, whatever may come back, so that scores of a history are comparable
-    summed = np.union1d(head[:CANDIDATES], linear.most_lifted(lifts, CANDIDATES))
+    summed = np.unique(
+        np.concatenate([head[:CANDIDATES], *(most_lifted(*part, CANDIDATES) for part in lifts)])
+    )
     if listed.only and len(listed) <= WHOLE:
         found = listed.items
     else:
         popular = _first_legal(fitted.prior.commonest(len(history)), listed, wanted)
-        lifted = linear.most_lifted(lifts, wanted, listed.among(linear.known))
-        parts = [index.nearest(query, wanted, listed, head), popular, lifted]
+        parts = [index.nearest(query, wanted, listed, head), popular]
+        parts += [most_lifted(*part, wanted, listed.among(part[0])) for part in lifts]
         if generator is not None:
             generated, _ = search(generator.head, generator.trie, state, max(n, generator.beam), listed)
             parts.append(generated[generated >= 0].numpy())
         found = np.unique(np.concatenate(parts))
-    logits, lift = scorer.logits(state, summed), linear.of(lifts, summed)
+    logits, lift = scorer.logits(state, summed), lifted(summed)
     log_total = index.log_total(query, summed, logits)
-    growth = index.log_total(query, summed, logits + lift, linear.of(lifts, index.sample)) - log_total
+    growth = index.log_total(query, summed, logits + lift, lifted(index.sample)) - log_total
     log_p = scorer.logits(state, found) - np.float32(log_total)
     if generator is not None:
         coded, of_summed = (
@@ -91,9 +102,10 @@ def _candidates(fitted: Fitted, state: Tensor, history: Ints, listed: Listed, n:
         with np.errstate(divide="ignore"):
             share = np.float32(generator.share)
             log_p = np.logaddexp(np.log1p(-share) + log_p, np.log(share) + coded)
-            of_codes = np.log1p(np.exp(of_summed) @ np.expm1(lift))
+            rest = np.log1p(-min(np.exp(of_summed).sum(dtype=np.float64), 1.0))
+            of_codes = np.logaddexp.reduce(np.append(of_summed + lift, rest))
             growth = np.logaddexp(np.log1p(-share) + growth, np.log(share) + of_codes)
-    return found, log_p + linear.of(lifts, found) - np.float32(growth)
+    return found, log_p + lifted(found) - np.float32(growth)
 
 
 def _first_legal(items: Ints, listed: Listed, n: int) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from llm4rec.errors import ArtefactError
 from llm4rec.generate.generator import Generator
 from llm4rec.generate.index import ItemIndex, build_index
 from llm4rec.generate.semantic_id import SemanticIds
+from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.events import EventSpace
 from llm4rec.model.heads import CodeHead
 from llm4rec.model.linear import Linear
@@ -72,6 +73,7 @@ class Fitted:
         prior: recent popularity and its shares.
         generator: semantic ids and their head; None for a model with the dense head alone.
         about: how it came about; values JSON can hold.
+        arrivals: what is known of items that came after training.
     """
 
     config: Config
@@ -85,6 +87,7 @@ class Fitted:
     prior: Prior
     generator: Generator | None
     about: Mapping[str, Any]
+    arrivals: Arrivals = field(default_factory=Arrivals)
 
     @cached_property
     def index(self) -> ItemIndex:
@@ -153,8 +156,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
         kind=KIND,
         meta={
             "config": fitted.config.model_dump(mode="json"),
-            "item_fields": [asdict(field) for field in fitted.catalog.fields],
-            "people_fields": [asdict(field) for field in people_fields],
+            "item_fields": [asdict(each) for each in fitted.catalog.fields],
+            "people_fields": [asdict(each) for each in people_fields],
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
             "backbone": network.backbone.shape,
@@ -171,6 +174,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **_weight_arrays(network),
             "vectors": fitted.vectors,
             "linear": fitted.linear.tensors(),
+            "arrivals": fitted.arrivals.tensors(),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
                 "log_popularity": fitted.prior.log_popularity,
@@ -202,10 +206,10 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
             f"The model in {path} was made by another version of llm4rec: this one does not know its setting "
             f"{key}. Install the version that made it ({meta.get('version', 'unknown')}), or fit it again."
         ) from None
-    catalog = Catalog(kept.table("items"), tuple(Field(**field) for field in meta["item_fields"]))
+    catalog = Catalog(kept.table("items"), tuple(Field(**told) for told in meta["item_fields"]))
     people: Catalog | None = None
     if "people.parquet" in kept:
-        people_fields = tuple(Field(**field) for field in meta["people_fields"])
+        people_fields = tuple(Field(**told) for told in meta["people_fields"])
         people = Catalog(kept.table("people"), people_fields, "user_id")
     told = meta["spaces"]
     spaces = Spaces(
@@ -246,6 +250,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         prior=_prior(meta["prior"], stored["log_popularity"]),
         generator=generator,
         about=meta["about"],
+        arrivals=_arrivals(kept, len(catalog)),
     )
 
 
@@ -253,8 +258,19 @@ def stored_linear(kept: artefact.Artefact, n_items: int) -> Linear:
     """The linear part of an artefact, checked against the size of the catalogue."""
     if "linear.safetensors" not in kept:  # earlier models had none
         return Linear()
-    strengths = kept.meta["linear"]["strengths"]
-    return kept.built("linear", lambda arrays: Linear.from_tensors(arrays, strengths).checked(n_items))
+
+    def made(arrays: dict[str, Array]) -> Linear:
+        return Linear.from_tensors(arrays, dict(kept.meta.get("linear", {})).get("strengths", ())).checked(
+            n_items
+        )
+
+    return kept.built("linear", made)
+
+
+def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:
+    if "arrivals.safetensors" not in kept:  # as above
+        return Arrivals()
+    return kept.built("arrivals", lambda arrays: Arrivals.from_tensors(arrays, n_items))
 
 
 def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:

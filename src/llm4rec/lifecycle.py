@@ -11,15 +11,21 @@ import polars as pl
 import torch
 
 from llm4rec.data.catalog import Catalog
+from llm4rec.data.events import EventLog
 from llm4rec.data.upsert import upserted
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted, code_head
 from llm4rec.generate.generator import Generator
+from llm4rec.model import arrivals
+from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.scorer import Scorer
 from llm4rec.train.stages import id_vectors
 from llm4rec.types import Floats, Ints
+
+ASKED = 256
+"""Histories whose answers tell what the content of a new item promises."""
 
 
 def quiet(sentence: str) -> None:
@@ -80,6 +86,25 @@ def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
     if "index" in vars(fitted):  # of vectors, none of which changes; making it anew takes seconds
         vars(changed)["index"] = fitted.index
     return changed
+
+
+def count(fitted: Fitted, events: EventLog) -> Fitted:
+    """The model that knows how often new items were taken; see `Recommender.count_new_items`.
+
+    Raises:
+        InputError: where events have no times.
+    """
+    new = np.flatnonzero(~fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy())
+    if not len(new) or not events.n_events:
+        return replace(fitted, arrivals=Arrivals())
+    asked = np.flatnonzero(events.lengths > 0)
+    asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), ASKED)).astype(np.int64)]
+    promised = np.zeros(len(new))
+    for rows in np.array_split(asked, -(-len(asked) // 16)):  # a large catalogue's scores fill the memory
+        histories = events.histories(rows, events.lengths[rows])
+        log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories))
+        promised += np.exp(fitted.linear.add(log_scores, histories)[:, new]).sum(axis=0)
+    return replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked)))
 
 
 def _vectors(fitted: Fitted, catalog: Catalog, rows: Ints, note: Callable[[str], None]) -> dict[str, Floats]:

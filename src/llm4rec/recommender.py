@@ -239,6 +239,21 @@ class Recommender:
         """
         return type(self)(lifecycle.retire(self.fitted, item_ids))
 
+    def count_new_items(self, events: EventLog) -> Self:
+        """The same model, knowing how often the items that training has not seen were taken in `events`.
+
+        Nothing is trained: beside what an item's content promises, its score tells how much more or less
+        often it was taken since its first event. What earlier counts said is replaced, so `events` are all
+        since training; of items that training has seen they say nothing here.
+
+        Args:
+            events: in the numbers of the catalogue, with times.
+
+        Raises:
+            InputError: where events have no times.
+        """
+        return type(self)(lifecycle.count(self.fitted, events))
+
     def save(self, path: Path | str, *, histories: bool = True) -> None:
         """Write the artefact.
 

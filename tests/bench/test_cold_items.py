@@ -64,6 +64,8 @@ def test_new_items_are_recommended_better_than_at_random(script: ModuleType) -> 
     found = script.compare(world.log, world.catalog, config, people=None, n_cold=40, seed=0)
     assert (found["cold_items"], found["warm_items"]) == (40, 80)
     models = found["models"]
-    assert set(models) == {"ours", "popularity", "content-knn", "random"}
+    assert set(models) == {"ours", "counted", "popularity", "content-knn", "random"}
+    assert models["counted"]["low"] > models["random"]["hr@10"]
+    assert set(models["popularity"]) >= {"ours_less_this", "counted_less_this"}
     assert models["ours"]["low"] > models["random"]["hr@10"]
     assert models["random"]["hr@10"] == pytest.approx(10 / 40, abs=0.1)

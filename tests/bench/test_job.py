@@ -32,17 +32,17 @@ def refusal(folder: Path, lines: list[str], config: DataConfig) -> str:
         (
             [*TRAIN, "u,c,3,5,tset"],
             DataConfig(),
-            "1 rows were set aside for their column 'split', the first of them row 4: the split tset is none",
+            "Rows set aside for their column 'split': 1, the first of them row 4, since the split tset",
         ),
         (
             ["u,a,never,5,train", *TRAIN, "u,x,3,5,test", "u,y,4,5,test"],  # the first fault is not the cause
             DataConfig(),
-            "2 rows were set aside for their column 'item_id', the first of them row 5: the item x is not in",
+            "Rows set aside for their column 'item_id': 2, the first of them row 5, since the item x",
         ),
         (
             [*TRAIN, "u,c,3,1,test"],
             DataConfig(min_rating=3),
-            "1 events were left out by data.min_rating or data.k_core",
+            "Events left out by data.min_rating or data.k_core: 1",
         ),
         (["u,a,2,5,train", "u,b,1,5,test"], DataConfig(), "an earlier event of user 'u' after a later part"),
     ],

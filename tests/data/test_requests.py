@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,18 @@ def test_there_are_no_times_where_no_request_gives_any(tmp_path: Path) -> None:
         (
             {"request_id": ["r", "s"], "history": [["a"]] * 2, "user_id": [1.0, 2.5]},
             "row 2, .*'user_id': .*frac",
+        ),
+        (
+            {"request_id": ["r"], "history": [["a"]], "timestamps": [[Decimal("5.5")]]},
+            "row 1, column 'timestamps': .*fraction",
+        ),
+        (
+            {
+                "request_id": ["r", "s"],
+                "history": [["a"]] * 2,
+                "request_time": [Decimal("5"), Decimal("5.5")],
+            },
+            "row 2, column 'request_time': .*whole UTC seconds",
         ),
         ({"request_id": ["r", "s"], "history": [[], [b"\xff"]]}, "row 2, column 'history': .*not UTF-8"),
         ({"request_id": ["r"], "history": [[1e30]]}, "row 1, column 'history': .*too large"),

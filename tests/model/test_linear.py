@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from llm4rec.data.events import EventLog
 from llm4rec.errors import TrainingError
 from llm4rec.model import linear
+from llm4rec.model.lifts import lift_of, most_lifted
 from llm4rec.model.linear import FEWEST, STRENGTHS, Linear, LinearConfig, Trial, fit_linear
 from llm4rec.types import Floats
 
@@ -147,14 +148,14 @@ def test_what_is_lifted_most() -> None:
     lifts = part.lifts(np.array([0, 3]))
     np.testing.assert_allclose(lifts, 2 * part.scores(np.array([0, 3])), rtol=1e-6)
     best = part.known[np.argsort(-lifts)]
-    assert set(part.most_lifted(lifts, 3)) == set(best[:3].tolist())
-    assert len(part.most_lifted(lifts, 100)) == (lifts > 0).sum()
+    assert set(most_lifted(part.known, lifts, 3)) == set(best[:3].tolist())
+    assert len(most_lifted(part.known, lifts, 100)) == (lifts > 0).sum()
     few = np.isin(part.known, best[1:3])
-    assert set(part.most_lifted(lifts, 3, few)) == set(best[1:3].tolist())
+    assert set(most_lifted(part.known, lifts, 3, few)) == set(best[1:3].tolist())
     by_item = dict(zip(part.known.tolist(), lifts.tolist(), strict=True))
     asked = np.array([8, 2, 5])  # nobody took 8
-    assert part.of(lifts, asked).tolist() == [by_item.get(item, 0.0) for item in asked.tolist()]
-    assert Linear().of(Linear().lifts(asked), asked).tolist() == [0, 0, 0]
+    assert lift_of(part.known, lifts, asked).tolist() == [by_item.get(item, 0.0) for item in asked.tolist()]
+    assert lift_of(Linear().known, Linear().lifts(asked), asked).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("ridge", [float("inf"), float("nan"), 1e300, 0.0])

@@ -123,18 +123,18 @@ def _lack(source: Source, data: Ingested, split: Split) -> str:
     if source.given:
         rule = f"no event that counts is {part} in the column 'split'. Mark some so"
     else:
-        rule = f"under {split.protocol} nobody has three events or more. Give longer histories"
+        rule = "under leave-last-out nobody has three events or more. Give longer histories"
     left_out = data.report.counts["left_out"]
-    causes = [f"{left_out} events were left out by data.min_rating or data.k_core"] if left_out else []
+    causes = [f"Events left out by data.min_rating or data.k_core: {left_out}"] if left_out else []
     aside = data.report.rejected.filter(pl.col("file") == source.interactions)
     for (column,), rows in aside.group_by("column", maintain_order=True):
         first = rows.row(0, named=True)
         where = "" if column is None else f" for their column {column!r}"
         causes.append(
-            f"{rows.height} rows were set aside{where}, the first of them row {first['row']}: "
+            f"Rows set aside{where}: {rows.height}, the first of them row {first['row']}, since "
             f"{first['reason']}"
         )
-    remedy = ", or see to what does not count" if causes else ""
+    remedy = ", or mend what does not count" if causes else ""
     return ". ".join([f"{source.interactions} has nothing to {use}: {rule}{remedy}", *causes]) + "."
 
 

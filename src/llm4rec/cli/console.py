@@ -116,12 +116,12 @@ def names(text: str, option: str) -> list[str]:
         InputError: where a quote is not closed.
     """
     try:
-        rows = csv.reader(io.StringIO(text), skipinitialspace=True, strict=True)
+        rows = csv.reader(io.StringIO(text.replace("\r", "\n")), skipinitialspace=True, strict=True)
         return [part.strip() for row in rows for part in row if part.strip()]
     except csv.Error:
         raise InputError(
-            f"{option} {text!r} can't be taken apart: a part that begins with a double quote must end with "
-            """one, right before the next comma, such as '"a,b",c'; write a quote within it twice."""
+            f"{option} {text[:80]!r} can't be taken apart: a part that begins with a double quote must end "
+            """with one, right before the next comma, such as '"a,b",c'; write a quote within it twice."""
         ) from None
 
 

@@ -12,9 +12,7 @@ from llm4rec.cli import console
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
-    from llm4rec.data.catalog import Catalog
     from llm4rec.data.events import EventLog
-    from llm4rec.data.ingest import Ingested
     from llm4rec.data.split import Cases, Split
     from llm4rec.evaluate.protocol import Evaluation
     from llm4rec.recommender import Recommender
@@ -60,7 +58,7 @@ def evaluate(  # one parameter per option of the command
     config = recommender.config.data.model_copy(update={"k_core": 0})  # nobody is too new to be asked
     with console.progress() as report:
         data = ingest(interactions, columns=mapping, config=config, progress=report)
-        log, parts, left_out = _in_catalogue(data, recommender.catalog)
+        log, parts, left_out = data.numbered_by(recommender.catalog)
         split = _split(protocol, log, parts)
         if not len(split.test):
             raise InputError(
@@ -88,16 +86,6 @@ def evaluate(  # one parameter per option of the command
     if left_out:
         notes.append(f"{left_out} events on items outside the model's catalogue were left out.")
     _show(_summary(result, model, protocol, notes), json)
-
-
-def _in_catalogue(data: Ingested, catalog: Catalog) -> tuple[EventLog, Array | None, int]:
-    """The file's events in the model's item numbers, their parts, and how many could not be named so."""
-    from dataclasses import replace
-
-    numbers = catalog.numbers(data.catalog.ids)[data.log.items]
-    keep = numbers >= 0
-    log = replace(data.log, items=numbers).select(keep)
-    return log, None if data.parts is None else data.parts[keep], int((~keep).sum())
 
 
 def _known_answers(recommender: Recommender, split: Split) -> int:

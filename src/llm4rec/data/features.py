@@ -127,13 +127,14 @@ def _why_ignored(values: pl.Series) -> str:
     if not len(present):
         return "empty"
     if isinstance(kind, pl.List | pl.Array):
-        return "lists, but not of words, whole numbers or as many numbers each"
+        return "lists, but not of words, of whole numbers, or of enough numbers and as many in each"
     if kind != pl.String and not kind.is_numeric():
         return f"of the type {kind.base_type()}"
     if present.n_unique() == 1:
         return "one value throughout"
-    links = kind == pl.String and _mean(present.str.contains("://", literal=True)) > REPEATING
-    return "links" if links else "mostly distinct, like ids"
+    if kind == pl.String and _mean(present.str.contains("://", literal=True)) > REPEATING:
+        return "links"
+    return "mostly distinct, like ids" if present.n_unique() > REPEATING * len(present) else "of no kind"
 
 
 def _named(name: str, names: Collection[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -89,6 +89,13 @@ class Ingested:
     people: Catalog | None
     parts: Array | None
     report: Report
+
+    def numbered_by(self, catalog: Catalog) -> tuple[EventLog, Array | None, int]:
+        """The events in another catalogue's item numbers, their parts, and how many it does not know."""
+        numbers = catalog.numbers(self.catalog.ids)[self.log.items]
+        keep = numbers >= 0
+        log = replace(self.log, items=numbers).select(keep)
+        return log, None if self.parts is None else self.parts[keep], int((~keep).sum())
 
 
 def ingest(  # three sources and how to read them

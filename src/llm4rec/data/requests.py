@@ -111,8 +111,8 @@ def _asked_at(table: Table) -> Ints | None:
     raw = raw.fill_nan(None) if raw.dtype.is_float() else raw
     seconds = raw.cast(pl.Int64, strict=False)
     unreadable = raw.is_not_null() & seconds.is_null()
-    if raw.dtype.is_float():
-        unreadable |= (raw != seconds.cast(pl.Float64)).fill_null(False)
+    if _may_break(raw.dtype):
+        unreadable |= (raw != seconds.cast(raw.dtype)).fill_null(False)
     _refuse(unreadable, table, column, "the time is unreadable; times are whole UTC seconds")
     impossible = ((seconds < 0) | (seconds >= LATEST)).fill_null(False)
     _refuse(impossible, table, column, "the time lies outside 1970 to 2100; times are UTC seconds")
@@ -122,6 +122,11 @@ def _asked_at(table: Table) -> Ints | None:
 def _may_count(kind: pl.DataType) -> bool:
     """Whether values of this type are numbers, or texts that may be."""
     return kind.is_numeric() or kind == pl.String
+
+
+def _may_break(kind: pl.DataType) -> bool:
+    """Whether values of this type are numbers that may have a fraction."""
+    return kind.is_numeric() and not kind.is_integer()
 
 
 def _plain(table: Table, column: str) -> pl.Series:
@@ -211,8 +216,8 @@ def _numbers(table: Table, column: str, inner: type[pl.DataType]) -> pl.Series:
         _refuse(given, table, column, f"the list holds {_inner(raw)}, not numbers")
     lists = raw.cast(pl.List(inner), strict=False)
     _refuse_holes(lists, table, column)
-    if inner.is_integer() and _inner(raw).is_float():
-        parts = raw.list.eval(pl.element() != pl.element().floor()).list.any()
+    if inner.is_integer() and _may_break(_inner(raw)):
+        parts = raw.list.eval(pl.element() != pl.element().cast(pl.Int64).cast(_inner(raw))).list.any()
         _refuse(parts, table, column, "a number of the list has a fraction; times are whole UTC seconds")
     return lists
 

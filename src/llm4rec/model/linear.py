@@ -25,8 +25,9 @@ from scipy.linalg import get_lapack_funcs
 from llm4rec.config import Section
 from llm4rec.data.events import EventLog
 from llm4rec.errors import TrainingError
+from llm4rec.model.lifts import growth, lift, lift_of
 from llm4rec.model.prior import BOUNDS, FEWEST, classes
-from llm4rec.types import Array, Bools, Floats, Ints
+from llm4rec.types import Array, Floats, Ints
 
 STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 128, 37)])
 """Strengths tried [nats per unit of the linear score]."""
@@ -97,44 +98,13 @@ class Linear:
         return np.float32(strength) * self.scores(history)
 
     def add(self, log_scores: Floats, histories: EventLog) -> Floats:
-        """Log-scores [b, i] of both, given the network's [b, i] for b histories.
-
-        What the probabilities of a row sum to stays as it was: 1 for a distribution, less where the
-        search along semantic ids left some of it to items it did not reach.
-        """
+        """Log-scores [b, i] of both, given the network's [b, i] for b histories."""
         if not any(self.strengths):
             return log_scores
         found = log_scores.copy()
         for row, scores in enumerate(found):
-            lifts = self.lifts(histories.history(row))
-            if lifts.any():
-                scores -= self.growth(scores, lifts)
-                scores[self.known] += lifts
+            lift(scores, self.known, self.lifts(histories.history(row)))
         return found
-
-    def growth(self, log_scores: Floats, lifts: Floats) -> Floats:
-        """By what the sum of exp(log_scores) [i] grows with `lifts` [..., j] of the known items (nats)."""
-        moved = np.flatnonzero(lifts.any(axis=0) if lifts.ndim > 1 else lifts)
-        total = np.exp(log_scores).sum(dtype=np.float64)
-        p = np.exp(log_scores[self.known[moved]].astype(np.float64)) / total
-        return np.log1p(np.expm1(lifts[..., moved].astype(np.float64)) @ p)
-
-    def most_lifted(self, lifts: Floats, n: int, among: Bools | None = None) -> Ints:
-        """The n ≥ 1 items of largest `lifts` [j], ascending; fewer where fewer are lifted at all.
-
-        `among` [j] says which of the known items are looked at; all where None.
-        """
-        places = np.flatnonzero(lifts > 0 if among is None else (lifts > 0) & among)
-        if len(places) > n:
-            places = np.sort(places[np.argpartition(-lifts[places], n - 1)[:n]])
-        return self.known[places]
-
-    def of(self, lifts: Floats, items: Ints) -> Floats:
-        """What `lifts` [j] say of each of `items` [c], 0 where one is not known."""
-        if not len(self.known):
-            return np.zeros(len(items), dtype=np.float32)
-        place = np.searchsorted(self.known, items).clip(max=len(self.known) - 1)
-        return np.where(self.known[place] == items, lifts[place], np.float32(0))
 
     def tensors(self) -> dict[str, Array]:
         """The arrays of an artefact; `from_tensors` reads them."""
@@ -164,6 +134,9 @@ class Linear:
             raise ValueError("weights are not finite, or not as many as places")
         if (self.places >= len(self.known)).any():
             raise ValueError(f"places lie beyond the {len(self.known)} known items")
+        strengths = np.array(self.strengths, dtype=np.float64)
+        if len(strengths) != len(BOUNDS) + 1 or not ((strengths >= 0) & (strengths <= STRENGTHS[-1])).all():
+            raise ValueError(f"the strengths {self.strengths} are not one for each class of history lengths")
         return self
 
 
@@ -222,15 +195,15 @@ class Trial:
             history, target = histories.history(row), self.targets[case]
             if not np.isfinite(log_scores[row, target]):
                 continue
-            scores = self.linear.scores(history)
+            known, scores = self.linear.known, self.linear.scores(history)
             lifts = STRENGTHS[:, None] * scores
-            gain = log_scores[row, target] + STRENGTHS * self.linear.of(scores, np.array([target]))
-            growth = self.linear.growth(log_scores[row], lifts)
-            self.likely[case] = gain - growth
+            gain = log_scores[row, target] + STRENGTHS * lift_of(known, scores, np.array([target]))
+            self.likely[case] = gain - growth(log_scores[row], known, lifts)
             if target not in history:
-                within = np.exp(log_scores[row, np.unique(history)].astype(np.float64)).sum()
-                left = np.exp(growth) - within / np.exp(log_scores[row]).sum(dtype=np.float64)
-                self.likely_outside[case] = gain - np.log(np.maximum(left, np.finfo(np.float32).tiny))
+                outside = log_scores[row].copy()
+                outside[history] = -np.inf
+                left = np.log(np.exp(outside).sum(dtype=np.float64)) + growth(outside, known, lifts)
+                self.likely_outside[case] = gain - left
 
     def chosen(self) -> Linear:
         """The linear part with the strengths that make the cases of each class most likely.
