@@ -13,7 +13,7 @@ import pytest
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError
-from llm4rec.fitted import KIND, stored_linear
+from llm4rec.keeping import KIND, stored_linear
 from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config

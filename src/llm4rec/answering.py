@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Legal, Listed
+from llm4rec.encode.text import TextEncoder
+from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
 from llm4rec.generate.beam import search
 from llm4rec.generate.index import CANDIDATES, WHOLE
 from llm4rec.model.lifts import lift_of, most_lifted
 from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Rankings
+
+WISH_TEMPERATURE = 0.05
+"""Divides the cosine of a wish and an item's text: a difference of .1 is worth a factor of e²."""
 
 
 def answer(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Rankings:
@@ -40,6 +47,26 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
         mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
     legal.blank(mixed)
     return top_n(mixed, n, None)
+
+
+def log_wish(fitted: Fitted, text: str, reader: Callable[[], TextEncoder]) -> Floats:
+    """Log p(i | wish) [1, i]: the item's closest text field decides.
+
+    Args:
+        fitted: the model.
+        text: the wish in plain words.
+        reader: opens the encoder that made the items' vectors.
+
+    Raises:
+        InputError: where the items have no text.
+    """
+    tokens = fitted.scorer.items.get("text")
+    if tokens is None:
+        raise InputError("This model can't read a wish: its items have no text fields.")
+    wish = torch.from_numpy(reader().encode([text])[0])
+    # an item without text says nothing of the wish: it stands where an unrelated text would
+    close = (tokens.values @ wish).masked_fill(~tokens.mask, 0.0).amax(dim=1)
+    return (close / WISH_TEMPERATURE).log_softmax(dim=0).unsqueeze(0).numpy()
 
 
 @torch.inference_mode()

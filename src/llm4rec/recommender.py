@@ -15,13 +15,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from llm4rec import answering, fitting, lifecycle
-from llm4rec import fitted as artefact
+from llm4rec import answering, fitting, keeping, lifecycle
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
 from llm4rec.data.legal import legal_for, legal_items
-from llm4rec.data.requests import check, list_length
+from llm4rec.data.queries import check, list_length
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
@@ -31,9 +30,6 @@ from llm4rec.settings import Config
 from llm4rec.types import Floats, Ints, Progress, Query, Ranking, Rankings, silent
 
 __all__ = ["Config", "Recommender", "ServeConfig"]
-
-WISH_TEMPERATURE = 0.05
-"""Divides the cosine of a wish and an item's text: a difference of .1 is worth a factor of e²."""
 
 
 class Recommender:
@@ -142,7 +138,8 @@ class Recommender:
         history = self._history(query)
         legal = legal_for(self.catalog, query, history)
         if query.text is not None and query.text.strip():
-            best = answering.exact(self.fitted, history, legal, n, self._wish(query.text))
+            wish = answering.log_wish(self.fitted, query.text, lambda: self._reader)
+            best = answering.exact(self.fitted, history, legal, n, wish)
         else:
             best = answering.answer(self.fitted, history, legal, n)
         found = best.items[0] >= 0
@@ -264,7 +261,7 @@ class Recommender:
         Raises:
             ArtefactError: where something else is in the way, or the disk refuses.
         """
-        artefact.write(self.fitted, Path(path), histories=histories)
+        keeping.write(self.fitted, Path(path), histories=histories)
 
     @classmethod
     def load(cls, path: Path | str, *, serve: ServeConfig | None = None) -> Self:
@@ -275,7 +272,7 @@ class Recommender:
         Raises:
             ArtefactError: where it is missing, incomplete, altered or of a newer format.
         """
-        return cls(artefact.read(Path(path), serve))
+        return cls(keeping.read(Path(path), serve))
 
     def _history(self, query: Query) -> EventLog:
         """The query's history as a log of one row."""
@@ -303,13 +300,3 @@ class Recommender:
     def _reader(self) -> TextEncoder:
         """The encoder that made the items' vectors, opened when the first wish comes."""
         return reopen_encoder(self.config.encode.text, self.fitted.about["text_encoder"])
-
-    def _wish(self, text: str) -> Floats:
-        """Log p(i | wish) [1, i]: the item's closest text field decides."""
-        tokens = self.fitted.scorer.items.get("text")
-        if tokens is None:
-            raise InputError("This model can't read a wish: its items have no text fields.")
-        wish = torch.from_numpy(self._reader.encode([text])[0])
-        # an item without text says nothing of the wish: it stands where an unrelated text would
-        close = (tokens.values @ wish).masked_fill(~tokens.mask, 0.0).amax(dim=1)
-        return (close / WISH_TEMPERATURE).log_softmax(dim=0).unsqueeze(0).numpy()

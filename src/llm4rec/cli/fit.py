@@ -74,7 +74,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     the histories it keeps are of all rows, so that nobody is recommended what they have done.
     """
     from llm4rec import config as configuration
-    from llm4rec.fitted import KIND
+    from llm4rec.keeping import KIND
     from llm4rec.recommender import Config
     from llm4rec.store import artefact
     from llm4rec.train.checkpoint import discard

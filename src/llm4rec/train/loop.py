@@ -29,8 +29,7 @@ from llm4rec.train.objective import rating_loss, sampled_softmax_loss, soft_code
 from llm4rec.train.windows import Windows, batches, cut_windows
 from llm4rec.types import Floats, Ints, Progress, silent
 
-SMALLEST_BATCH = 64
-"""Events a step predicts even where an epoch gets few steps that way [events]."""
+SMALLEST_BATCH = 64  # events a step predicts even where an epoch gets few steps that way
 
 
 class TrainConfig(Section):
