@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("patient")
 
 WORDS = ("recommend", "the", "next", "film", "to", "watch")
 

@@ -188,7 +188,7 @@ def test_a_query_can_be_kept_in_a_set() -> None:
     assert len({Query(("a",), where={"kind": ("odd",)}), Query(("a",), where={"kind": ("odd",)})}) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.permutations(range(40)), st.sets(st.integers(0, 39)), st.booleans(), st.integers(1, 12)
 )  # fmt: skip

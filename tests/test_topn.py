@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -57,7 +57,6 @@ def test_no_rows_and_no_places() -> None:
     assert top_n(np.ones((2, 4), dtype=np.float32), 0, None).items.shape == (2, 0)
 
 
-@settings(deadline=None)
 @given(
     scores=arrays(np.float32, (3, 9), elements=st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 0.5, 2.0])),
     n=st.integers(1, 12),

@@ -159,11 +159,11 @@ def test_columns_left_alone_stay_as_they_are() -> None:
         (pl.Series("imdb_id", [114709, 113497, 113228]), "mostly distinct, like ids"),
         (
             pl.Series("vector", [[0.1, 0.2], [0.3]]),
-            "lists, but not of words, whole numbers or as many numbers each",
+            "lists, but not of words, of whole numbers, or of enough numbers and as many in each",
         ),
         (
             pl.Series("deep", [[["a"]], [["b"]]]),
-            "lists, but not of words, whole numbers or as many numbers each",
+            "lists, but not of words, of whole numbers, or of enough numbers and as many in each",
         ),
         (pl.Series("record", [{"a": 1}]), "of the type Struct"),
         (pl.Series("raw", [b"a", b"b"]), "of the type Binary"),

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec.data import database
@@ -337,7 +337,6 @@ def test_a_core_keeps_who_has_enough(tmp_path: Path) -> None:
         ingest(str(tmp_path / "e.parquet"), config=DataConfig(k_core=4))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=60), st.integers(1, 4))
 def test_the_core_is_one(pairs: list[tuple[int, int]], k: int) -> None:
     users, items = np.array(pairs, dtype=np.int64).T

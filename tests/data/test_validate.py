@@ -354,7 +354,7 @@ texts = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values=texts)
 @pytest.mark.parametrize("check", ["times", "numbers"])
 def test_a_sound_column_read_at_once_is_read_as_one_by_one(check: str, values: list[str]) -> None:

@@ -143,7 +143,7 @@ def test_hash_counts_words_and_grams_by_hand() -> None:
 
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=[]), max_size=30), max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_hashes_to_length_one_or_zero(texts: list[str]) -> None:
     norms = np.linalg.norm(HashEncoder().encode(texts), axis=1)
     for text, norm in zip(texts, norms, strict=True):

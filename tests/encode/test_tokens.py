@@ -160,7 +160,7 @@ def test_a_column_without_any_number_is_no_field() -> None:
 FINITE = st.floats(-1e6, 1e6, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(FINITE, min_size=1, max_size=30), st.lists(FINITE, min_size=1, max_size=10))
 def test_quantiles_keep_order_and_ties(known: list[float], asked: list[float]) -> None:
     space = fitted(catalog(price=numbers(*known)))

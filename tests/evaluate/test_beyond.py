@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -55,7 +55,6 @@ def test_diversity_by_hand() -> None:
     )
 
 
-@settings(deadline=None)
 @given(
     vectors=arrays(np.float64, (6, 3), elements=st.floats(-1, 1, width=16)),
     rows=st.permutations(range(6)),
@@ -86,7 +85,6 @@ def test_category_vectors_put_all_fields_side_by_side() -> None:
     assert beyond.category_vectors(Catalog(table[2:], fields)) is None
 
 
-@settings(deadline=None)
 @given(exposure=arrays(np.int64, st.integers(1, 20), elements=st.integers(0, 50)), times=st.integers(1, 5))
 def test_gini_laws(exposure: np.ndarray, times: int) -> None:
     value = beyond.gini(exposure)

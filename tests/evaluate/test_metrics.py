@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec.data.events import EventLog
@@ -127,7 +127,6 @@ def test_agrees_with_ranx(monkeypatch: pytest.MonkeyPatch, n_answers: int) -> No
             np.testing.assert_allclose(found[f"{ours}@{k}"], expected, atol=1e-6, err_msg=f"{ours}@{k}")
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_laws(data: st.DataObject) -> None:
     items = data.draw(st.permutations(range(12)))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec.errors import InputError
@@ -71,7 +71,6 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_laws(p: list[float]) -> None:
     adjusted = holm(p)
@@ -80,7 +79,6 @@ def test_holm_laws(p: list[float]) -> None:
     assert min(adjusted) == pytest.approx(min(1, min(p) * len(p)))
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5, width=16), min_size=1, max_size=30), st.floats(-3, 3, width=16))
 def test_interval_laws(values: list[float], shift: float) -> None:
     array = np.array(values)

@@ -56,7 +56,7 @@ worlds = st.tuples(st.integers(1, 12), st.integers(1, 3), st.integers(2, 4), st.
 
 
 @given(worlds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_beam_as_wide_as_the_catalogue_is_exhaustive(world: tuple[int, int, int, int]) -> None:
     n, n_places, size, seed = world
     codes = ids(n, n_places, size, seed)
@@ -72,7 +72,7 @@ def test_a_beam_as_wide_as_the_catalogue_is_exhaustive(world: tuple[int, int, in
 
 
 @given(worlds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_items_are_scored_as_the_search_scores_them(world: tuple[int, int, int, int]) -> None:
     n, n_places, size, seed = world
     model, trie = head(n_places, size, seed), build_trie(ids(n, n_places, size, seed))
@@ -83,7 +83,7 @@ def test_items_are_scored_as_the_search_scores_them(world: tuple[int, int, int, 
 
 
 @given(worlds, st.integers(1, 6), st.floats(0, 1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_what_is_left_out_never_comes_back_and_never_costs_a_place(
     world: tuple[int, int, int, int], width: int, kept: float
 ) -> None:

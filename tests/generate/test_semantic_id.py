@@ -45,7 +45,7 @@ def test_items_that_are_alike_are_numbered() -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 3), st.integers(2, 9), st.integers(0, 5), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_item_has_one_id_and_every_code_is_in_its_book(
     n: int, n_levels: int, size: int, seed: int, rounded: bool
 ) -> None:

@@ -27,7 +27,7 @@ def test_targets_by_hand() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(2, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_chain_of_targets_along_an_id_is_the_probability_of_its_item(
     seed: int, depth: int, size: int
 ) -> None:

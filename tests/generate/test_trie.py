@@ -34,7 +34,7 @@ def test_a_trie_by_hand() -> None:
 
 
 @given(id_tables())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_id_leads_to_its_item_and_no_other_to_any(codes: np.ndarray) -> None:
     trie = build_trie(codes)
     assert trie.find(torch.from_numpy(codes)).tolist() == list(range(len(codes)))
@@ -44,7 +44,7 @@ def test_every_id_leads_to_its_item_and_no_other_to_any(codes: np.ndarray) -> No
 
 
 @given(id_tables())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_nodes_are_the_distinct_prefixes_and_hold_the_items_below(codes: np.ndarray) -> None:
     trie = build_trie(codes)
     for depth in range(1, trie.depth + 1):

@@ -40,7 +40,7 @@ def test_gap_classes_by_hand() -> None:
     assert gap_classes(torch.tensor(seconds)).tolist() == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 2**45), min_size=1, max_size=20))
 def test_longer_gaps_are_never_of_a_lower_class(seconds: list[int]) -> None:
     classes = gap_classes(torch.tensor(sorted(seconds))).numpy()

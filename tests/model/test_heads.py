@@ -44,7 +44,7 @@ def test_prepared_forms_have_the_logits_as_their_products(cosine: bool) -> None:
     torch.testing.assert_close(states @ vectors.T, head(STATES, VECTORS))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.floats(0.01, 10))
 def test_cosine_knows_no_lengths_and_stays_within_the_temperature(
     a: float, b: float, temperature: float

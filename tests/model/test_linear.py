@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -80,7 +80,6 @@ def test_weights_are_the_regression_of_each_item_on_the_others() -> None:
 histories = st.lists(st.integers(0, N_ITEMS - 1), max_size=12)
 
 
-@settings(deadline=None)
 @given(history=histories, strength=st.floats(0, 12), seed=st.integers(0, 5))
 def test_what_comes_out_is_a_distribution_and_of_the_history_it_says_nothing(
     history: list[int], strength: float, seed: int
@@ -94,7 +93,6 @@ def test_what_comes_out_is_a_distribution_and_of_the_history_it_says_nothing(
     np.testing.assert_allclose(found - found[:, -1:], network - network[:, -1:] + lifts, atol=2e-3)
 
 
-@settings(deadline=None)
 @given(history=histories, seed=st.integers(0, 100))
 def test_a_history_is_a_set(history: list[int], seed: int) -> None:
     again = np.random.default_rng(seed).permutation([*history, *history[:3]]).astype(np.int64)

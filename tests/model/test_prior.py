@@ -67,7 +67,7 @@ def test_mixture_by_hand() -> None:
     assert prior.commonest(2).tolist() == [1, 0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.integers(0, 2**31), st.integers(2, 30), st.lists(st.sampled_from(list(SHARES)), min_size=4, max_size=4)
 )
@@ -120,7 +120,7 @@ def test_classes_seen_too_rarely_follow_the_next_longer_one() -> None:
     assert fitted(0.01, lengths=5, n=FEWEST - 1).shares == (0.5, 0, 0, 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31))
 def test_the_likeliest_unless_another_ranks_higher_by_three_standard_errors(seed: int) -> None:
     draw = np.random.default_rng(seed)

@@ -76,7 +76,7 @@ def fail(path: Path, kind: str = "model") -> str:
 # --- what goes in comes out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__"),
@@ -105,7 +105,7 @@ def test_a_transposed_array_keeps_its_rows(tmp_path: Path) -> None:
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -16,7 +16,7 @@ def cut(lengths: list[int], most: int, seed: int) -> tuple[Windows, np.ndarray]:
     return cut_windows(offsets, most, np.random.default_rng(seed)), offsets
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LENGTHS, st.integers(1, 12), st.integers(0, 1000))
 def test_every_event_is_a_target_once(lengths: list[int], most: int, seed: int) -> None:
     windows, offsets = cut(lengths, most, seed)
@@ -36,7 +36,7 @@ def test_every_event_is_a_target_once(lengths: list[int], most: int, seed: int) 
     assert (alone == is_first).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LENGTHS, st.integers(1, 12), st.integers(0, 1000))
 def test_a_history_that_fits_is_one_window(lengths: list[int], most: int, seed: int) -> None:
     windows, _ = cut(lengths, most, seed)
@@ -61,7 +61,7 @@ def test_windows_by_hand() -> None:
     assert windows.first.tolist() == [True, True]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(LENGTHS.filter(any), st.integers(1, 12), st.integers(1, 60), st.integers(0, 1000))
 def test_batches_partition_the_windows(lengths: list[int], most: int, size: int, seed: int) -> None:
     windows, _ = cut(lengths, most, seed)
