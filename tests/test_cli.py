@@ -944,6 +944,12 @@ def test_items_come_and_go(model: Path, tmp_path: Path) -> None:
         for found in (listed, after)
     )
     assert then["new"] > first["new"] and then["i1"] < first["i1"]
+    foreign = tmp_path / "foreign.csv"
+    foreign.write_text("user_id,item_id,timestamp\nu,ghost,1700000000\n")
+    refused = llm4rec("items", "--model", out, "--events", foreign)
+    assert refused.exit_code == 2 and "foreign.csv is on an item the model knows" in refused.stderr
+    still = answered(llm4rec("recommend", "--model", out, "--history", "i0,i3", "-n", N_ITEMS + 1, "--json"))
+    assert still["recommendations"] == answered(after)["recommendations"]  # what was counted is kept
     undated = tmp_path / "undated.csv"
     undated.write_text("user_id,item_id\nu,new\n")
     refused = llm4rec("items", "--model", out, "--events", undated)

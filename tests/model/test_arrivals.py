@@ -23,11 +23,19 @@ def test_counts_by_hand() -> None:
     # item 7 comes at time 10: of the 6 events after it (times 20 to 50) two are on 7. With a promised share
     # of .25 its content is worth 1.5 of them: log((2 + 1) / (1.5 + 1)). Item 8 comes last: nothing is known.
     # Item 9 nobody has taken. Item 6 comes at 20, with the second event of 7 at the same time, and is not
-    # taken again in the 4 events after: log((0 + 1) / (4 · .5 + 1)).
+    # taken again in the 5 other events since: log((0 + 1) / (5 · .5 + 1)).
     events = log([1, 7, 7, 6, 2, 1, 7, 8], [5, 10, 20, 20, 30, 40, 40, 50])
     found = count(events, np.array([6, 7, 8, 9]), np.array([0.5, 0.25, 0.9, 0.1]))
     assert found.items.tolist() == [6, 7]
-    np.testing.assert_allclose(found.lifts, np.log([1 / 3, 3 / 2.5]), rtol=1e-6)
+    np.testing.assert_allclose(found.lifts, np.log([1 / 3.5, 3 / 2.5]), rtol=1e-6)
+
+
+def test_the_first_day_counts_where_times_are_days() -> None:
+    # item 1 is taken 20 times on its first day and never in the 19 events of the next: of 38 others since its
+    # first, 19 are on it
+    events = log([1] * 20 + [0] * 19, [86_400] * 20 + [172_800] * 19)
+    found = count(events, np.array([1]), np.array([0.1]))
+    np.testing.assert_allclose(found.lifts, np.log([20 / 4.8]), rtol=1e-6)
 
 
 def test_what_is_taken_as_often_as_its_content_promises_stays_as_it_is() -> None:

@@ -97,6 +97,8 @@ def _counted(recommender: Recommender, events: str, columns: list[str], place: P
     if console.set_aside(data.report.rejected, aside):
         console.note(f"They are in {aside}, each with its reason.")
     log, _, left_out = data.numbered_by(recommender.catalog)
+    if not log.n_events:
+        raise InputError(f"No event of {events} is on an item the model knows. Are they the same ids?")
     if left_out:
         console.note(f"{left_out} events on items the model does not know were left out.")
     counted = recommender.count_new_items(log)

@@ -81,8 +81,9 @@ def count(log: EventLog, new: Ints, promised: Array) -> Arrivals:
     place, times = np.searchsorted(new, log.items[on_new]), log.clock[on_new]
     first = np.full(len(new), np.iinfo(np.int64).max)
     np.minimum.at(first, place, times)
-    taken = np.bincount(place[times > first[place]], minlength=len(new))
-    since = len(clock) - np.searchsorted(clock, first, side="right")  # 0 for what nobody has taken
+    # those of the same instant count, all but one: where times are days, an item's first day is one of them
+    taken = np.maximum(np.bincount(place, minlength=len(new)) - 1, 0)
+    since = np.maximum(len(clock) - np.searchsorted(clock, first) - 1, 0)  # 0 for what nobody has taken
     lifts = np.log((taken + PRIOR_EVENTS) / (since * promised + PRIOR_EVENTS)).astype(np.float32)
     told = lifts != 0
     return Arrivals(new[told], lifts[told])
