@@ -105,9 +105,19 @@ def test_n_legal_items_come_back_whenever_there_are_n(
 
 
 @pytest.mark.parametrize("which", ["dense", "joint"])
-def test_candidates_are_scored_as_all_items_are(models: dict[str, Recommender], which: str) -> None:
+@pytest.mark.parametrize("exponent", [1.0, 0.25])
+def test_candidates_are_scored_as_all_items_are(
+    models: dict[str, Recommender], which: str, exponent: float
+) -> None:
     """Where the index finds everything, nothing is estimated; a wide beam leaves no item out of p_code."""
-    whole, short = models[which], models[f"{which}, large"]
+    whole, short = (
+        Recommender(
+            replace(
+                models[name].fitted, linear=replace(models[name].fitted.linear, exponents=(exponent,) * 4)
+            )
+        )
+        for name in (which, f"{which}, large")
+    )
     if which == "joint":
         scorer, wide = whole.fitted.scorer, replace(whole.fitted.generator, beam=N_ITEMS)  # type: ignore[type-var]
         whole = Recommender(replace(whole.fitted, scorer=replace(scorer, join=wide.joined)))
@@ -136,9 +146,12 @@ def test_what_is_popular_is_found_by_the_length_of_the_history(
     assert model.recommend(Query(("i7", "i8", "i9")), 1).item_ids == ("i17",)
 
 
-@pytest.mark.parametrize("which", ["dense", "joint"])
+@pytest.mark.parametrize(
+    ("which", "exponent", "error"),
+    [("dense", 1.0, 1e-3), ("joint", 1.0, 1e-3), ("dense", 0.5, 1e-3), ("joint", 0.5, 0.02)],
+)
 def test_what_the_linear_part_lifts_is_found_and_summed(
-    models: dict[str, Recommender], monkeypatch: pytest.MonkeyPatch, which: str
+    models: dict[str, Recommender], monkeypatch: pytest.MonkeyPatch, which: str, exponent: float, error: float
 ) -> None:
     """With two candidates of a kind, and whatever may come back, its scores are those of the whole."""
     monkeypatch.setattr("llm4rec.answering.CANDIDATES", 2)
@@ -150,6 +163,7 @@ def test_what_the_linear_part_lifts_is_found_and_summed(
         places=lifted,
         weights=np.array([9.5, 11.0, 10.5], dtype=np.float16),
         strengths=(4.0,) * 4,
+        exponents=(exponent,) * 4,
     )
     whole, short = (
         Recommender(replace(models[name].fitted, linear=linear)) for name in (which, f"{which}, large")
@@ -162,7 +176,7 @@ def test_what_the_linear_part_lifts_is_found_and_summed(
         query = Query(("i1", "i2"), **options)
         expected, found = whole.recommend(query, 2), short.recommend(query, 2)
         assert found.item_ids[0] == expected.item_ids[0] and expected.item_ids[0] in ("i15", "i20")
-        np.testing.assert_allclose(found.scores[0], expected.scores[0], atol=1e-3)
+        np.testing.assert_allclose(found.scores[0], expected.scores[0], atol=error)
 
 
 @pytest.mark.parametrize(

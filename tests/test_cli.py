@@ -541,7 +541,8 @@ def test_a_time_that_changes_nothing_is_said_to(data: Path, tmp_path: Path) -> N
     off = ("--set", "train.context_epochs=0")
     done = answered(llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS, *off, "--json"))
     assert done["training"]["context_kept"] is False
-    assert set(done["linear"]) == {"items", "strengths"} and len(done["linear"]["strengths"]) == 4
+    assert set(done["linear"]) == {"items", "strengths", "exponents"}
+    assert len(done["linear"]["strengths"]) == len(done["linear"]["exponents"]) == 4
     asked = ("recommend", "--model", tmp_path / "model", "--user", "u1")
     timed = llm4rec(*asked, "--at", "2026-11-24T18:00")
     assert timed.exit_code == 0 and "time of asking changes nothing" in timed.stderr

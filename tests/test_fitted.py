@@ -100,6 +100,7 @@ def test_the_linear_part_is_kept(tmp_path: Path) -> None:
     fitted.save(tmp_path / "model")
     read = Recommender.load(tmp_path / "model")
     assert read.fitted.linear.strengths == fitted.fitted.linear.strengths
+    assert read.fitted.linear.exponents == fitted.fitted.linear.exponents
     for name, array in fitted.fitted.linear.tensors().items():
         np.testing.assert_array_equal(read.fitted.linear.tensors()[name], array)
         assert read.fitted.linear.tensors()[name].dtype == array.dtype
@@ -150,8 +151,11 @@ def test_a_linear_part_that_makes_no_sense_is_refused_when_it_is_read(
 
 
 @pytest.mark.parametrize("told", [[1.0], ["x", 1, 1, 1], [None] * 4, [-5.0, 1, 1, 1], [1e308] * 4, None])
-def test_strengths_that_make_no_sense_are_refused(tmp_path: Path, told: list[float] | None) -> None:
-    meta = {} if told is None else {"linear": {"strengths": told}}
+@pytest.mark.parametrize("name", ["strengths", "exponents"])
+def test_strengths_that_make_no_sense_are_refused(
+    tmp_path: Path, name: str, told: list[float] | None
+) -> None:
+    meta = {"linear": {"strengths": [1.0] * 4, "exponents": [0.5] * 4, name: told}}
     artefact.write(tmp_path / "m", kind=KIND, meta=meta, tensors={"linear": Linear().tensors()})
     with pytest.raises(ArtefactError, match=r"linear\.safetensors of the model"):
         stored_linear(artefact.read(tmp_path / "m", KIND), 20)

@@ -15,7 +15,7 @@ from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
 from llm4rec.generate.beam import search
 from llm4rec.generate.index import CANDIDATES, WHOLE
-from llm4rec.model.lifts import lift_of, most_lifted
+from llm4rec.model.lifts import lift_of, log_sum, most_lifted
 from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Rankings
 
@@ -117,22 +117,28 @@ def _candidates(fitted: Fitted, state: Tensor, history: Ints, listed: Listed, n:
             generated, _ = search(generator.head, generator.trie, state, max(n, generator.beam), listed)
             parts.append(generated[generated >= 0].numpy())
         found = np.unique(np.concatenate(parts))
-    logits, lift = scorer.logits(state, summed), lifted(summed)
-    log_total = index.log_total(query, summed, logits)
-    growth = index.log_total(query, summed, logits + lift, lifted(index.sample)) - log_total
-    log_p = scorer.logits(state, found) - np.float32(log_total)
+    logits = scorer.logits(state, summed)
+    beyond = index.log_rest(query, summed)
+    log_total = float(np.logaddexp(log_sum(logits), beyond))
+    log_p, of_summed = scorer.logits(state, found) - np.float32(log_total), logits - np.float32(log_total)
+    rest = beyond - log_total
     if generator is not None:
-        coded, of_summed = (
+        coded, coded_summed = (
             generator.log_probability(state, torch.from_numpy(items)[None])[0].numpy()
             for items in (found, summed)
         )
         with np.errstate(divide="ignore"):
-            share = np.float32(generator.share)
-            log_p = np.logaddexp(np.log1p(-share) + log_p, np.log(share) + coded)
-            rest = np.log1p(-min(np.exp(of_summed).sum(dtype=np.float64), 1.0))
-            of_codes = np.logaddexp.reduce(np.append(of_summed + lift, rest))
-            growth = np.logaddexp(np.log1p(-share) + growth, np.log(share) + of_codes)
-    return found, log_p + lifted(found) - np.float32(growth)
+            shares = np.log1p(-np.float32(generator.share)), np.log(np.float32(generator.share))
+            coded_rest = np.log1p(-min(np.exp(coded_summed).sum(dtype=np.float64), 1.0))
+        log_p, of_summed, rest = (
+            np.logaddexp(shares[0] + dense, shares[1] + code)
+            for dense, code in ((log_p, coded), (of_summed, coded_summed), (rest, coded_rest))
+        )
+    exponent = np.float32(fitted.linear.exponent(len(history)))
+    if np.isfinite(beyond):  # the code head's rest is taken to lie as the dense head's does
+        rest = index.log_rest(exponent * query, summed, lifted(index.sample)) + exponent * (rest - beyond)
+    total = np.logaddexp(log_sum(exponent * of_summed + lifted(summed)), rest)
+    return found, exponent * log_p + lifted(found) - np.float32(total)
 
 
 def _first_legal(items: Ints, listed: Listed, n: int) -> Ints:

@@ -15,7 +15,7 @@ from llm4rec.evaluate.protocol import mean_ndcg
 from llm4rec.fitted import code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
-from llm4rec.model import linear, prior
+from llm4rec.model import prior, weighing
 from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
@@ -99,10 +99,10 @@ class Questions:
         return replace(found, share=choose_share(dense, code))
 
     def linear(self, scorer: Scorer, part: Linear) -> Linear:
-        """The linear part with the strengths that suit the answers beside `scorer`."""
+        """The linear part with the strengths and exponents that suit the answers beside `scorer`."""
         if not len(part.known):
             return part
-        trial = linear.Trial(part, self._answers, self.cases.histories().lengths)
+        trial = weighing.Trial(part, self._answers, self.cases.histories().lengths)
         for rows, chosen, log_scores in self._asked(scorer):
             trial.ask(rows, log_scores, chosen)
             del log_scores  # before the next ones are made: a large catalogue's fill the memory

@@ -112,7 +112,11 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generator=generator,
         about={
             "training": trained.told,
-            "linear": {"items": len(linear.known), "strengths": linear.strengths},
+            "linear": {
+                "items": len(linear.known),
+                "strengths": linear.strengths,
+                "exponents": linear.exponents,
+            },
             "seconds": time.perf_counter() - began,
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,

@@ -65,7 +65,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "spaces": asdict(fitted.spaces),
             "attend": network.fusion.attend,
             "backbone": network.backbone.shape,
-            "linear": {"strengths": fitted.linear.strengths},
+            "linear": {"strengths": fitted.linear.strengths, "exponents": fitted.linear.exponents},
             "prior": {
                 "shares": fitted.prior.shares,
                 "windows": fitted.prior.windows,
@@ -164,9 +164,9 @@ def stored_linear(kept: artefact.Artefact, n_items: int) -> Linear:
         return Linear()
 
     def made(arrays: dict[str, Array]) -> Linear:
-        return Linear.from_tensors(arrays, dict(kept.meta.get("linear", {})).get("strengths", ())).checked(
-            n_items
-        )
+        told = dict(kept.meta.get("linear", {}))
+        exponents = told.get("exponents", Linear().exponents)  # earlier models had none
+        return Linear.from_tensors(arrays, told.get("strengths", ()), exponents).checked(n_items)
 
     return kept.built("linear", made)
 

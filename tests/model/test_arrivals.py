@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import ClockError
 from llm4rec.model.arrivals import Arrivals, count
-from llm4rec.model.lifts import growth
+from llm4rec.model.lifts import lift
 
 
 def log(items: list[int], times: list[int] | None = None) -> EventLog:
@@ -74,11 +74,18 @@ def test_what_probabilities_sum_to_stays_and_others_keep_their_proportions(
     assert np.isneginf(found[:, 4]).all() == (not reached)
 
 
-def test_a_growth_beyond_any_number_is_still_one() -> None:
+@pytest.mark.parametrize(
+    ("lifts", "expected"),
+    [
+        ([0.0, 1280.0, 2000.0], [np.log(0.5 / 0.25) - 1280, 0, np.log(0.25 / 0.25) - 1280]),
+        ([0.0, -1280.0, 0.0], [np.log(2 / 3), -1280 + np.log(1 / 3), np.log(1 / 3)]),
+        ([0.0, 0.0, 0.0], np.log([0.5, 0.25, 0.25])),
+    ],
+)
+def test_a_lift_beyond_any_number_leaves_a_distribution(lifts: list[float], expected: list[float]) -> None:
     scores = np.append(np.log([0.5, 0.25, 0.25]), -np.inf).astype(np.float32)
-    lifts = np.array([[0.0, 1280.0, 2000.0], [0.0, -1280.0, 0.0], [0.0, 0.0, 0.0]])
-    found = growth(scores, np.array([0, 1, 3]), lifts)  # item 3 is out of reach, however it is lifted
-    np.testing.assert_allclose(found, [1280 + np.log(0.25), np.log(0.75), 0], atol=1e-6)
+    lift(scores, np.array([0, 1, 3]), np.array(lifts, dtype=np.float32))  # item 3 is out of reach
+    np.testing.assert_allclose(scores, [*expected, -np.inf], atol=1e-3)
 
 
 def test_an_empty_one_changes_nothing() -> None:

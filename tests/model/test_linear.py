@@ -1,4 +1,4 @@
-"""The linear part: by hand, a set of the history, a distribution, and chosen by likelihood."""
+"""The linear part: by hand, a set of the history, and a distribution with the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.errors import TrainingError
 from llm4rec.model import linear
 from llm4rec.model.lifts import lift_of, most_lifted
-from llm4rec.model.linear import FEWEST, STRENGTHS, Linear, LinearConfig, Trial, fit_linear
+from llm4rec.model.linear import EXPONENTS, Linear, LinearConfig, fit_linear
 from llm4rec.types import Floats
 
 N_ITEMS = 9
@@ -63,6 +63,10 @@ def test_weights_by_hand() -> None:
         np.log(np.full((1, 4), 0.25, np.float32)), log([0])
     )
     assert np.exp(found)[0].tolist() == pytest.approx([0.2, 0.4, 0.2, 0.2], rel=1e-3)
+    # the roots of 9, 4, 1, 4 are 3, 2, 1, 2; the second doubled, they are shares of 10
+    uneven = np.log(np.array([[9, 4, 1, 4]], np.float32) / 18)
+    halved = replace(part, strengths=(0, 3 * np.log(2), 0, 0), exponents=(1, 0.5, 1, 1))
+    assert np.exp(halved.add(uneven, log([0])))[0].tolist() == pytest.approx([0.3, 0.4, 0.1, 0.2], rel=1e-3)
 
 
 def test_weights_are_the_regression_of_each_item_on_the_others() -> None:
@@ -80,17 +84,24 @@ def test_weights_are_the_regression_of_each_item_on_the_others() -> None:
 histories = st.lists(st.integers(0, N_ITEMS - 1), max_size=12)
 
 
-@given(history=histories, strength=st.floats(0, 12), seed=st.integers(0, 5))
+@given(
+    history=histories,
+    strength=st.floats(0.1, 12),
+    exponent=st.sampled_from(EXPONENTS.tolist()),
+    seed=st.integers(0, 5),
+)
 def test_what_comes_out_is_a_distribution_and_of_the_history_it_says_nothing(
-    history: list[int], strength: float, seed: int
+    history: list[int], strength: float, exponent: float, seed: int
 ) -> None:
     network = np.log(np.random.default_rng(seed).dirichlet(np.ones(N_ITEMS), 1)).astype(np.float32)
-    part = fitted(strength)
+    part = replace(fitted(strength), exponents=(exponent,) * 4)
     found = part.add(network, log(history))
     assert np.exp(found.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
     lifts = dense(part)[sorted(set(history))].sum(axis=0) * strength
     lifts[history] = 0
-    np.testing.assert_allclose(found - found[:, -1:], network - network[:, -1:] + lifts, atol=2e-3)
+    np.testing.assert_allclose(
+        found - found[:, -1:], exponent * (network - network[:, -1:]) + lifts, atol=2e-3
+    )
 
 
 @given(history=histories, seed=st.integers(0, 100))
@@ -138,6 +149,8 @@ def test_what_a_search_did_not_reach_stays_out() -> None:
     found = fitted(3.0).add(network, log([0, 3]))
     assert np.exp(found).sum() == pytest.approx(0.75, abs=1e-5)
     assert np.isneginf(found[0, 6:]).all()
+    flatter = replace(fitted(3.0), exponents=(0.25,) * 4).add(network, log([0, 3]))
+    assert np.exp(flatter).sum() == pytest.approx(0.75, abs=1e-5) and np.isneginf(flatter[0, 6:]).all()
     np.testing.assert_array_equal(fitted(3.0).add(network, log([])), network)
 
 
@@ -165,80 +178,3 @@ def test_a_ridge_that_leaves_nothing_is_refused(ridge: float) -> None:
 def test_a_ridge_that_is_too_small_is_named() -> None:
     with pytest.raises(TrainingError, match=r"1e-12: raise the ridge .linear\.ridge"):
         fit_linear(log(*[[0, 1, 2]] * 5), 3, LinearConfig(ridge=1e-12))
-
-
-def trial(part: Linear, targets: list[int], asked: EventLog, network: Floats) -> Trial:
-    found = Trial(part, np.array(targets), asked.lengths)
-    for rows in np.array_split(np.arange(len(targets)), 3):
-        found.ask(rows, network[rows], asked.histories(rows, asked.lengths[rows]))
-    return found
-
-
-def test_likelihoods_are_those_of_the_sum() -> None:
-    """Whatever is known of the target. One out of the network's reach tells nothing."""
-    rng = np.random.default_rng(1)
-    asked, targets = drawn(3, 60), [*rng.integers(N_ITEMS, size=59).tolist(), 8]
-    network = np.log(rng.dirichlet(np.ones(N_ITEMS), 60)).astype(np.float32)
-    network[0, targets[0]] = -np.inf  # as items are that no beam reached
-    part = fitted()
-    found = trial(part, targets, asked, network)
-    silent = np.arange(60) == 0
-    assert np.isnan(found.likely[silent]).all()
-    for place, strength in enumerate(STRENGTHS):
-        log_p = replace(part, strengths=(float(strength),) * 4).add(network, asked)
-        expected = log_p[np.arange(60), targets]
-        np.testing.assert_allclose(found.likely[~silent, place], expected[~silent], atol=1e-4)
-        for row in np.flatnonzero(~silent):
-            history, outside = asked.history(row), found.likely_outside[row, place]
-            left = np.delete(np.exp(log_p[row].astype(np.float64)), history).sum()
-            repeated = targets[row] in history
-            np.testing.assert_allclose(outside, 0 if repeated else expected[row] - np.log(left), atol=1e-4)
-    found.likely_outside[:, 5] = 100  # wherever it is best, but at 0
-    every, short, middle = (
-        STRENGTHS[int(np.argmax(found.likely[~silent & members].sum(axis=0)))]
-        for members in (np.ones(60, dtype=bool), asked.lengths < 3, asked.lengths >= 3)
-    )
-    assert found.chosen().strengths == (every, short, middle, every)
-
-
-def test_the_strength_follows_what_held_out_items_say() -> None:
-    pairs = log(*([0, 1], [2, 3], [4, 5]) * 20)
-    part = fit_linear(pairs, N_ITEMS, LinearConfig(ridge=1.0))
-    asked = log(*([0], [2], [4]) * 10)
-    assert min(trial(part, [1, 3, 5] * 10, asked, even(30)).chosen().strengths) > 4  # it knows
-    assert trial(part, [3, 5, 1] * 10, asked, even(30)).chosen().strengths == (0,) * 4  # it misleads
-    few = log(*[[0]] * (FEWEST - 1))
-    assert trial(part, [1] * (FEWEST - 1), few, even(FEWEST - 1)).chosen().strengths == (0,) * 4
-
-
-def test_where_it_knows_nothing_taking_probability_from_the_history_is_no_reason_for_it() -> None:
-    """A network that expects repeats, of which there are none, gains by anything that lifts other items."""
-    rng = np.random.default_rng(5)
-    part = Linear(
-        known=np.arange(N_ITEMS),
-        offsets=np.arange(N_ITEMS + 1) * N_ITEMS,
-        places=np.tile(np.arange(N_ITEMS, dtype=np.uint16), N_ITEMS),
-        weights=rng.random(N_ITEMS * N_ITEMS).astype(np.float16),
-    )
-    drawn = np.stack([rng.permutation(N_ITEMS)[:4] for _ in range(2000)])
-    asked = log(*drawn[:, :3].tolist())
-    network = even(2000)
-    network[asked.rows, asked.items] += 3
-    network -= np.log(np.exp(network).sum(axis=1, keepdims=True))
-    found = trial(part, drawn[:, 3].tolist(), asked, network)
-    assert found.likely.sum(axis=0).argmax() > 0
-    assert found.chosen().strengths == (0.0,) * 4
-
-
-def test_each_class_of_history_lengths_has_a_strength_of_its_own() -> None:
-    """It knows what follows one event and misleads after three; after ten there are too few cases to tell."""
-    part = fit_linear(log(*([0, 1], [2, 3], [4, 5]) * 20), N_ITEMS, LinearConfig(ridge=1.0))
-    asked = log(*[[0]] * 40, *[[0, 6, 7]] * 30, *[[0] * 10] * 3)
-    found = trial(part, [1] * 40 + [8] * 30 + [1] * 3, asked, even(73))
-    every = STRENGTHS[int(np.argmax(found.likely.sum(axis=0)))]
-    none, short, middle, long = found.chosen().strengths
-    assert none == long == every and short > every > middle == 0
-    lifted = replace(part, strengths=(0, 2, 3, 5))
-    unit = part.scores(np.array([0]))
-    for length, strength in ((1, 2), (2, 2), (3, 3), (9, 3), (10, 5), (100, 5)):
-        np.testing.assert_allclose(lifted.lifts(np.zeros(length, dtype=np.int64)), strength * unit, rtol=1e-6)

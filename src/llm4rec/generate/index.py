@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from llm4rec.data.legal import Listed
-from llm4rec.types import Array, Floats, Ints
+from llm4rec.model.lifts import log_sum
+from llm4rec.types import Floats, Ints
 
 PROBES = 64
 """Cells looked into at first; recall@10 at a million items is in docs/benchmarks.md."""
@@ -85,21 +86,20 @@ class ItemIndex:
             probes *= 4
         return legal
 
-    def log_total(self, state: Floats, found: Ints, logits: Floats, lifts: Floats | float = 0.0) -> float:
-        """Log Σ_i exp(state · vector_i + lift_i) over all items, estimated.
+    def log_rest(self, state: Floats, found: Ints, lifts: Floats | float = 0.0) -> float:
+        """Log Σ_i exp(state · vector_i + lift_i) over all items outside `found` [c], estimated.
 
-        The items `found` count exactly, with their `logits`, lifts included; the others by the sample and
-        its `lifts` [s], each of whose items outside `found` stands for as many as were not drawn. The
-        sample is the same for every request, so that scores of one model are comparable.
+        Each item of the sample outside `found` stands, with its `lifts` [s], for as many as were not drawn.
+        The sample is the same for every request, so that scores of one model are comparable.
         """
         drawn = self.sampled @ (state / self.scale) + lifts
         place = np.searchsorted(self.sample, found).clip(max=len(self.sample) - 1)
         inside = place[self.sample[place] == found]
         drawn[inside] = -np.inf
-        total, left, n_drawn = _log_sum(logits), self.index.ntotal - len(found), len(drawn) - len(inside)
+        left, n_drawn = self.index.ntotal - len(found), len(drawn) - len(inside)
         if not left or not n_drawn:
-            return total
-        return float(np.logaddexp(total, _log_sum(drawn) + np.log(left / n_drawn)))
+            return -np.inf
+        return log_sum(drawn) + float(np.log(left / n_drawn))
 
     def _search(self, state: Floats, k: int, probes: int, listed: Listed | None) -> Ints:
         import faiss
@@ -135,14 +135,6 @@ def build_index(n_items: int, vectors: Callable[[Ints], Floats], scale: Floats, 
         index.add(vectors(np.arange(start, min(start + BLOCK, n_items))) * scale)
     sample = np.sort(rng.permutation(n_items)[:SAMPLE])
     return ItemIndex(index, scale, sample, vectors(sample) * scale)
-
-
-def _log_sum(values: Array) -> float:
-    """Log Σ exp(values); much faster than NumPy's pairwise `logaddexp.reduce`."""
-    if not len(values):
-        return -np.inf
-    largest = float(values.max())
-    return largest + float(np.log(np.exp(values - largest).sum(dtype=np.float64)))
 
 
 def _selector(listed: Listed) -> Any:

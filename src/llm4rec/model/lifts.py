@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm4rec.types import Bools, Floats, Ints
+from llm4rec.types import Array, Bools, Floats, Ints
 
 
 def lift_of(known: Ints, lifts: Floats, items: Ints) -> Floats:
@@ -33,15 +33,22 @@ def lift(log_scores: Floats, known: Ints, lifts: Floats) -> None:
     to items it did not reach.
     """
     if lifts.any():
-        log_scores -= growth(log_scores, known, lifts)
+        before = log_sum(log_scores)
         log_scores[known] += lifts
+        log_scores += np.float32(before - log_sum(log_scores))
 
 
-def growth(log_scores: Floats, known: Ints, lifts: Floats) -> Floats:
-    """By what log Σ exp(log_scores) [i] grows with `lifts` [..., j] of the items `known` [j] (nats)."""
-    log_p = log_scores[known].astype(np.float64) - np.log(np.exp(log_scores).sum(dtype=np.float64))
-    moved = np.flatnonzero(np.isfinite(log_p) & lifts.any(axis=tuple(range(lifts.ndim - 1))))
-    rest = np.log(max(1 - np.exp(log_p[moved]).sum(), np.finfo(np.float64).tiny))
-    lifted = log_p[moved] + lifts[..., moved]
-    top = np.maximum(lifted.max(axis=-1, initial=-np.inf), rest)  # exp of it may be beyond any number
-    return top + np.log(np.exp(lifted - top[..., None]).sum(axis=-1) + np.exp(rest - top))
+def temper(log_scores: Floats, exponent: float) -> None:
+    """Raise the probabilities of `log_scores` [i] to a power, in place; their sum stays as it was."""
+    if exponent != 1:
+        before = log_sum(log_scores)
+        log_scores *= np.float32(exponent)
+        log_scores += np.float32(before - log_sum(log_scores))
+
+
+def log_sum(values: Array) -> float:
+    """Log Σ exp(values), of none -inf; much faster than NumPy's pairwise `logaddexp.reduce`."""
+    largest = float(values.max(initial=-np.inf))
+    if not np.isfinite(largest):
+        return largest
+    return largest + float(np.log(np.exp(values - largest).sum(dtype=np.float64)))

@@ -1,12 +1,12 @@
 """The linear part: what people who took these items took as well, beside what the network says.
 
-log p(i | history) = log p_network(i | history) + w · Σ_{j ∈ H} B_ji + constant, for items i outside H
+log p(i | history) = τ · log p_network(i | history) + w · Σ_{j ∈ H} B_ji + constant
 
-B is EASE, the ridge regression of each item on all others over the sets of what people took, of which every
-item's strongest entries are kept. The network reads order, time and content; a set of two hundred items says
-more about a person than a decoder trained on few people learns to keep. The strength w belongs to a class of
-history lengths, for the sum over a short history is small; it makes held-out next items most likely, and may
-be 0.
+The sum is 0 for items i of H. B is EASE, the ridge regression of each item on all others over the sets of
+what people took, of which every item's strongest entries are kept. The network reads order, time and content;
+a set of two hundred items says more about a person than a decoder trained on few people learns to keep, and
+where order means nothing such a decoder is surer than it may be. Strength w and exponent τ belong to a class
+of history lengths, for the sum over a short history is small.
 
 Source: H. Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, equation 8.
 """
@@ -14,7 +14,7 @@ Source: H. Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,14 @@ from scipy.linalg import get_lapack_funcs
 from llm4rec.config import Section
 from llm4rec.data.events import EventLog
 from llm4rec.errors import TrainingError
-from llm4rec.model.lifts import growth, lift, lift_of
-from llm4rec.model.prior import BOUNDS, FEWEST, classes
+from llm4rec.model.lifts import lift, temper
+from llm4rec.model.prior import BOUNDS, classes
 from llm4rec.types import Array, Floats, Ints
 
-STRENGTHS = np.concatenate([[0.0], np.geomspace(0.25, 128, 37)])
-"""Strengths tried [nats per unit of the linear score]."""
+STRENGTHS = np.concatenate([[0.0], 2.0 ** (np.arange(-8, 29) / 4)])
+"""Strengths w tried [nats per unit of the linear score]."""
+EXPONENTS = 2.0 ** (-np.arange(9) / 2)
+"""Exponents τ of the network's probabilities tried."""
 BLOCK = 1024
 """Rows of a square that are worked on at once."""
 
@@ -58,7 +60,7 @@ class LinearConfig(Section):
 
 @dataclass(frozen=True)
 class Linear:
-    """B by rows of the item in the history, and its strengths.
+    """B by rows of the item in the history, its strengths, and what the network counts beside it.
 
     Attributes:
         known: numbers of the items it knows, ascending [j].
@@ -66,6 +68,7 @@ class Linear:
         places: the other item, as a place in `known` [k].
         weights: B_ji, float16 [k].
         strengths: w for each class of history lengths; all 0 where there is none.
+        exponents: τ for each class; all 1 where there is none.
     """
 
     known: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -73,6 +76,7 @@ class Linear:
     places: Array = field(default_factory=lambda: np.zeros(0, dtype=np.uint16))
     weights: Array = field(default_factory=lambda: np.zeros(0, dtype=np.float16))
     strengths: tuple[float, ...] = (0.0,) * (len(BOUNDS) + 1)
+    exponents: tuple[float, ...] = (1.0,) * (len(BOUNDS) + 1)
 
     def scores(self, history: Ints) -> Floats:
         """Σ_{j ∈ H} B_ji of the known items [j] for one history of item numbers [t].
@@ -97,13 +101,22 @@ class Linear:
         strength = self.strengths[int(classes(np.array(len(history))))]
         return np.float32(strength) * self.scores(history)
 
+    def exponent(self, length: int) -> float:
+        """τ after a history of `length` events."""
+        return self.exponents[int(classes(np.array(length)))]
+
     def add(self, log_scores: Floats, histories: EventLog) -> Floats:
-        """Log-scores [b, i] of both, given the network's [b, i] for b histories."""
+        """Log-scores [b, i] of both, given the network's [b, i] for b histories.
+
+        Probabilities of a row sum to what they summed to before.
+        """
         if not any(self.strengths):
             return log_scores
         found = log_scores.copy()
         for row, scores in enumerate(found):
-            lift(scores, self.known, self.lifts(histories.history(row)))
+            history = histories.history(row)
+            temper(scores, self.exponent(len(history)))
+            lift(scores, self.known, self.lifts(history))
         return found
 
     def tensors(self) -> dict[str, Array]:
@@ -111,9 +124,11 @@ class Linear:
         return {"known": self.known, "offsets": self.offsets, "places": self.places, "weights": self.weights}
 
     @classmethod
-    def from_tensors(cls, arrays: Mapping[str, Array], strengths: Sequence[float]) -> Linear:
-        """What `tensors` gave, with its strengths."""
-        return cls(**arrays, strengths=tuple(strengths))
+    def from_tensors(
+        cls, arrays: Mapping[str, Array], strengths: Sequence[float], exponents: Sequence[float]
+    ) -> Linear:
+        """What `tensors` gave, with its strengths and exponents."""
+        return cls(**arrays, strengths=tuple(strengths), exponents=tuple(exponents))
 
     def checked(self, n_items: int) -> Linear:
         """Itself, if its arrays are those of a linear part of a catalogue of `n_items`.
@@ -134,9 +149,10 @@ class Linear:
             raise ValueError("weights are not finite, or not as many as places")
         if (self.places >= len(self.known)).any():
             raise ValueError(f"places lie beyond the {len(self.known)} known items")
-        strengths = np.array(self.strengths, dtype=np.float64)
-        if len(strengths) != len(BOUNDS) + 1 or not ((strengths >= 0) & (strengths <= STRENGTHS[-1])).all():
-            raise ValueError(f"the strengths {self.strengths} are not one for each class of history lengths")
+        for name, tried in (("strengths", STRENGTHS), ("exponents", EXPONENTS)):
+            told = np.array(getattr(self, name), dtype=np.float64)
+            if len(told) != len(BOUNDS) + 1 or not ((told >= tried.min()) & (told <= tried.max())).all():
+                raise ValueError(f"the {name} {getattr(self, name)} are not one for each class of lengths")
         return self
 
 
@@ -170,59 +186,6 @@ def fit_linear(log: EventLog, n_items: int, config: LinearConfig) -> Linear:
         np.concatenate(places).ravel(),
         np.concatenate(weights).ravel(),
     )
-
-
-class Trial:
-    """Held-out next items, asked of the network with the linear part at every strength.
-
-    Args:
-        linear: the part; its strengths are not read.
-        targets: the held-out items [c].
-        lengths: history lengths [c].
-    """
-
-    def __init__(self, linear: Linear, targets: Ints, lengths: Ints) -> None:
-        self.linear, self.targets, self.classes = linear, targets, classes(lengths)
-        self.likely = np.full((len(targets), len(STRENGTHS)), np.nan)
-        self.likely_outside = np.zeros((len(targets), len(STRENGTHS)))
-
-    def ask(self, cases: Ints, log_scores: Floats, histories: EventLog) -> None:
-        """Take the network's log-scores [b, i] of some cases [b] with their histories.
-
-        A case whose answer is out of the network's reach tells nothing.
-        """
-        for row, case in enumerate(cases):
-            history, target = histories.history(row), self.targets[case]
-            if not np.isfinite(log_scores[row, target]):
-                continue
-            known, scores = self.linear.known, self.linear.scores(history)
-            lifts = STRENGTHS[:, None] * scores
-            gain = log_scores[row, target] + STRENGTHS * lift_of(known, scores, np.array([target]))
-            self.likely[case] = gain - growth(log_scores[row], known, lifts)
-            if target not in history:
-                outside = log_scores[row].copy()
-                outside[history] = -np.inf
-                left = np.log(np.exp(outside).sum(dtype=np.float64)) + growth(outside, known, lifts)
-                self.likely_outside[case] = gain - left
-
-    def chosen(self) -> Linear:
-        """The linear part with the strengths that make the cases of each class most likely.
-
-        That counts the items of the history, from which any strength takes probability whatever B says; so
-        it is 0 for a class whose answers outside the history are likeliest without the linear part. A class
-        of fewer than 20 cases takes the strength that suits them all. There is no linear part where that is
-        0 for every class, or there are fewer than 20 cases in all: nothing can be said for it then.
-        """
-        told = ~np.isnan(self.likely[:, 0])
-        if np.count_nonzero(told) < FEWEST:
-            return Linear()
-        found: list[float] = []
-        for number in range(len(BOUNDS) + 1):
-            members = told & (self.classes == number)
-            asked = members if np.count_nonzero(members) >= FEWEST else told
-            helps = self.likely_outside[asked].sum(axis=0).argmax() > 0
-            found.append(float(STRENGTHS[self.likely[asked].sum(axis=0).argmax()]) if helps else 0.0)
-        return replace(self.linear, strengths=tuple(found)) if any(found) else Linear()
 
 
 def item_sets(log: EventLog, n_items: int) -> Any:
