@@ -1,4 +1,4 @@
-"""A shop of one day's log: with every default, the model finds what a few thousand events tell."""
+"""Small logs: with every default, the model finds what a few thousand events tell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from llm4rec import Recommender
-from llm4rec.bench.baselines import fit_popularity
+from llm4rec.bench.baselines import fit_ease, fit_popularity
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import build_log
 from llm4rec.data.split import leave_last_out
@@ -32,3 +32,21 @@ def test_the_defaults_learn_a_small_log() -> None:
     assert ours > 2 * lowest
     told = found.meta["training"]["floor"]
     assert told["best_metric"] > 0.09  # the network itself: who knows the group, not the item, reaches .14
+
+
+def test_a_log_whose_order_means_nothing_is_answered_as_by_ease() -> None:
+    """A decoder reads an order that is not there, and is surer than it may be."""
+    draw = np.random.default_rng(1)
+    sets = [
+        draw.permutation(np.concatenate([10 * group + np.arange(10) for group in draw.permutation(10)[:2]]))
+        for _ in range(280)
+    ]
+    items = [taken[: draw.integers(4, 15)] for taken in sets]
+    people = np.repeat(np.arange(280), [len(taken) for taken in items])
+    log = build_log(pl.Series(people).cast(pl.String), np.concatenate(items))
+    catalog = Catalog(pl.DataFrame({"item_id": [f"i{item}" for item in range(100)]}), ())
+    split = leave_last_out(log)
+    found = Recommender.fit(split.train, catalog, Config(), valid=split.valid)
+    ours, ease = (mean_ndcg(model, split.test, 100) for model in (found, fit_ease(split, catalog)))
+    assert ours > 0.95 * ease
+    assert max(found.fitted.linear.exponents) < 1
