@@ -924,7 +924,7 @@ def test_items_come_and_go(model: Path, tmp_path: Path) -> None:
     assert answered(llm4rec(*asked, "--json")) == {
         "model": str(out), "items": N_ITEMS + 1, "new": 1, "retired": 2, "rejected": 1,
     }  # fmt: skip
-    assert pl.read_parquet(f"{out}.rejected.parquet").height == 1
+    assert pl.read_parquet(f"{out}.items.rejected.parquet").height == 1
     listed = llm4rec("recommend", "--model", out, "--history", "i0,i3", "-n", N_ITEMS + 1, "--json")
     ids = [row["item_id"] for row in answered(listed)["recommendations"]]
     assert len(ids) == N_ITEMS + 1 - 3
@@ -954,10 +954,75 @@ def test_items_come_and_go(model: Path, tmp_path: Path) -> None:
     undated = tmp_path / "undated.csv"
     undated.write_text("user_id,item_id\nu,new\n")
     refused = llm4rec("items", "--model", out, "--events", undated)
-    assert refused.exit_code == 2 and "needs the time of every event" in refused.stderr
+    assert refused.exit_code == 2 and "undated.csv has no times" in refused.stderr
     again = llm4rec("items", "--model", out, "--retire", "new,i4")
     assert f"0 new items; the model in {out} knows {N_ITEMS + 1}, 3 of them retired." in again.stdout
     nothing = llm4rec("items", "--model", out)
     assert nothing.exit_code == 2 and "Say what changes" in nothing.stderr
     unknown = llm4rec("items", "--model", out, "--retire", "ghost")
     assert unknown.exit_code == 2 and "knows no item 'ghost'" in unknown.stderr
+
+
+def test_items_are_added_from_a_mapped_column_and_what_became_of_events_is_told(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new.csv").write_text("sku,id,title\nfirst,1,A tale\nsecond,2,Another\nthird,3,A third\n")
+    lines = [f"p{n},{'first' if n % 2 else 'i1'},{1_700_000_000 + n}" for n in range(40)]
+    lines += ["p1,second,1700000050", "p1,ghost,1700000099", "p1,i1,never"]
+    (tmp_path / "since.csv").write_text("\n".join(["user_id,sku,timestamp", *lines]))
+    out = tmp_path / "out"
+    kept = tmp_path / "out.rejected.parquet"  # what fit has set aside
+    kept.write_bytes(b"fit's")
+    asked = ("items", "--model", model, "--out", out, "--add", tmp_path / "new.csv", "--map", "item=sku")
+    assert answered(llm4rec(*asked, "--events", tmp_path / "since.csv", "--json")) == {
+        "model": str(out), "items": N_ITEMS + 3, "new": 3, "retired": 0, "rejected": 0,
+        "new_taken": 2, "events": 41, "events_left_out": 1, "events_rejected": 1,
+    }  # fmt: skip
+    assert kept.read_bytes() == b"fit's"
+    listed = llm4rec("recommend", "--model", out, "--history", "i0", "-n", N_ITEMS + 3, "--json")
+    names = {row["item_id"] for row in answered(listed)["recommendations"]}
+    assert {"first", "second", "third"} <= names
+    idle = llm4rec(*asked, "--map", "user=who")
+    assert idle.exit_code == 2 and "--map user=… names a column of --events, and there is none" in idle.stderr
+    failed = llm4rec(*asked, "--retire", "ghost")
+    assert failed.exit_code == 2 and "knows no item 'ghost': nothing was changed" in failed.stderr
+
+
+def test_evaluate_tells_what_was_done_again_from_what_the_model_has_seen(model: Path, tmp_path: Path) -> None:
+    """u3 took i3 to i8, one after the other."""
+    asked = ("evaluate", "--model", model, "--interactions", tmp_path / "e.csv", "--json")
+    taken = [f"i{(3 + step) % N_ITEMS}" for step in range(N_EVENTS)]
+
+    def notes(items: list[str], times: bool) -> list[str]:
+        rows = [{"user_id": "u3", "item_id": item, "timestamp": 9_000 + at} for at, item in enumerate(items)]
+        frame = pl.DataFrame(rows) if times else pl.DataFrame(rows).drop("timestamp")
+        frame.write_csv(tmp_path / "e.csv")
+        return [note for note in answered(llm4rec(*asked))["notes"] if "too good" in note]
+
+    assert not notes([*taken, taken[0]], times=True)  # later than the model's own
+    assert not notes([*taken, taken[0]], times=False)  # a second time, and the model knows of one
+    assert notes(taken, times=False)
+
+
+def test_evaluate_says_where_it_has_nothing_to_ask(model: Path, tmp_path: Path) -> None:
+    asked = ("evaluate", "--model", model, "--interactions", tmp_path / "e.csv")
+    (tmp_path / "e.csv").write_text("user_id,item_id,timestamp\nu,x,1\nu,y,2\nu,z,3\n")
+    foreign = llm4rec(*asked)
+    assert foreign.exit_code == 2
+    assert "None of the 3 events of" in foreign.stderr and "Are they the same ids?" in foreign.stderr
+    (tmp_path / "e.csv").write_text("user_id,item_id,timestamp\nu,i1,1\nu,y,2\nu,i2,3\n")
+    short = llm4rec(*asked)
+    assert short.exit_code == 2
+    assert "The 2 events hold nothing to ask about" in short.stderr
+    assert "1 more are on items the model does not know" in short.stderr
+
+
+def test_nothing_is_written_into_a_model(model: Path, data: Path, tmp_path: Path) -> None:
+    """Its directory could not be replaced any more."""
+    (tmp_path / "r.jsonl").write_text('{"request_id": "a", "history": ["i1"]}\n')
+    place = model / "answers" / "a.parquet"
+    batch = llm4rec("recommend", "--model", model, "--requests", tmp_path / "r.jsonl", "--out", place)
+    bench = llm4rec("bench", "--data", data, "--models", "popularity", "--out", model / "bench")
+    for result in (batch, bench):
+        assert result.exit_code == 2 and f"lies in {model}, which holds a model" in result.stderr
+    assert not (model / "answers").exists() and not (model / "bench").exists()

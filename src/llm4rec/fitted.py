@@ -79,6 +79,11 @@ class Fitted:
     about: Mapping[str, Any]
     arrivals: Arrivals = field(default_factory=Arrivals)
 
+    @property
+    def new_items(self) -> Ints:
+        """Numbers of the items that training has not seen [n], ascending."""
+        return np.flatnonzero(~self.scorer.items[BEHAVIOUR].mask[:, 0].numpy())
+
     @cached_property
     def index(self) -> ItemIndex:
         """The dense head's index of the items; made of their vectors when it is first asked for."""

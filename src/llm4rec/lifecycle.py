@@ -79,7 +79,7 @@ def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
         raise InputError(
             f"The model knows no item {unknown[0]!r}"
             + (f" ({len(unknown)} of the {len(numbers)} named are unknown)" if len(unknown) > 1 else "")
-            + ": nothing was retired."
+            + ": nothing was changed."
         )
     retired = np.union1d(fitted.catalog.retired, numbers)
     changed = replace(fitted, catalog=replace(fitted.catalog, retired=retired))
@@ -92,9 +92,18 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
     """The model that knows how often new items were taken; see `Recommender.count_new_items`.
 
     Raises:
-        InputError: where events have no times.
+        InputError: where they are no events of this catalogue, or have no times.
     """
-    new = np.flatnonzero(~fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy())
+    given: Any = events  # whatever its type promises
+    if not isinstance(given, EventLog):
+        raise InputError(f"New items are counted in an EventLog, not in a {type(given).__name__}.")
+    n_items = len(fitted.catalog)
+    if ((events.items < 0) | (events.items >= n_items)).any():
+        raise InputError(
+            f"Events name items by their numbers in the catalogue, 0 to {n_items - 1}: Ingested.numbered_by "
+            "makes them so."
+        )
+    new = fitted.new_items
     if not len(new) or not events.n_events:
         return replace(fitted, arrivals=Arrivals())
     asked = np.flatnonzero(events.lengths > 0)

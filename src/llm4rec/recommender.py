@@ -241,13 +241,10 @@ class Recommender:
 
         Nothing is trained: beside what an item's content promises, its score tells how much more or less
         often it was taken since its first event. What earlier counts said is replaced, so `events` are all
-        since training; of items that training has seen they say nothing here.
-
-        Args:
-            events: in the numbers of the catalogue, with times.
+        since training, in the numbers of the catalogue; of items it has seen they say nothing here.
 
         Raises:
-            InputError: where events have no times.
+            InputError: where they are no events of this catalogue, or have no times.
         """
         return type(self)(lifecycle.count(self.fitted, events))
 

@@ -128,7 +128,7 @@ def test_a_file_of_somebody_elses_is_not_replaced(tmp_path: Path, name: str) -> 
 def test_a_model_is_no_place_for_a_report(tmp_path: Path) -> None:
     artefact.write(tmp_path / "model", kind="model", meta={})
     (tmp_path / "model" / "runs").mkdir()  # of a bench that has written there all the same
-    with pytest.raises(InputError, match=r"holds a model .* Name another directory"):
+    with pytest.raises(InputError, match=r"holds a model .* Name another place"):
         report.check_place(tmp_path / "model")
 
 

@@ -53,11 +53,7 @@ def check_place(out: Path) -> None:
     Raises:
         InputError: naming the file that is in the way, or where `out` is a model.
     """
-    if artefact.exists(out):
-        raise InputError(
-            f"{out} holds a model (manifest.json), which could not be replaced any more with a report in it. "
-            "Name another directory."
-        )
+    artefact.check_outside(out)
     if (out / RUNS).is_dir():
         return
     for name in FILES:

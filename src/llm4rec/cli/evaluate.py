@@ -59,11 +59,17 @@ def evaluate(  # one parameter per option of the command
     with console.progress() as report:
         data = ingest(interactions, columns=mapping, config=config, progress=report)
         log, parts, left_out = data.numbered_by(recommender.catalog)
+        if not log.n_events:
+            raise InputError(
+                f"None of the {left_out} events of {interactions} is on an item the model knows. "
+                "Are they the same ids?"
+            )
         split = _split(protocol, log, parts)
         if not len(split.test):
+            unknown = f" {left_out} more are on items the model does not know." if left_out else ""
             raise InputError(
-                f"The events hold nothing to ask about under --protocol {protocol}: leave-last-out "
-                "needs people with three events or more, given needs test rows."
+                f"The {log.n_events} events hold nothing to ask about under --protocol {protocol}: "
+                f"leave-last-out needs people with three events or more, given needs test rows.{unknown}"
             )
         result = score(
             recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
@@ -91,8 +97,9 @@ def evaluate(  # one parameter per option of the command
 def _known_answers(recommender: Recommender, split: Split) -> int:
     """How many cases have an answer that the model's own history of that person holds.
 
-    None counts where the model was fitted on the training part of this very split: it then keeps whole
-    histories, and has learnt nothing of the answers.
+    Something done again is another event: times tell it from the first where there are any, and otherwise
+    how often it was done before the answer. None counts where the model was fitted on the training part of
+    this very split: it then keeps whole histories, and has learnt nothing of the answers.
     """
     import polars as pl
 
@@ -104,7 +111,15 @@ def _known_answers(recommender: Recommender, split: Split) -> int:
     first = cases.targets[cases.target_offsets[:-1]]
     asked = pl.DataFrame({"user": cases.log.user_ids[cases.rows], "item": first})
     known = pl.DataFrame({"user": kept.user_ids[kept.rows], "item": kept.items})
-    return asked.join(known, on=["user", "item"], how="semi").height
+    if kept.times is not None and cases.times is not None:
+        asked, known = asked.with_columns(time=cases.times), known.with_columns(time=kept.times)
+        return asked.join(known, on=["user", "item", "time"], how="semi").height
+    before = cases.histories()
+    done = pl.DataFrame({"case": before.rows, "item": before.items}).group_by("case", "item").len("before")
+    asked = asked.with_row_index("case").with_columns(pl.col("case").cast(pl.Int64))
+    asked = asked.join(done, on=["case", "item"], how="left").with_columns(pl.col("before").fill_null(0))
+    counted = asked.join(known.group_by("user", "item").len("kept"), on=["user", "item"])
+    return counted.filter(pl.col("kept") > pl.col("before")).height
 
 
 def _repeats(cases: Cases) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,49 +46,63 @@ def items(
     New items are read from their content; nothing is trained. With --events, how often they were taken
     since they came counts too; what an earlier file said is replaced. Retired ones are never recommended
     again, though histories still read them; adding one again brings it back. Rows that can't be used are
-    set aside in OUT.rejected.parquet and OUT.events.rejected.parquet.
+    set aside in OUT.items.rejected.parquet and OUT.events.rejected.parquet.
     """
-    from llm4rec.data.entities import read_entities
+    from llm4rec.data.columns import roles_of
     from llm4rec.recommender import Recommender
 
     gone = console.names(retire, "--retire")
     if add is None and events is None and not gone:
         raise InputError("Say what changes: --add FILE, --events FILE, --retire a,b,c, or several of them.")
+    mapping = roles_of(console.pairs(columns, "--map", "role=column"))
+    idle = [role for role in mapping if events is None and (add is None or role != "item")]
+    if idle:
+        raise InputError(f"--map {idle[0]}=… names a column of --events, and there is none.")
     place = out or model
     changed = recommender = Recommender.load(model)
-    n_rejected = 0
+    told: dict[str, int] = {"rejected": 0}
     if add is not None:
-        kinds: dict[str, Declared] = {field.name: field.modality for field in recommender.catalog.fields}
-        given, rejected, notes = read_entities(add, "item", {}, kinds)
-        n_rejected = console.set_aside(rejected, console.beside(place, ".rejected.parquet"))
-        for sentence in notes:
-            console.note(sentence)
-        changed = changed.upsert_items(given, note=console.note)
+        changed, told["rejected"] = _added(changed, add, mapping, place)
     if events is not None:
-        changed = _counted(changed, events, columns, place)
+        changed, counted = _counted(changed, events, mapping, place)
+        told |= counted
     changed = changed.retire_items(gone)
     changed.save(place)
     n_new = len(changed.catalog) - len(recommender.catalog)
     n_retired = len(changed.catalog.retired)
     if json:
-        console.answer({
-            "model": str(place),
-            "items": len(changed.catalog),
-            "new": n_new,
-            "retired": n_retired,
-            "rejected": n_rejected,
-        })
+        known = {"model": str(place), "items": len(changed.catalog), "new": n_new, "retired": n_retired}
+        console.answer(known | told)
         return
     typer.echo(
         f"{n_new} new items; the model in {place} knows {len(changed.catalog)}, {n_retired} of them retired."
     )
 
 
-def _counted(recommender: Recommender, events: str, columns: list[str], place: Path) -> Recommender:
-    """The model with new items counted in a file of events."""
+def _added(
+    recommender: Recommender, add: str, mapping: Mapping[str, str], place: Path
+) -> tuple[Recommender, int]:
+    """The model with the items of a file, and how many of its rows were set aside."""
+    from llm4rec.data.entities import read_entities
+
+    kinds: dict[str, Declared] = {field.name: field.modality for field in recommender.catalog.fields}
+    given, rejected, notes = read_entities(add, "item", mapping, kinds)
+    aside = console.beside(place, ".items.rejected.parquet")
+    if console.set_aside(rejected, aside):
+        notes.append(f"They are in {aside}, each with its reason.")
+    for sentence in notes:
+        console.note(sentence)
+    return recommender.upsert_items(given, note=console.note), rejected.height
+
+
+def _counted(
+    recommender: Recommender, events: str, mapping: Mapping[str, str], place: Path
+) -> tuple[Recommender, dict[str, int]]:
+    """The model with new items counted in a file of events, and what became of its rows."""
+    import numpy as np
+
     from llm4rec.data.ingest import ingest
 
-    mapping = console.pairs(columns, "--map", "role=column")
     config = recommender.config.data.model_copy(update={"k_core": 0})  # few have taken what is new
     with console.progress() as report:
         data = ingest(events, columns=mapping, config=config, progress=report)
@@ -99,8 +114,18 @@ def _counted(recommender: Recommender, events: str, columns: list[str], place: P
     log, _, left_out = data.numbered_by(recommender.catalog)
     if not log.n_events:
         raise InputError(f"No event of {events} is on an item the model knows. Are they the same ids?")
+    if log.times is None:
+        raise InputError(
+            f"{events} has no times, and how often a new item was taken is told by those since it came: add "
+            "a column of times, or name it with --map time=COLUMN."
+        )
     if left_out:
         console.note(f"{left_out} events on items the model does not know were left out.")
-    counted = recommender.count_new_items(log)
-    console.note(f"New items that were taken in these events: {len(counted.fitted.arrivals.items)}.")
-    return counted
+    taken = int(np.isin(recommender.fitted.new_items, log.items).sum())
+    console.note(f"New items that were taken in these events: {taken}.")
+    return recommender.count_new_items(log), {
+        "new_taken": taken,
+        "events": log.n_events,
+        "events_left_out": left_out,
+        "events_rejected": data.report.rejected.height,
+    }

@@ -215,9 +215,10 @@ def _batch(  # hands the options of the command through
     import polars as pl
 
     from llm4rec.data.requests import read_requests
-    from llm4rec.store import files
+    from llm4rec.store import artefact, files
 
-    files.check_place(out)  # before the work, not after
+    artefact.check_outside(out)  # before the work, not after
+    files.check_place(out)
     names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
     _note_unheard(recommender, histories.asked_at is not None)
     n = min(n, len(recommender.catalog))  # a longer list only takes memory

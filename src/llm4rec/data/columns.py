@@ -106,7 +106,7 @@ def find_columns(
         if role not in found:
             raise InputError(
                 f"{name} has no column {CANONICAL[role]!r}. {_listing(columns)} "
-                f"Rename the right one, or name it with --map {role}=COLUMN."
+                f"Rename the right one, or name it with --map {role}=COLUMN, where a command takes that."
             )
     return found
 

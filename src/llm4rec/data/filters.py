@@ -21,7 +21,8 @@ def keep_positives(
         return frame, []
     if "rating" not in frame.columns:
         raise InputError(
-            f"data.min_rating is {min_rating:g}, but {name} has no ratings: unset it, or map the column."
+            f"data.min_rating is {min_rating:g}, but {name} has no ratings: map the column, or fit "
+            "without data.min_rating."
         )
     kept = frame.filter((pl.col("rating") >= min_rating).fill_null(True))
     if not kept.height:

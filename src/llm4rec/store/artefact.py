@@ -29,9 +29,18 @@ import polars as pl
 from safetensors.numpy import save_file
 
 import llm4rec
-from llm4rec.errors import ArtefactError
+from llm4rec.errors import ArtefactError, InputError
 from llm4rec.store import parts, replace
-from llm4rec.store.manifest import FORMAT, FORMAT_VERSION, MANIFEST, META, Entry, Manifest, legal_name
+from llm4rec.store.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    META,
+    Entry,
+    Manifest,
+    is_here,
+    legal_name,
+)
 from llm4rec.types import Array
 
 T = TypeVar("T")
@@ -235,6 +244,21 @@ def exists(path: Path) -> bool:
     """Whether an artefact is at `path`, also one whose replacement a crash interrupted."""
     path = _real(path)
     return any((place / MANIFEST).is_file() for place in (path, replace.previous(path)))
+
+
+def check_outside(path: Path) -> None:
+    """Let nothing else be written to an artefact or below: with a foreign file in it, it is not replaced.
+
+    Raises:
+        InputError: naming the artefact `path` lies in.
+    """
+    place = _real(path)
+    for above in (place, *place.parents):
+        if is_here(above):
+            raise InputError(
+                f"{path} lies in {above}, which holds a model ({MANIFEST}) that could not be replaced any "
+                "more with something else in it. Name another place."
+            )
 
 
 def _real(path: Path) -> Path:

@@ -87,6 +87,15 @@ class Manifest(BaseModel):
         return manifest
 
 
+def is_here(directory: Path) -> bool:
+    """Whether a directory holds a manifest of ours; other programs have files of that name too."""
+    try:
+        with (directory / MANIFEST).open("rb") as stream:
+            return FORMAT.encode() in stream.read(1024)
+    except OSError:
+        return False
+
+
 def _parse(directory: Path, kind: str) -> dict[str, Any]:
     found = (directory / MANIFEST).lstat()
     if not stat.S_ISREG(found.st_mode):  # a link may lead out of the directory
