@@ -1026,3 +1026,19 @@ def test_nothing_is_written_into_a_model(model: Path, data: Path, tmp_path: Path
     for result in (batch, bench):
         assert result.exit_code == 2 and f"lies in {model}, which holds a model" in result.stderr
     assert not (model / "answers").exists() and not (model / "bench").exists()
+
+
+def test_pairs_say_one_thing_each() -> None:
+    assert console.pairs(["item=sku,user=who", "item=sku"], "--map", "role=column") == {
+        "item": "sku",
+        "user": "who",
+    }
+    assert console.pairs(['"item=sku, id"'], "--map", "role=column") == {"item": "sku, id"}
+    with pytest.raises(InputError, match="--map says both item=a and item=b: leave one out"):
+        console.pairs(["item=a", "item=b"], "--map", "role=column")
+    with pytest.raises(InputError, match=r"""in double quotes as a whole: --map '"role=column"'"""):
+        console.pairs(['item="sku, id"'], "--map", "role=column")
+
+
+def test_a_blank_behind_the_last_quote_is_no_mistake() -> None:
+    assert console.names(' sku010, "tea, loose" ', "--history") == ["sku010", "tea, loose"]

@@ -12,19 +12,38 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from llm4rec.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "LLM4REC_"
 
 
+MOST = 10**9
+"""The largest whole number an option takes where it names no other: beyond, memory and time end first."""
+
+
 class Section(BaseModel):
-    """Base of every configuration section: immutable, numbers are finite, and an unknown key is an error."""
+    """Base of every configuration section: immutable, numbers are finite, and an unknown key is an error.
+
+    A truth value is no number, though Python takes it for one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[info.field_name or ""]
+        kinds = {field.annotation, *get_args(field.annotation)}
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            raise ValueError("it is a truth value, and a number is needed")
+        bounded = any(hasattr(limit, "le") or hasattr(limit, "lt") for limit in field.metadata)
+        if isinstance(value, int | float) and int in kinds and not bounded and value > MOST:
+            raise ValueError(f"the largest number it takes is {MOST:,}")
+        return value
 
 
 Root = TypeVar("Root", bound=Section)
@@ -111,7 +130,8 @@ def _explain(error: ValidationError, root: type[Section]) -> str:
         else:
             # a place in a table of free keys is followed by the alternatives of its type, which say nothing
             key = next((name for name in known if key.startswith(f"{name}.")), key)
-            lines.append(f"The configuration key {key!r} can't be {problem['input']!r}: {problem['msg']}.")
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"The configuration key {key!r} can't be {problem['input']!r}: {said}.")
     return " ".join(dict.fromkeys(lines))
 
 

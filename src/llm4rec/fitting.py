@@ -62,6 +62,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     histories = histories or events
     events, valid = _with_questions(events, valid, config)
     people = None if people is None else _unprotected(people, config.data.protected)
+    progress("linear part", 0, 1)  # what may be wrong with it is said before anything takes time
+    part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
+    progress("linear part", 1, 1)
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
     spaces = Spaces(
@@ -75,9 +78,6 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network
         )
         checkpoint.claim(checkpoints, owner)
-    progress("linear part", 0, 1)  # what may be wrong with it is said before any training
-    part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
-    progress("linear part", 1, 1)
     questions = Questions(valid, people, len(catalog), Scorer(network, items, known, spaces.events))
     trained = train_in_stages(
         network,

@@ -154,6 +154,24 @@ def test_columns_left_alone_stay_as_they_are() -> None:
         (pl.Series("nothing", [None, None], dtype=pl.String), "empty"),
         (pl.Series("constant", [1, 1, 1]), "one value throughout"),
         (pl.Series("constant", ["x", "x"]), "one value throughout"),
+        (pl.Series("constant", ["0"] * 30 + ["n/a"]), "one value throughout"),
+        (pl.Series("price", [f"{n},99" for n in range(30)]), "numbers with a decimal comma: write 3.50"),
+        (
+            pl.Series("price", [f"${n}.50" for n in range(30)]),
+            "numbers with a currency or a unit: write the number alone",
+        ),
+        (
+            pl.Series("price", [f"1.{n:03},50 EUR" for n in range(30)]),
+            "numbers with a currency or a unit: write the number alone",
+        ),
+        (
+            pl.Series("since", [f"{n}.03.2024" for n in range(1, 29)]),
+            "dates whose day and month may be mistaken: write 2024-03-01",
+        ),
+        (
+            pl.Series("since", [f"3/{n}/24 10:00" for n in range(1, 29)]),
+            "dates whose day and month may be mistaken: write 2024-03-01",
+        ),
         (pl.Series("url", ["http://a.b/c", "http://a.b/d"]), "links"),
         (pl.Series("code", [f"x{n}" for n in range(30)]), "mostly distinct, like ids"),
         (pl.Series("imdb_id", [114709, 113497, 113228]), "mostly distinct, like ids"),

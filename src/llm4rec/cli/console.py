@@ -116,7 +116,7 @@ def names(text: str, option: str) -> list[str]:
         InputError: where a quote is not closed.
     """
     try:
-        rows = csv.reader(io.StringIO(text.replace("\r", "\n")), skipinitialspace=True, strict=True)
+        rows = csv.reader(io.StringIO(text.strip().replace("\r", "\n")), skipinitialspace=True, strict=True)
         return [part.strip() for row in rows for part in row if part.strip()]
     except csv.Error:
         raise InputError(
@@ -129,14 +129,19 @@ def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
     """Read `a=b,c=d` (the option may also be repeated) into a dictionary.
 
     Raises:
-        InputError: naming the part that has no equals sign.
+        InputError: naming the part that has no equals sign, or says again what a part before it said.
     """
     found: dict[str, str] = {}
     for part in (part for text in texts for part in names(text, option)):
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise InputError(f"{option} {part!r} is not of the form {wanted}.")
-        found[key.strip()] = value.strip()
+            raise InputError(
+                f"{option} {part!r} is not of the form {wanted}; one with a comma in it stands in double "
+                f"""quotes as a whole: {option} '"{wanted}"'."""
+            )
+        key, value = key.strip(), value.strip()
+        if found.setdefault(key, value) != value:
+            raise InputError(f"{option} says both {key}={found[key]} and {key}={value}: leave one out.")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,8 +10,8 @@ import polars as pl
 
 from llm4rec.data.catalog import Field, Modality
 from llm4rec.data.columns import words_of
-from llm4rec.data.literals import listed
-from llm4rec.data.texts import cleaned, text_of
+from llm4rec.data.conversions import MOST, as_image, as_kind, mean, of_dates
+from llm4rec.data.texts import cleaned
 from llm4rec.errors import InputError
 
 Declared = Modality | Literal["ignore"]
@@ -30,17 +30,20 @@ TIME_NAMES = ("timestamp", "time", "date", "created", "updated", "released", "pu
 CODE_NAMES = (
     "id", "ids", "zip", "zipcode", "postcode", "postal", "phone", "isbn", "ean", "upc", "code", "sku",
 )  # fmt: skip
-DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d-%b-%Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%Y-%m-%dT%H:%M:%S",
-                "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%:z")  # fmt: skip
+FOREIGN_FORMS = (
+    (r"^[+-]?\d+,\d+$", "numbers with a decimal comma: write 3.50"),
+    (
+        r"^[+-]?([$€£¥]\s*\d[\d.,]*|\d[\d.,]*\s*([$€£¥%]|[A-Z]{3}))$",
+        "numbers with a currency or a unit: write the number alone",
+    ),
+    (r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b", "dates whose day and month may be mistaken: write 2024-03-01"),
+)  # as people write what is not read, and how it would be
 
-MOST = 0.95  # a column is of a kind if this share of its values is
 NEAR_UNIQUE = 0.8  # distinct values per row above which a plain string is an id, not a category
 REPEATING = 0.5  # distinct values per row up to which strings are categories
 LONG = 40  # mean characters from which strings are prose
 MANY_WORDS = 5  # mean words, likewise
 SHORTEST_VECTOR = 2  # a list of fewer numbers is no vector
-
-_UNSUITED = (pl.Struct, pl.Binary, pl.Object)  # types of which nothing is a feature, in lists neither
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,14 @@ def _why_ignored(values: pl.Series) -> str:
         return "lists, but not of words, of whole numbers, or of enough numbers and as many in each"
     if kind != pl.String and not kind.is_numeric():
         return f"of the type {kind.base_type()}"
-    if present.n_unique() == 1:
+    numbers = present.filter(_numeric(present)) if kind == pl.String else present
+    if (numbers if len(numbers) >= MOST * len(present) else present).n_unique() == 1:
         return "one value throughout"
-    if kind == pl.String and _mean(present.str.contains("://", literal=True)) > REPEATING:
+    if kind == pl.String and mean(present.str.contains("://", literal=True)) > REPEATING:
         return "links"
+    for form, why in FOREIGN_FORMS if kind == pl.String else ():
+        if mean(present.str.contains(form)) >= MOST:
+            return why
     return "mostly distinct, like ids" if present.n_unique() > REPEATING * len(present) else "of no kind"
 
 
@@ -165,37 +172,32 @@ def _infer_list(present: pl.Series) -> Declared:
 
 def _infer_string(present: pl.Series, typed: bool) -> Declared:  # one test per kind, in order
     name, n = present.name, len(present)
-    if _mean(present.str.contains(r"(?i)\.(jpe?g|png|webp)$")) >= MOST and _named(name, IMAGE_NAMES):
-        return "image" if not _mean(present.str.contains("://")) else "ignore"
-    if _mean(present.str.contains(r"^\w+://")) >= NEAR_UNIQUE:
+    if mean(present.str.contains(r"(?i)\.(jpe?g|png|webp)$")) >= MOST and _named(name, IMAGE_NAMES):
+        return "image" if not mean(present.str.contains("://")) else "ignore"
+    if mean(present.str.contains(r"^\w+://")) >= NEAR_UNIQUE:
         return "ignore"
-    if _mean(present.str.contains(r"^\[.*\]$")) >= MOST:
-        numbers = _mean(present.str.contains(r"^\[[\s\d.,eE+-]+\]$")) >= MOST
-        return "image" if numbers and _as_image(present).null_count() < n else "categorical"
-    if not typed and not _named(name, CODE_NAMES) and _mean(_numeric(present)) >= MOST:
+    if mean(present.str.contains(r"^\[.*\]$")) >= MOST:
+        numbers = mean(present.str.contains(r"^\[[\s\d.,eE+-]+\]$")) >= MOST
+        return "image" if numbers and as_image(present).null_count() < n else "categorical"
+    if not typed and not _named(name, CODE_NAMES) and mean(_numeric(present)) >= MOST:
         return _infer_number(present.cast(pl.Float64, strict=False).drop_nulls())
-    if _mean(present.str.contains(r"\d")) >= MOST and _of_dates(present).null_count() <= (1 - MOST) * n:
+    if mean(present.str.contains(r"\d")) >= MOST and of_dates(present).null_count() <= (1 - MOST) * n:
         return "time"
     if _named(name, TEXT_NAMES):
         return "text"
-    if _named(name, CATEGORY_NAMES) or _mean(present.str.contains("|", literal=True)) > 1 - MOST:
+    if _named(name, CATEGORY_NAMES) or mean(present.str.contains("|", literal=True)) > 1 - MOST:
         return "categorical"
     distinct = present.n_unique()
-    prose = _mean(present.str.len_chars()) >= LONG or _mean(present.str.count_matches(" ")) >= MANY_WORDS - 1
+    prose = mean(present.str.len_chars()) >= LONG or mean(present.str.count_matches(" ")) >= MANY_WORDS - 1
     if prose and distinct > REPEATING * n:
         return "text"
     if distinct == 1 and n > 1:
         return "ignore"
     if distinct <= REPEATING * n:
         return "categorical"
-    if _mean(present.str.contains(" ", literal=True)) >= 1 - NEAR_UNIQUE:
+    if mean(present.str.contains(" ", literal=True)) >= 1 - NEAR_UNIQUE:
         return "text"
     return "categorical" if distinct <= NEAR_UNIQUE * n and not _named(name, CODE_NAMES) else "ignore"
-
-
-def _mean(values: pl.Series) -> float:
-    mean = values.cast(pl.Float64).mean()
-    return mean if isinstance(mean, float) else 0.0
 
 
 def _numeric(present: pl.Series) -> pl.Series:
@@ -206,95 +208,3 @@ def _numeric(present: pl.Series) -> pl.Series:
 def trimmed(values: pl.Series) -> pl.Series:
     """The values with texts stripped of blanks, null where nothing is left."""
     return cleaned(values) if values.dtype == pl.String else values
-
-
-def as_kind(values: pl.Series, kind: Modality) -> pl.Series | None:
-    """The values in the type of their kind, null where one doesn't fit; None where the type can't."""
-    inner = values.dtype
-    while isinstance(inner, pl.List | pl.Array):
-        inner = inner.inner
-    if isinstance(inner, _UNSUITED) or (isinstance(inner, pl.Duration) and kind in ("text", "categorical")):
-        return None
-    try:
-        return _CONVERT[kind](values)
-    except pl.exceptions.PolarsError:  # such as lists within lists
-        return None
-
-
-def _as_text(values: pl.Series) -> pl.Series:
-    if isinstance(values.dtype, pl.List | pl.Array):
-        lists = values.cast(pl.List(pl.String))
-        joined = lists.list.drop_nulls().list.join(" ").str.strip_chars()
-        return joined.set(joined == "", None) if len(joined) else joined
-    return text_of(values)
-
-
-def _as_categorical(values: pl.Series) -> pl.Series:
-    if isinstance(values.dtype, pl.List | pl.Array):
-        lists = values.cast(pl.List(pl.String))
-    elif values.dtype == pl.String and _mean(values.drop_nulls().str.contains(r"^\[.*\]$")) >= MOST:
-        lists = listed(values)
-    elif values.dtype == pl.String:
-        lists = values.str.split("|")
-    else:
-        lists = text_of(values).to_frame("value").select(pl.concat_list("value")).to_series()
-    words = pl.element().str.strip_chars()
-    frame = lists.alias("lists").to_frame().select(pl.col("lists").list.eval(words.filter(words != "")))
-    return frame.select(pl.col("lists").fill_null([])).to_series().cast(pl.List(pl.String))
-
-
-def _as_numerical(values: pl.Series) -> pl.Series:
-    if isinstance(values.dtype, pl.List | pl.Array):
-        return pl.Series(values.name, [None] * len(values), dtype=pl.Float64)
-    number = values.cast(pl.Float64, strict=False)
-    return number.set((~number.is_finite()).fill_null(False), None)
-
-
-def _as_image(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.String:
-        lists = _mean(values.drop_nulls().str.contains(r"^\[")) >= MOST
-        if not lists:
-            return values
-        values = (
-            values.str
-            .strip_chars("[] ")
-            .str.split(",")
-            .list.eval(pl.element().str.strip_chars().cast(pl.Float32, strict=False))
-        )
-    if not isinstance(values.dtype, pl.List | pl.Array):
-        return pl.Series(values.name, [None] * len(values), dtype=pl.List(pl.Float32))
-    vectors = values.cast(pl.List(pl.Float32), strict=False)
-    lengths = vectors.list.len()
-    usual = lengths.drop_nulls().mode().max()
-    sound = (lengths == usual) & vectors.list.eval(pl.element().is_finite().fill_null(False)).list.all()
-    return pl.select(pl.when(sound).then(vectors)).to_series()
-
-
-def _as_time(values: pl.Series) -> pl.Series:
-    if values.dtype in (pl.Date, pl.Datetime):
-        return values.cast(pl.Datetime("us")).dt.epoch("s")
-    if values.dtype == pl.String:
-        return _of_dates(values).fill_null(values.cast(pl.Int64, strict=False))
-    return (
-        values.cast(pl.Int64, strict=False)
-        if values.dtype.is_numeric()
-        else _as_numerical(values).cast(pl.Int64)
-    )
-
-
-def _of_dates(values: pl.Series) -> pl.Series:
-    """UTC seconds of dates in one of the known forms; a date without a zone is taken as UTC."""
-    seconds = pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
-    for form in DATE_FORMATS:
-        moment = values.str.to_datetime(form, strict=False, time_zone="UTC", time_unit="us")
-        seconds = seconds.fill_null(moment.dt.epoch("s"))
-    return seconds
-
-
-_CONVERT: Mapping[Modality, Callable[[pl.Series], pl.Series]] = {
-    "text": _as_text,
-    "categorical": _as_categorical,
-    "numerical": _as_numerical,
-    "image": _as_image,
-    "time": _as_time,
-}
