@@ -616,7 +616,19 @@ def test_evaluate_sets_bad_rows_aside_in_a_file(model: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_bench_measures_and_reuses(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "source_hash", lambda: "unchanged")  # also while somebody edits the sources
-    asked = ("bench", "--data", data, "--models", "ours,popularity", *SETTINGS, "--out", tmp_path)
+    kept = tmp_path / "kept"
+    asked = (
+        "bench",
+        "--data",
+        data,
+        "--models",
+        "ours,popularity",
+        *SETTINGS,
+        "--out",
+        tmp_path,
+        "--keep",
+        kept,
+    )
     first = llm4rec(*asked)
     assert first.exit_code == 0, first.stderr
     assert "Accuracy, whole catalogue ranked" in first.stdout
@@ -635,6 +647,12 @@ def test_bench_measures_and_reuses(data: Path, tmp_path: Path, monkeypatch: pyte
     assert len(found["curves"]["ours"]) >= 1
     assert {"command", "commit", "machine", "protocol", "policy", "seeds", "intervals"} <= set(found["facts"])
     assert not list((tmp_path / "runs").glob("*.checkpoint")) + list((tmp_path / "runs").glob("*.model"))
+    assert Recommender.load(kept).meta["n_events"] == N_USERS * (N_EVENTS - 2)  # of its training part
+    idle = llm4rec("bench", "--data", data, "--models", "popularity", "--out", tmp_path, "--keep", kept)
+    assert idle.exit_code == 2 and "--keep is for the model ours, which is not among" in idle.stderr
+    (kept / "notes.txt").write_text("mine")
+    blocked = llm4rec(*asked)
+    assert blocked.exit_code != 0 and "'notes.txt' lies in the directory" in blocked.stderr
 
 
 @pytest.mark.slow

@@ -44,6 +44,12 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, 0 upwards.")] = 1,
     config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
     settings: console.Settings = [],  # noqa: B006  # typer copies defaults
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Directory for the model of ours with seed 0; none is kept by default."
+        ),
+    ] = None,
     peer_ranks: Annotated[
         Path | None, typer.Option(help="user_id and a column of test ranks per other system (Parquet).")
     ] = None,
@@ -58,9 +64,13 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
     from llm4rec import config as configuration
     from llm4rec.bench import job, lineup, peers, report, tables
     from llm4rec.bench import run as runs
+    from llm4rec.keeping import KIND
     from llm4rec.recommender import Config
+    from llm4rec.store import artefact
 
     report.check_place(out)
+    if keep is not None:
+        artefact.check_place(keep, KIND)
     source = _source(data, splits, items, users, protocol)
     settings_read = configuration.load(Config, file=config, settings=settings)
     ranks = None if peer_ranks is None else peers.read_ranks(peer_ranks)
@@ -71,6 +81,8 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
         chosen = lineup.choose(
             console.names(models, "--models"), study.catalog, study.has_clock, settings_read
         )
+        if keep is not None and lineup.OURS not in chosen:
+            raise InputError(f"--keep is for the model {lineup.OURS}, which is not among --models.")
         for sentence in study.data.report.notes:
             console.note(sentence)
         aside = out / "bench.rejected.parquet"  # OUT may be a folder of `data get`, with a file of its own
@@ -80,7 +92,7 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
         del study  # the workers need the memory
         if ranks is not None and lineup.OURS not in chosen:
             console.note(f"--peer-ranks is compared with {lineup.OURS}, which is not among --models.")
-        plan = runs.Plan(source, questions, chosen, seeds, settings_read, out)
+        plan = runs.Plan(source, questions, chosen, seeds, settings_read, out, keep)
         results, failures = runs.run(plan, say=console.note, progress=shows)
     if failures and not results:
         raise LLM4RecError(_failed(failures))
