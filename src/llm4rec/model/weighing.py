@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from llm4rec.data.events import EventLog
-from llm4rec.model.lifts import lift_of
+from llm4rec.model.lifts import lift_of, log_sum
 from llm4rec.model.linear import EXPONENTS, STRENGTHS, Linear
 from llm4rec.model.prior import BOUNDS, FEWEST, TOP, classes
 from llm4rec.types import Array, Floats, Ints
@@ -49,12 +49,12 @@ class Trial:
             scores = self.linear.scores(history)
             of_target = lift_of(known, scores, np.array([target]))
             alone, lifts = log_scores[row, target].astype(np.float64), STRENGTHS * of_target
-            total = _log_totals(log_scores[row], known, scores, EXPONENTS[:1])[0]
-            self.likely[number] += alone + lifts - total
+            outside = log_scores[row].copy()
+            outside[history] = -np.inf
+            total = _log_totals(outside, known, scores)
+            of_history = log_sum(log_scores[row, np.unique(history)])  # its items have no linear score
+            self.likely[number] += alone + lifts - np.logaddexp(total[0], of_history)
             if target not in history:
-                outside = log_scores[row].copy()
-                outside[history] = -np.inf
-                total = _log_totals(outside, known, scores, EXPONENTS)
                 self.likely_outside[number] += EXPONENTS[:, None] * alone + lifts - total
                 self.ndcg[case] = _ndcg(outside, known, scores, int(target))
 
@@ -112,27 +112,38 @@ def _ndcg(log_scores: Floats, known: Ints, scores: Floats, target: int) -> Float
         target: the item.
     """
     place = np.flatnonzero(scores)
-    others = np.delete(log_scores, known[place])
     own = log_scores[target] + RATIOS * lift_of(known, scores, np.array([target]))
     lifted = log_scores[known[place]] + RATIOS[:, None] * scores[place]
-    level = np.searchsorted(np.sort(-others), -own, side="right") + (lifted >= own[:, None]).sum(axis=1)
+    others = np.delete(log_scores, known[place])
+    ahead = np.sort(-others[others >= own.min()])  # a sort of a large catalogue would take longest of all
+    level = np.searchsorted(ahead, -own, side="right") + (lifted >= own[:, None]).sum(axis=1)
     return np.where(level <= TOP, 1 / np.log2(np.maximum(level, 1) + 1), 0).astype(np.float32)
 
 
-def _log_totals(log_scores: Floats, known: Ints, scores: Floats, exponents: Array) -> Array:
+def _log_totals(log_scores: Floats, known: Ints, scores: Floats) -> Array:
     """Log Σ_i exp(τ · log_scores_i + w · score_i) for every exponent τ and strength w.
 
     Args:
         log_scores: [i] (nats).
         known: the items that have a score [j]; that of others is 0.
         scores: [j].
-        exponents: [e].
     """
     place = np.flatnonzero(scores)
-    moved = known[place]
-    alone = np.exp(exponents[:, None] * log_scores.astype(np.float64))
+    still = log_scores.copy()
+    still[known[place]] = -np.inf
     top = float(scores.max(initial=0))  # exp of a lift itself may be beyond any number
     lifted = np.exp(STRENGTHS * (scores[place, None].astype(np.float64) - top))
-    still = alone.sum(axis=1) - alone[:, moved].sum(axis=1)
-    total = alone[:, moved] @ lifted + still.clip(min=0)[:, None] * np.exp(-STRENGTHS * top)
+    alone = np.exp(EXPONENTS[:, None] * log_scores[known[place]].astype(np.float64))
+    total = alone @ lifted + _power_sums(still)[:, None] * np.exp(-STRENGTHS * top)
     return np.log(total) + STRENGTHS * top
+
+
+def _power_sums(log_scores: Floats) -> Array:
+    """Σ_i exp(τ · log_scores_i) for every exponent τ, each the square of the next but one."""
+    sums = np.empty(len(EXPONENTS))
+    for last in (len(EXPONENTS) - 1, len(EXPONENTS) - 2):
+        power = np.exp(log_scores * np.float32(EXPONENTS[last]))
+        for place in range(last, -1, -2):
+            sums[place] = power.sum(dtype=np.float64)
+            power *= power
+    return sums
