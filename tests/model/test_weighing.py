@@ -58,6 +58,14 @@ def test_likelihoods_and_ranks_are_those_of_what_comes_out() -> None:
     assert not found.ndcg[repeated].any()
 
 
+def test_a_search_that_reached_nothing_but_the_history_tells_of_the_history() -> None:
+    network = np.full((1, N_ITEMS), -np.inf, dtype=np.float32)
+    network[0, 2] = np.log(0.5)
+    found = trial(fitted(), [2], log([2, 3]), network)
+    assert found.told.all() and not found.likely_outside.any()
+    np.testing.assert_allclose(found.likely[1], 0, atol=1e-6)  # of what was reached it is all
+
+
 def test_a_rank_beyond_ten_is_worth_nothing() -> None:
     part = Linear(np.arange(30), np.array([0, *[1] * 30]), np.array([29], np.uint16), np.ones(1, np.float16))
     network = np.log(np.arange(30, 0, -1, dtype=np.float32) / 465)[None]

@@ -135,7 +135,8 @@ def _log_totals(log_scores: Floats, known: Ints, scores: Floats) -> Array:
     lifted = np.exp(STRENGTHS * (scores[place, None].astype(np.float64) - top))
     alone = np.exp(EXPONENTS[:, None] * log_scores[known[place]].astype(np.float64))
     total = alone @ lifted + _power_sums(still)[:, None] * np.exp(-STRENGTHS * top)
-    return np.log(total) + STRENGTHS * top
+    with np.errstate(divide="ignore"):  # a search may have reached nothing but the history
+        return np.log(total) + STRENGTHS * top
 
 
 def _power_sums(log_scores: Floats) -> Array:
