@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -423,7 +424,7 @@ def test_names_with_commas_stand_in_quotes(text: str, expected: list[str]) -> No
     assert console.names(text, "--history") == expected
 
 
-@pytest.mark.parametrize("text", ['"a,b', 'a,"b"c', '"a" ,b'])
+@pytest.mark.parametrize("text", ['"a,b', 'a,"b"c', '"a" b,c'])
 def test_a_quote_that_is_not_closed_is_told(text: str) -> None:
     with pytest.raises(InputError, match=r"--allow .* must end with one, right before the next comma"):
         console.names(text, "--allow")
@@ -650,6 +651,10 @@ def test_bench_measures_and_reuses(data: Path, tmp_path: Path, monkeypatch: pyte
     assert Recommender.load(kept).meta["n_events"] == N_USERS * (N_EVENTS - 2)  # of its training part
     idle = llm4rec("bench", "--data", data, "--models", "popularity", "--out", tmp_path, "--keep", kept)
     assert idle.exit_code == 2 and "--keep is for the model ours, which is not among" in idle.stderr
+    inside = llm4rec(*asked[:-1], tmp_path)
+    assert inside.exit_code == 2 and "give the model a directory of its own" in inside.stderr
+    Recommender.load(kept).save(kept)  # another, for all that anybody knows
+    assert f"ours, seed 0 (1 of 2): its model is not in {kept}, running again." in llm4rec(*asked).stderr
     (kept / "notes.txt").write_text("mine")
     blocked = llm4rec(*asked)
     assert blocked.exit_code != 0 and "'notes.txt' lies in the directory" in blocked.stderr
@@ -1006,6 +1011,43 @@ def test_items_are_added_from_a_mapped_column_and_what_became_of_events_is_told(
     assert failed.exit_code == 2 and "knows no item 'ghost': nothing was changed" in failed.stderr
 
 
+def test_a_role_that_nothing_given_has_is_refused(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("sku,title\nfirst,A tale\n")
+    add = ("--add", tmp_path / "new.csv")
+    for given, mapped, says in (
+        (add, "item=skew", "new.csv has no column 'skew' to take as item"),
+        (
+            add,
+            "item=sku,user=who,time=at",
+            "--map user=…,time=… names columns of --events, and there is none",
+        ),
+        (
+            ("--retire", "i1"),
+            "item=sku",
+            "--map item=… names a column of --add or --events, and there is none",
+        ),
+    ):
+        refused = llm4rec("items", "--model", model, "--out", tmp_path / "out", *given, "--map", mapped)
+        assert refused.exit_code == 2 and says in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_fitted_with_min_rating_says_that_it_holds(model: Path, tmp_path: Path) -> None:
+    """There is no --set here to change it with."""
+    fitted = Recommender.load(model).fitted
+    strict = fitted.config.data.model_copy(update={"min_rating": 3.0})
+    config = fitted.config.model_copy(update={"data": strict})
+    Recommender(replace(fitted, config=config)).save(tmp_path / "strict")
+    (tmp_path / "e.csv").write_text("user_id,item_id,timestamp,rating\nu,i1,1,2\nu,i2,2,1\n")
+    asked = ("--model", tmp_path / "strict")
+    for result in (
+        llm4rec("evaluate", *asked, "--interactions", tmp_path / "e.csv"),
+        llm4rec("items", *asked, "--events", tmp_path / "e.csv"),
+    ):
+        assert result.exit_code == 2 and "No rating of" in result.stderr
+        assert "The model was fitted with data.min_rating = 3, which holds here too" in result.stderr
+
+
 def test_evaluate_tells_what_was_done_again_from_what_the_model_has_seen(model: Path, tmp_path: Path) -> None:
     """u3 took i3 to i8, one after the other."""
     asked = ("evaluate", "--model", model, "--interactions", tmp_path / "e.csv", "--json")
@@ -1020,6 +1062,16 @@ def test_evaluate_tells_what_was_done_again_from_what_the_model_has_seen(model: 
     assert not notes([*taken, taken[0]], times=True)  # later than the model's own
     assert not notes([*taken, taken[0]], times=False)  # a second time, and the model knows of one
     assert notes(taken, times=False)
+
+
+def test_what_the_model_has_seen_is_told_by_its_time(model: Path, tmp_path: Path) -> None:
+    """u3 took i11 last, at 1_600_691_203."""
+    for moment, seen in ((1_600_691_203, True), (1_600_691_204, False)):
+        (tmp_path / "e.csv").write_text(f"user_id,item_id,timestamp\nu3,i1,1\nu3,i2,2\nu3,i11,{moment}\n")
+        found = answered(
+            llm4rec("evaluate", "--model", model, "--interactions", tmp_path / "e.csv", "--json")
+        )
+        assert any("too good" in note for note in found["notes"]) == seen
 
 
 def test_evaluate_says_where_it_has_nothing_to_ask(model: Path, tmp_path: Path) -> None:
@@ -1046,6 +1098,22 @@ def test_nothing_is_written_into_a_model(model: Path, data: Path, tmp_path: Path
     assert not (model / "answers").exists() and not (model / "bench").exists()
 
 
+def test_neither_rejected_rows_nor_another_model_are_written_into_a_model(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    before = sorted(model.iterdir())
+    (tmp_path / "new.csv").write_text("item_id,title\nnew,A tale\n,Nobody's\n")
+    files = ("--interactions", data / "events.csv")
+    for result in (
+        llm4rec("evaluate", "--model", model, *files, "--rejected", model / "r.parquet"),
+        llm4rec("items", "--model", model, "--add", tmp_path / "new.csv", "--out", model / "changed"),
+        llm4rec("fit", *files, "--out", model / "again"),
+        llm4rec("bench", "--data", data, "--out", tmp_path / "bench", "--keep", model / "kept"),
+    ):
+        assert result.exit_code == 2 and f"lies in {model}, which holds a model" in result.stderr
+    assert sorted(model.iterdir()) == before
+
+
 def test_pairs_say_one_thing_each() -> None:
     assert console.pairs(["item=sku,user=who", "item=sku"], "--map", "role=column") == {
         "item": "sku",
@@ -1060,3 +1128,40 @@ def test_pairs_say_one_thing_each() -> None:
 
 def test_a_blank_behind_the_last_quote_is_no_mistake() -> None:
     assert console.names(' sku010, "tea, loose" ', "--history") == ["sku010", "tea, loose"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('sku010, "tea, loose" ', ["sku010", "tea, loose"]),
+        (' "tea, loose" ,sku010', ["tea, loose", "sku010"]),
+        ('"a,b"\t,\t"c,d" \n "e" ', ["a,b", "c,d", "e"]),
+        ('"say ""a , b"" , c" , d', ['say "a , b" , c', "d"]),  # within quotes nothing is touched
+        ('5" disk , "a" , 3" disk', ['5" disk', "a", '3" disk']),
+    ],
+)
+def test_blanks_around_a_quoted_part_are_dropped(text: str, expected: list[str]) -> None:
+    assert console.names(text, "--history") == expected
+
+
+def test_a_column_is_mapped_once_and_may_hold_a_comma(data: Path, tmp_path: Path) -> None:
+    fit = ("fit", "--interactions", data / "events.csv", "--out", tmp_path / "m")
+    twice = llm4rec(*fit, "--map", "item=item_id", "--map", "item=user_id")
+    assert twice.exit_code == 2
+    assert "--map says both item=item_id and item=user_id: leave one out" in twice.stderr
+    (tmp_path / "e.csv").write_text('user_id,"sku, id",timestamp\na,x,1\na,y,2\na,z,3\n')
+    fit = ("fit", "--interactions", tmp_path / "e.csv", "--out", tmp_path / "m", *SETTINGS)
+    unquoted = llm4rec(*fit, "--map", 'item="sku, id"')
+    assert unquoted.exit_code == 2 and """as a whole: --map '"role=column"'""" in unquoted.stderr
+    assert llm4rec(*fit, "--map", '"item=sku, id"').exit_code == 0
+
+
+def test_what_is_not_seen_is_not_printed() -> None:
+    """Of Unicode's format characters those stay that spell words, join emoji or are seen themselves."""
+    kept = {0xAD, 0x200C, 0x200D, *range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    kept |= {*range(0x13430, 0x13440)}  # of hieroglyphs
+    for code in range(sys.maxunicode + 1):
+        if unicodedata.category(chr(code)) in {"Cc", "Cf", "Zl", "Zp"}:
+            assert (console.printable(f"a{chr(code)}b") == "a b") == (code not in kept), f"U+{code:04X}"
+    family = "\U0001f468\u200d\U0001f469 \u2764\ufe0f \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert console.printable(family) == family

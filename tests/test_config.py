@@ -22,6 +22,8 @@ class Train(config.Section):
     batch_size: int = Field(64, description="People per step.")
     loss: Literal["full", "sampled"] = Field("full", description="Over what the softmax runs.")
     devices: tuple[str, ...] = Field((), description="Where to compute.")
+    shuffle: bool = Field(True, description="Whether the order is drawn anew.")
+    betas: tuple[float, float] | None = Field(None, description="Decays of two averages.")
 
 
 class Data(config.Section):
@@ -101,10 +103,15 @@ def test_numbers_pass_through_settings_unchanged(epochs: int, rate: float) -> No
         ("train.epochs=0", "'train.epochs' can't be 0: Input should be greater than or equal to 1"),
         ("train.epochs=many", "'train.epochs' can't be 'many'"),
         ("train.epochs=1.5", "'train.epochs' can't be 1.5"),
-        ("train.epochs=1e23", "'train.epochs' can't be 1e+23: the largest number it takes is"),
+        ("train.epochs=1e23", "'train.epochs' can't be 1e+23: the largest number it takes is 9,223"),
+        ('train.epochs="100000000000000000000000"', "the largest number it takes is 9,223"),
+        ("train.epochs=0100000000000000000000000", "the largest number it takes is 9,223"),
         ("train.epochs=true", "'train.epochs' can't be True: it is a truth value"),
         ("train.learning_rate=false", "'train.learning_rate' can't be False: it is a truth"),
         ("data.min_rating=true", "'data.min_rating' can't be True: it is a truth value"),
+        ("train.betas=[true, 0.9]", "'train.betas' can't be [True, 0.9]: it is a truth value"),
+        ("train.shuffle=1", "'train.shuffle' can't be 1: it is a number, and true or false is needed"),
+        ("train.shuffle=0.0", "'train.shuffle' can't be 0.0: it is a number"),
         ("train.learning_rate=inf", "'train.learning_rate' can't be inf: Input should be a finite number"),
         ("data.min_rating=nan", "'data.min_rating' can't be nan: Input should be a finite number"),
         ("train.learning_rate=-1", "'train.learning_rate' can't be -1: Input should be greater than 0"),
@@ -165,6 +172,8 @@ def test_the_options_are_listed_in_declared_order() -> None:
         ("train.batch_size", "int", "64", "People per step."),
         ("train.loss", "Literal['full', 'sampled']", "'full'", "Over what the softmax runs."),
         ("train.devices", "tuple[str, ...]", "()", "Where to compute."),
+        ("train.shuffle", "bool", "True", "Whether the order is drawn anew."),
+        ("train.betas", "tuple[float, float] | None", "None", "Decays of two averages."),
         ("data.min_rating", "float | None", "None", "Ratings below are left out."),
     ]
 
@@ -178,6 +187,48 @@ def test_every_option_of_the_package_says_what_it_means() -> None:
         "train.epochs train.learning_rate train.batch_size train.seed model.backbone model.embedding_size"
     )
     assert set(promised.split()) | {"model.layers", "data.min_rating", "data.max_history"} <= listed.keys()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (
+            "linear.ridge=1e-300",
+            "'linear.ridge' can't be 1e-300: Input should be greater than or equal to 0.001",
+        ),
+        ("linear.ridge=true", "'linear.ridge' can't be True: it is a truth value"),
+        (
+            "train.weight_decay=1e300",
+            "'train.weight_decay' can't be 1e+300: Input should be less than or equal",
+        ),
+        ("train.negatives=1_000_000_000", "'train.negatives' can't be 1000000000: Input should be less than"),
+        ("model.pretrained.lora_rank=1_000_000", "lora_rank' can't be 1000000: Input should be less than"),
+        ("data.max_history=1e23", "'data.max_history' can't be 1e+23: the largest number it takes is"),
+        ("data.rating_range=[true, 5]", "'data.rating_range' can't be [True, 5]: it is a truth value"),
+        ("encode.behaviour=1", "'encode.behaviour' can't be 1: it is a number, and true or false"),
+        ("generate.share=false", "'generate.share' can't be False: it is a truth value"),
+    ],
+)
+def test_what_no_fit_could_use_is_refused_before_any_work(setting: str, sentence: str) -> None:
+    from llm4rec import Config
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(Config, environment={}, settings=[setting])
+    assert sentence in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "linear.ridge=0.001", "train.weight_decay=1", "train.negatives=100_000", "data.max_history=1e4",
+        "data.rating_range=[1, 5]", "encode.behaviour=false", "encode.behaviour=off", "generate.share=1",
+    ],
+)  # fmt: skip
+def test_what_somebody_may_use_is_taken(setting: str) -> None:
+    from llm4rec import Config
+
+    assert config.load(Config, environment={}, settings=[setting])
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

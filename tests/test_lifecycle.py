@@ -306,6 +306,16 @@ def test_items_that_training_has_seen_are_not_counted(model: Recommender) -> Non
     assert counted.recommend(Query(("i0",)), 9) == model.recommend(Query(("i0",)), 9)
 
 
+def test_new_items_are_counted_in_events_of_this_catalogue_alone(model: Recommender) -> None:
+    wrong: Any = pl.DataFrame({"user_id": ["u"], "item_id": ["i0"]})
+    with pytest.raises(InputError, match="counted in an EventLog, not in a DataFrame"):
+        model.count_new_items(wrong)
+    for number in (-1, N_ITEMS):
+        log = build_log(pl.Series(["u", "u"]), np.array([0, number]), times=np.array([1, 2]))
+        with pytest.raises(InputError, match=f"by their numbers in the catalogue, 0 to {N_ITEMS - 1}"):
+            model.count_new_items(log)
+
+
 def test_candidates_are_lifted_as_the_whole_is(model: Recommender) -> None:
     if model.config.generate.mode == "only":
         pytest.skip("it has no dense head to find candidates with")

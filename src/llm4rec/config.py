@@ -21,14 +21,15 @@ from llm4rec.errors import ConfigError
 ENVIRONMENT_PREFIX = "LLM4REC_"
 
 
-MOST = 10**9
-"""The largest whole number an option takes where it names no other: beyond, memory and time end first."""
+MOST = 2**63 - 1
+"""The largest whole number an option takes: the largest that arrays hold."""
+TOO_LARGE = f"the largest number it takes is {MOST:,}"
 
 
 class Section(BaseModel):
     """Base of every configuration section: immutable, numbers are finite, and an unknown key is an error.
 
-    A truth value is no number, though Python takes it for one.
+    A truth value is no number and a number no truth value, though Python takes them for one another.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -36,14 +37,28 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
-        field = cls.model_fields[info.field_name or ""]
-        kinds = {field.annotation, *get_args(field.annotation)}
-        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
-            raise ValueError("it is a truth value, and a number is needed")
-        bounded = any(hasattr(limit, "le") or hasattr(limit, "lt") for limit in field.metadata)
-        if isinstance(value, int | float) and int in kinds and not bounded and value > MOST:
-            raise ValueError(f"the largest number it takes is {MOST:,}")
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, bool) and kinds & {int, float}:
+                raise ValueError("it is a truth value, and a number is needed")
+            if isinstance(part, int | float) and not isinstance(part, bool) and bool in kinds:
+                raise ValueError("it is a number, and true or false is needed")
+            if isinstance(part, int | float) and int in kinds and part > MOST:
+                raise ValueError(TOO_LARGE)
         return value
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > MOST:  # it came as text, such as "007"
+            raise ValueError(TOO_LARGE)
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that a value of this type, or what a list of it holds, can have."""
+    parts = get_args(annotation)
+    return set[Any]().union(*map(_kinds, parts)) if parts else {annotation}
 
 
 Root = TypeVar("Root", bound=Section)

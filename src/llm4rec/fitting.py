@@ -62,9 +62,6 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     histories = histories or events
     events, valid = _with_questions(events, valid, config)
     people = None if people is None else _unprotected(people, config.data.protected)
-    progress("linear part", 0, 1)  # what may be wrong with it is said before anything takes time
-    part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
-    progress("linear part", 1, 1)
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
     spaces = Spaces(
@@ -73,6 +70,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     seen = torch.from_numpy(events.item_counts(len(catalog)) > 0)
     items, known = spaces.tokens(catalog, frozen.by_field, seen, people)
     network = new_network(config, spaces, len(catalog), decoder)
+    progress("linear part", 0, 1)  # what may be wrong with it is said before any training
+    part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
+    progress("linear part", 1, 1)
     if checkpoints is not None:
         owner = _identity(
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network

@@ -44,7 +44,12 @@ def refusal(folder: Path, lines: list[str], config: DataConfig) -> str:
             DataConfig(min_rating=3),
             "Events left out by data.min_rating or data.k_core: 1",
         ),
-        (["u,a,2,5,train", "u,b,1,5,test"], DataConfig(), "an earlier event of user 'u' after a later part"),
+        (
+            ["v,a,1,5,train", "u,a,2,5,train", "u,b,1,5,test"],
+            DataConfig(),
+            "s.csv, row 3, column 'split': this event of user 'u' is train and follows one that is test, "
+            "in row 4",
+        ),
     ],
 )
 def test_an_unusable_split_is_told_why(

@@ -156,6 +156,12 @@ def test_columns_left_alone_stay_as_they_are() -> None:
         (pl.Series("constant", ["x", "x"]), "one value throughout"),
         (pl.Series("price", [f"{n},99" for n in range(30)]), "numbers with a decimal comma: write 3.50"),
         (
+            pl.Series("price", [f"{n},000" for n in range(1, 30)]),
+            "numbers with commas between thousands: write 1000",
+        ),
+        (pl.Series("article", [f"{n}ABC" for n in range(4711, 4740)]), "mostly distinct, like ids"),
+        (pl.Series("version", [f"1.7.{n}" for n in range(20, 50)]), "mostly distinct, like ids"),
+        (
             pl.Series("price", [f"${n}.50" for n in range(30)]),
             "numbers with a currency or a unit: write the number alone",
         ),
@@ -171,6 +177,20 @@ def test_columns_left_alone_stay_as_they_are() -> None:
             pl.Series("since", [f"3/{n}/24" for n in range(1, 29)]),
             "dates whose day and month may be mistaken: write 2024-03-01",
         ),
+        (
+            pl.Series("price", [f"{n},5" if n % 2 else f"{n}" for n in range(30)]),  # some are whole
+            "numbers with a decimal comma: write 3.50",
+        ),
+        (
+            pl.Series("price", ["n/a"] * 5 + [f"{n},99" for n in range(20)]),
+            "numbers with a decimal comma: write 3.50",
+        ),
+        (pl.Series("weight", [f"0,{n:03}" for n in range(30)]), "numbers with a decimal comma: write 3.50"),
+        (
+            pl.Series("since", [f"2024.03.{n:02}" for n in range(1, 29)]),
+            "dates with points: write 2024-03-01",
+        ),
+        (pl.Series("article", ["4,50", *map(str, range(40))]), "mostly distinct, like ids"),  # one is a slip
         (pl.Series("url", ["http://a.b/c", "http://a.b/d"]), "links"),
         (pl.Series("code", [f"x{n}" for n in range(30)]), "mostly distinct, like ids"),
         (pl.Series("imdb_id", [114709, 113497, 113228]), "mostly distinct, like ids"),
@@ -193,6 +213,6 @@ def test_a_column_that_is_no_feature_is_told_why(column: pl.Series, why: str) ->
 
 
 def test_a_number_that_is_always_the_same_is_one_value_though_some_are_missing() -> None:
-    column = pl.Series("discount", ["0"] * 30 + ["n/a"])
+    column = pl.Series("discount", ["0"] * 15 + ["0.0"] * 15 + ["n/a"])
     found = read_features(column.to_frame(), "f", typed=False)
     assert found.notes == ("Columns of f not used as features: discount (one value throughout).",)

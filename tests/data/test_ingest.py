@@ -280,7 +280,15 @@ def test_parts_run_along_the_log(tmp_path: Path) -> None:
     frame = EVENTS.with_columns(split=pl.Series(["TEST", "test", "train", "valid", "history"]))
     data = ingest(write(tmp_path / "e.parquet", frame))
     assert data.parts is not None
-    assert data.parts.tolist() == ["train", "valid", "test", "history", "test"]
+    assert data.parts.names.tolist() == ["train", "valid", "test", "history", "test"]
+    names = EVENTS["item_id"][data.parts.rows - 1].to_list()
+    assert names == data.catalog.ids[data.log.items].to_list()
+    _, parts, left_out = data.numbered_by(data.catalog.take(np.array([0])))
+    assert parts is not None and 0 < left_out < 5
+    first = data.catalog.ids[0]
+    assert parts.rows.tolist() == [
+        row for row, name in zip(data.parts.rows, names, strict=True) if name == first
+    ]
 
 
 def test_a_split_orders_what_has_no_clock(tmp_path: Path) -> None:

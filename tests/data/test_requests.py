@@ -187,16 +187,43 @@ def test_malformed_requests_are_refused(tmp_path: Path, columns: dict[str, Any],
         ("timestamps", "noon"),
         ("request_time", 1_600_000_000.5),
         ("request_time", [5]),
+        ("request_id", ["r"]),
+        ("user_id", ["u"]),
+        ("user_id", {"a": 1}),
+        ("history", [["a"]]),
+        ("history", ["a", {"a": 'q" \\'}]),
+        ("history", ["a", [[], None]]),
+        ("exclude", [["b"]]),
     ],
 )
 def test_the_one_value_of_another_kind_is_found_in_json(tmp_path: Path, column: str, value: Any) -> None:
     """Beside it the others change their type as well; the row that is named is the one at fault."""
     sound = {"history": ["a"], "exclude": ["b"], "ratings": [4], "timestamps": [9], "request_time": 9}
+    sound["user_id"] = "u"
     rows = [{"request_id": f"r{row}"} | sound for row in range(4)]
     rows[2][column] = value
     (tmp_path / "r.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with pytest.raises(InputError, match=rf"r\.jsonl, row 3, column '{column}'"):
         read_requests(str(tmp_path / "r.jsonl"), CATALOG)
+
+
+def test_a_text_that_looks_like_a_list_is_a_text(tmp_path: Path) -> None:
+    catalog = Catalog(pl.DataFrame({"item_id": ['["a"]', "[b]", "{}"]}))
+    row = {"request_id": "[1]", "history": ['["a"]', "[b]"], "user_id": '["u"]', "exclude": ["{}"]}
+    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
+    names, histories, exclude = read_requests(str(tmp_path / "r.jsonl"), catalog)
+    assert names.to_list() == ["[1]"] and histories.user_ids.to_list() == ['["u"]']
+    assert histories.items.tolist() == [0, 1] and exclude.items.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("r.jsonl", ""), ("r.jsonl", "\n\n"), ("r.csv", "request_id,history\n"), ("r.csv", "")],
+)
+def test_a_file_without_requests_is_said_to_hold_none(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=rf"^No request can be read: .*{name} (is empty|has a header)"):
+        read_requests(str(tmp_path / name), CATALOG)
 
 
 @pytest.mark.parametrize("column", ["user_id", "exclude", "timestamps", "ratings", "request_time"])

@@ -10,7 +10,7 @@ from hypothesis import given as forall
 from hypothesis import strategies as st
 
 from llm4rec.data.events import EventLog, build_log
-from llm4rec.data.split import Cases, Split, given, global_time, leave_last_out, next_event_cases
+from llm4rec.data.split import Cases, Parts, Split, given, global_time, leave_last_out, next_event_cases
 from llm4rec.errors import ClockError, InputError
 
 # Machines differ in speed: no law depends on a deadline.
@@ -22,6 +22,11 @@ def log_of(flat: list[tuple[str, int]]) -> EventLog:
     """A log whose items number the rows of the file, so that an item names its event."""
     users, times = zip(*flat, strict=True)
     return build_log(pl.Series(users), np.arange(len(flat)), times=np.array(times))
+
+
+def parts_of(names: np.ndarray) -> Parts:
+    """Parts of a file whose header is row 1, its events in the order of the log."""
+    return Parts(names, np.arange(len(names)) + 2, "split.csv")
 
 
 def plain(cases: Cases) -> list[tuple[int, list[int], list[int]]]:
@@ -82,7 +87,7 @@ def test_golden_global_time(golden: EventLog) -> None:
 
 def test_golden_given(golden: EventLog) -> None:
     parts = np.array(["history", "train", "validation", "test", "train", "test", "test", "test", "test"])
-    split = given(golden, parts)
+    split = given(golden, parts_of(parts))
     assert split.protocol == "given"
     assert [split.train.history(row).tolist() for row in range(3)] == [[0, 1], [4], []]
     assert plain(split.valid) == [(0, [0, 1], [2])]
@@ -172,13 +177,13 @@ def test_a_given_split_asks_what_it_names(flat: list[tuple[str, int]], data: st.
         cuts = sorted(data.draw(st.lists(st.integers(0, size), min_size=2, max_size=2)))
         own = ["train"] * cuts[0] + ["valid"] * (cuts[1] - cuts[0]) + ["test"] * (size - cuts[1])
         parts[log.offsets[row] : log.offsets[row + 1]] = own
-    split = given(log, parts)
+    split = given(log, parts_of(parts))
     assert_every_event_once(split, log)
     assert_no_future(split, log)
     assert split.train.items.tolist() == log.items[parts == "train"].tolist()
     assert split.valid.targets.tolist() == log.items[parts == "valid"].tolist()
     assert split.test.targets.tolist() == log.items[parts == "test"].tolist()
-    as_objects = given(log, parts.astype(object))
+    as_objects = given(log, parts_of(parts.astype(object)))
     assert plain(as_objects.test) == plain(split.test)
 
 
@@ -228,19 +233,20 @@ def test_impossible_shares_are_refused(golden: EventLog, valid: float, test: flo
 def test_an_unknown_part_is_named(golden: EventLog, odd: str | None, said: str) -> None:
     parts = np.array(["train"] * 8 + [odd], dtype=object)
     with pytest.raises(InputError, match=f"holds {said}; it may hold train, valid and test"):
-        given(golden, parts)
+        given(golden, parts_of(parts))
 
 
 @pytest.mark.parametrize("pair", [("valid", "train"), ("test", "valid"), ("test", "history")])
-def test_a_part_that_goes_back_names_the_person(golden: EventLog, pair: tuple[str, str]) -> None:
+def test_a_part_that_goes_back_names_its_row_and_the_person(golden: EventLog, pair: tuple[str, str]) -> None:
     parts = np.array(["train"] * 4 + list(pair) + ["train"] * 3)
-    with pytest.raises(InputError, match="'bob'"):
-        given(golden, parts)
+    says = f"split.csv, row 7, .* user 'bob' is {pair[1]} and follows one that is {pair[0]}, in row 6"
+    with pytest.raises(InputError, match=says):
+        given(golden, parts_of(parts))
 
 
 def test_a_part_may_go_back_from_one_person_to_the_next(golden: EventLog) -> None:
     parts = np.array(["train"] * 3 + ["test"] + ["train", "test"] + ["train", "train", "test"])
-    assert len(given(golden, parts).test) == 3
+    assert len(given(golden, parts_of(parts)).test) == 3
 
 
 def test_cases_know_when_their_answers_happened() -> None:

@@ -51,6 +51,7 @@ REFUSED = {
     "unknown ending": ("e.xlsx", b"PK\x03\x04", "an ending this can't read. Known: .csv"),
     "latin-1 header": ("e.csv", b"user_id,item_id,caf\xe9\nu,a,b\n", "not UTF-8 text"),
     "one JSON array": ("e.jsonl", b'[{"user_id": 1}]', "one JSON array"),
+    "blank lines": ("e.jsonl", b"\n \n", "is empty"),
     "no JSON": ("e.jsonl", b"user_id,item_id\n", "No line of .* is a JSON object"),
     "RecBole without types": ("e.inter", b"user_id\titem_id\nu\ta\n", "must say its type"),
     "times without a zone": (

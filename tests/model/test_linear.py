@@ -154,6 +154,20 @@ def test_what_a_search_did_not_reach_stays_out() -> None:
     np.testing.assert_array_equal(fitted(3.0).add(network, log([])), network)
 
 
+def test_each_class_of_lengths_has_an_exponent_of_its_own() -> None:
+    part = replace(fitted(), exponents=(1.0, 0.5, 0.25, 0.125))
+    assert [part.exponent(length) for length in (0, 1, 2, 3, 9, 10, 99)] == [
+        1,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+        0.125,
+        0.125,
+    ]
+    assert replace(part, strengths=(0.0,) * 4).exponent(5) == 1  # without a linear part it is nobody's rival
+
+
 def test_what_is_lifted_most() -> None:
     part = fitted(2.0)
     lifts = part.lifts(np.array([0, 3]))
@@ -169,7 +183,7 @@ def test_what_is_lifted_most() -> None:
     assert lift_of(Linear().known, Linear().lifts(asked), asked).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("ridge", [float("inf"), float("nan"), 1e300, 0.0])
+@pytest.mark.parametrize("ridge", [float("inf"), float("nan"), 1e300, 0.0, 1e-300])
 def test_a_ridge_that_leaves_nothing_is_refused(ridge: float) -> None:
     with pytest.raises(ValidationError, match="ridge"):
         LinearConfig(ridge=ridge)
@@ -177,4 +191,4 @@ def test_a_ridge_that_leaves_nothing_is_refused(ridge: float) -> None:
 
 def test_a_ridge_that_is_too_small_is_named() -> None:
     with pytest.raises(TrainingError, match=r"1e-12: raise the ridge .linear\.ridge"):
-        fit_linear(log(*[[0, 1, 2]] * 5), 3, LinearConfig(ridge=1e-12))
+        fit_linear(log(*[[0, 1, 2]] * 5), 3, LinearConfig().model_copy(update={"ridge": 1e-12}))

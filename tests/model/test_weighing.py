@@ -66,6 +66,24 @@ def test_a_search_that_reached_nothing_but_the_history_tells_of_the_history() ->
     np.testing.assert_allclose(found.likely[1], 0, atol=1e-6)  # of what was reached it is all
 
 
+def test_what_no_search_reached_is_no_measure_of_what_was_reached() -> None:
+    """Item 3 has by far the largest score and is out of reach; the others are far from certain."""
+    part = Linear(
+        np.arange(9),
+        np.array([0, *[3] * 9]),
+        np.array([1, 2, 3], np.uint16),
+        np.array([0.5, 0.1, 7.0], np.float16),
+    )
+    network = np.full((1, N_ITEMS), -120.0, dtype=np.float32)  # such as plain dot products give
+    network[0, 3], network[0, 0] = -np.inf, 0.0
+    found = trial(part, [1], log([0]), network)
+    scores = np.zeros((len(STRENGTHS), 7))  # all but the history and what is out of reach
+    scores[:, 0], scores[:, 1] = STRENGTHS * 0.5, STRENGTHS * float(np.float16(0.1))
+    expected = scores[:, 0] - np.logaddexp.reduce(scores, axis=1)
+    for likely in found.likely_outside[1]:
+        np.testing.assert_allclose(likely, expected, atol=1e-3)
+
+
 def test_a_rank_beyond_ten_is_worth_nothing() -> None:
     part = Linear(np.arange(30), np.array([0, *[1] * 30]), np.array([29], np.uint16), np.ones(1, np.float16))
     network = np.log(np.arange(30, 0, -1, dtype=np.float32) / 465)[None]
@@ -89,9 +107,13 @@ def test_a_network_that_is_too_sure_counts_less() -> None:
     network -= np.logaddexp.reduce(network, axis=1, keepdims=True)
     found = trial(part, targets.tolist(), log(*firsts[:, None].tolist()), network)
     chosen = found.chosen()
-    assert max(chosen.exponents) < 0.2 and min(chosen.strengths) > 0
+    assert max(chosen.exponents[1:]) < 0.2 and min(chosen.strengths) > 0
+    assert chosen.exponents[0] == 1  # of an empty history no case told
     places = np.unravel_index(int(found.likely_outside.sum(axis=0).argmax()), found.likely_outside.shape[1:])
-    assert chosen.exponents == (EXPONENTS[places[0]],) * 4 and chosen.strengths == (STRENGTHS[places[1]],) * 4
+    assert (
+        chosen.exponents[1:] == (EXPONENTS[places[0]],) * 3
+        and chosen.strengths == (STRENGTHS[places[1]],) * 4
+    )
 
 
 def told(ndcg: Array) -> Trial:
@@ -108,7 +130,10 @@ def test_the_likelier_exponent_is_taken_where_it_ranks_higher_by_a_standard_erro
     worse, better = np.zeros((100, 2)), np.zeros((100, 2))
     better[:8, 0] = worse[:8, 0] = 1
     better[8:12, 1] = worse[8:14, 1] = 1  # four in a hundred more, of a standard error of .034; two, of .037
-    assert told(better).chosen().exponents == (0.5,) * 4 and told(better).chosen().strengths == (1.0,) * 4
+    assert (
+        told(better).chosen().exponents == (1.0, 0.5, 0.5, 0.5)
+        and told(better).chosen().strengths == (1.0,) * 4
+    )
     assert told(worse).chosen().exponents == (1.0,) * 4 and told(worse).chosen().strengths == (4.0,) * 4
 
 

@@ -441,6 +441,26 @@ def test_a_file_somebody_laid_inside_is_not_lost(tmp_path: Path) -> None:
     assert generation(tmp_path / "m") == 1
 
 
+def test_nothing_is_written_into_an_artefact(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", 1)
+    (tmp_path / "link").symlink_to("m")
+    for place in (tmp_path / "m" / "deep" / "er", tmp_path / "link" / "n"):
+        with pytest.raises(ArtefactError, match=f"lies in {tmp_path / 'm'}, which holds a model"):
+            write_model(place, 2)
+    for place in (tmp_path / "m", tmp_path / "link" / "deep" / "a.parquet"):
+        with pytest.raises(ArtefactError, match=f"{place} lies in {tmp_path / 'm'}, which holds a model"):
+            artefact.check_outside(place)
+    artefact.check_outside(tmp_path / "m2")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / MANIFEST).write_text('{"name": "a web page"}')
+    write_model(tmp_path / "web" / "n", 1)
+    write_model(tmp_path / "m", 3)
+    assert generation(tmp_path / "m") == 3
+    (tmp_path / "m").rename(tmp_path / ".m.previous")  # as a crash leaves one that is being replaced
+    with pytest.raises(ArtefactError, match="which holds a model"):
+        artefact.check_outside(tmp_path / "m")
+
+
 def test_another_kind_is_not_replaced(tmp_path: Path) -> None:
     write_model(tmp_path / "m", 1)
     with pytest.raises(ArtefactError, match="holds a model"):

@@ -16,6 +16,7 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.ingest import DataConfig, Ingested, ingest
 from llm4rec.data.split import Split, given, global_time, leave_last_out
 from llm4rec.errors import InputError
+from llm4rec.store.manifest import MANIFEST
 from llm4rec.types import Progress, silent
 
 
@@ -103,10 +104,7 @@ def read(source: Source, protocol: str, config: DataConfig, progress: Progress =
                 f"{source.interactions} has no column 'split', which says of each event whether it is train, "
                 "valid or test: add it, or rename the one that does."
             )
-        try:
-            split = given(data.log, data.parts)
-        except InputError as error:
-            raise InputError(f"{source.interactions}: {error}") from None
+        split = given(data.log, data.parts)
     elif protocol == "global-time":
         split = global_time(data.log)
     else:
@@ -177,3 +175,11 @@ def name(model: str, seed: int) -> str:
 def train_counts(split: Split, catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
     """Training events of every item [i] and of every person [u]."""
     return split.train.item_counts(len(catalog)), split.train.lengths
+
+
+def stamp(model: Path) -> str | None:
+    """What tells a kept model from any other, the digest of its manifest; None where there is none."""
+    try:
+        return hashlib.sha256((model / MANIFEST).read_bytes()).hexdigest()
+    except OSError:
+        return None

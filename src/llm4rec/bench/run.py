@@ -141,7 +141,8 @@ def _finished(task: job.Job) -> tuple[Result | None, str]:
         return None, "its earlier result can't be read, running again"
     if result.figures.get("key") != task.key:
         return None, "data, configuration or code have changed since its earlier result, running again"
-    if task.keep is not None and not (Path(task.keep) / "manifest.json").exists():
+    stamp = None if task.keep is None else job.stamp(Path(task.keep))
+    if task.keep is not None and (stamp is None or stamp != result.figures.get("kept")):
         return None, f"its model is not in {task.keep}, running again"
     return result, ""
 

@@ -76,6 +76,7 @@ def run(task: job.Job) -> dict[str, Any]:
         "training": getattr(model, "meta", {}).get("training"),
         "chosen": getattr(model, "chosen", {}),
         "notes": list(getattr(model, "meta", {}).get("notes", [])),
+        "kept": None if task.keep is None else job.stamp(Path(task.keep)),
         "machine": facts.machine(),
         "commit": facts.commit(),
     }

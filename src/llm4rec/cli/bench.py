@@ -70,6 +70,8 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
 
     report.check_place(out)
     if keep is not None:
+        if keep.resolve() in (out.resolve(), *out.resolve().parents):
+            raise InputError(f"--keep {keep} would hold --out {out}: give the model a directory of its own.")
         artefact.check_place(keep, KIND)
     source = _source(data, splits, items, users, protocol)
     settings_read = configuration.load(Config, file=config, settings=settings)

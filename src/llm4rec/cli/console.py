@@ -38,8 +38,13 @@ WRONG_PATH = (
     FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError,
 )  # fmt: skip
 QUOTED = """An id that holds a comma stands in double quotes: '"a,b",c'."""
-# C0 and C1 controls, line and paragraph separators, and what turns the direction of writing round
-UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+# a part in double quotes, as CSV has them, and the blanks around it
+QUOTED_PART = re.compile(r'(?:^|(?<=[,\n]))\s*("(?:[^"]|"")*")\s*(?=[,\n]|$)')
+# C0 and C1 controls, line and paragraph separators, and what is not seen but changes how the rest is read
+UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]+"
+)
 LINE_EVERY = 30.0  # seconds between two lines of one unfinished stage in a log file
 
 
@@ -99,7 +104,11 @@ def note(sentence: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Text of a file on one line that no terminal takes for a command: a blank for what it must not get."""
+    """Text of a file on one line that no terminal takes for a command: a blank for what it must not get.
+
+    Marks of direction and other invisible characters go too, for two ids may look the same by them. What
+    words are spelt with stays: joiners, as of emoji and Persian, the soft hyphen and Arabic number signs.
+    """
     return UNSAFE.sub(" ", text)
 
 
@@ -110,13 +119,14 @@ def answer(document: Any) -> None:
 
 
 def names(text: str, option: str) -> list[str]:
-    """The parts of a comma-separated option, blanks left out; as in CSV, double quotes keep a comma.
+    """The parts of a comma-separated option without blanks around; as in CSV, double quotes keep a comma.
 
     Raises:
         InputError: where a quote is not closed.
     """
     try:
-        rows = csv.reader(io.StringIO(text.strip().replace("\r", "\n")), skipinitialspace=True, strict=True)
+        close = QUOTED_PART.sub(r"\1", text.strip().replace("\r", "\n"))
+        rows = csv.reader(io.StringIO(close), skipinitialspace=True, strict=True)
         return [part.strip() for row in rows for part in row if part.strip()]
     except csv.Error:
         raise InputError(

@@ -13,10 +13,10 @@ from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
     from llm4rec.data.events import EventLog
-    from llm4rec.data.split import Cases, Split
+    from llm4rec.data.ingest import DataConfig
+    from llm4rec.data.split import Cases, Parts, Split
     from llm4rec.evaluate.protocol import Evaluation
     from llm4rec.recommender import Recommender
-    from llm4rec.types import Array
 
 
 class Protocol(StrEnum):
@@ -52,10 +52,13 @@ def evaluate(  # one parameter per option of the command
     from llm4rec.data.ingest import ingest
     from llm4rec.evaluate.protocol import evaluate as score
     from llm4rec.recommender import Recommender
+    from llm4rec.store import artefact
 
+    aside = rejected or console.beside(model, ".evaluate.rejected.parquet")
+    artefact.check_outside(aside)  # before the work, not after
     recommender = Recommender.load(model)
     mapping = console.pairs(columns, "--map", "role=column")
-    config = recommender.config.data.model_copy(update={"k_core": 0})  # nobody is too new to be asked
+    config = as_fitted(recommender)
     with console.progress() as report:
         data = ingest(interactions, columns=mapping, config=config, progress=report)
         log, parts, left_out = data.numbered_by(recommender.catalog)
@@ -75,7 +78,6 @@ def evaluate(  # one parameter per option of the command
             recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
         )
     notes = list(data.report.notes)
-    aside = rejected or console.beside(model, ".evaluate.rejected.parquet")
     if console.set_aside(data.report.rejected, aside):
         notes.append(f"They are in {aside}, each with its reason.")
     if known := _known_answers(recommender, split):
@@ -92,6 +94,17 @@ def evaluate(  # one parameter per option of the command
     if left_out:
         notes.append(f"{left_out} events on items outside the model's catalogue were left out.")
     _show(_summary(result, model, protocol, notes), json)
+
+
+def as_fitted(recommender: Recommender) -> DataConfig:
+    """Which events count for a fitted model: those that its training counted, with nothing too new."""
+    config = recommender.config.data.model_copy(update={"k_core": 0})
+    if config.min_rating is not None:
+        console.note(
+            f"The model was fitted with data.min_rating = {config.min_rating:g}, which holds here too: "
+            "events rated below it do not count."
+        )
+    return config
 
 
 def _known_answers(recommender: Recommender, split: Split) -> int:
@@ -140,7 +153,7 @@ def _repeats(cases: Cases) -> int:
     return asked.join(first, on=["row", "item"]).filter(pl.col("place") < pl.col("end")).height
 
 
-def _split(protocol: Protocol, log: EventLog, parts: Array | None) -> Split:
+def _split(protocol: Protocol, log: EventLog, parts: Parts | None) -> Split:
     from llm4rec.data import split
 
     match protocol:

@@ -49,20 +49,25 @@ def items(
     set aside in OUT.items.rejected.parquet and OUT.events.rejected.parquet.
     """
     from llm4rec.data.columns import roles_of
+    from llm4rec.keeping import KIND
     from llm4rec.recommender import Recommender
+    from llm4rec.store import artefact
 
     gone = console.names(retire, "--retire")
     if add is None and events is None and not gone:
         raise InputError("Say what changes: --add FILE, --events FILE, --retire a,b,c, or several of them.")
     mapping = roles_of(console.pairs(columns, "--map", "role=column"))
-    idle = [role for role in mapping if events is None and (add is None or role != "item")]
+    idle = [f"{role}=…" for role in mapping if events is None and (add is None or role != "item")]
     if idle:
-        raise InputError(f"--map {idle[0]}=… names a column of --events, and there is none.")
+        what = "a column" if len(idle) == 1 else "columns"
+        whose = "--events" if add is not None else "--add or --events"
+        raise InputError(f"--map {','.join(idle)} names {what} of {whose}, and there is none.")
     place = out or model
     changed = recommender = Recommender.load(model)
+    artefact.check_place(place, KIND)  # before the work, and before rows are set aside beside it
     told: dict[str, int] = {"rejected": 0}
     if add is not None:
-        changed, told["rejected"] = _added(changed, add, mapping, place)
+        changed, told["rejected"] = _added(changed, add, mapping, place, alone=events is None)
     if events is not None:
         changed, counted = _counted(changed, events, mapping, place)
         told |= counted
@@ -80,13 +85,16 @@ def items(
 
 
 def _added(
-    recommender: Recommender, add: str, mapping: Mapping[str, str], place: Path
+    recommender: Recommender, add: str, mapping: Mapping[str, str], place: Path, *, alone: bool
 ) -> tuple[Recommender, int]:
-    """The model with the items of a file, and how many of its rows were set aside."""
+    """The model with the items of a file, and how many of its rows were set aside.
+
+    The mapping may be meant for the events, unless the file is `alone`.
+    """
     from llm4rec.data.entities import read_entities
 
     kinds: dict[str, Declared] = {field.name: field.modality for field in recommender.catalog.fields}
-    given, rejected, notes = read_entities(add, "item", mapping, kinds)
+    given, rejected, notes = read_entities(add, "item", mapping, kinds, must_map=alone)
     aside = console.beside(place, ".items.rejected.parquet")
     if console.set_aside(rejected, aside):
         notes.append(f"They are in {aside}, each with its reason.")
@@ -101,11 +109,11 @@ def _counted(
     """The model with new items counted in a file of events, and what became of its rows."""
     import numpy as np
 
+    from llm4rec.cli.evaluate import as_fitted
     from llm4rec.data.ingest import ingest
 
-    config = recommender.config.data.model_copy(update={"k_core": 0})  # few have taken what is new
     with console.progress() as report:
-        data = ingest(events, columns=mapping, config=config, progress=report)
+        data = ingest(events, columns=mapping, config=as_fitted(recommender), progress=report)
     for sentence in data.report.notes:
         console.note(sentence)
     aside = console.beside(place, ".events.rejected.parquet")

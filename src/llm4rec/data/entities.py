@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from llm4rec.data import validate
+from llm4rec.data import jsonlines, validate
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.columns import ALIASES, CANONICAL, find_columns, is_protected, plain, unused
 from llm4rec.data.features import Declared, read_features
@@ -21,6 +21,8 @@ def read_entities(
     mapping: Mapping[str, str],
     declared: Mapping[str, Declared],
     protected: tuple[str, ...] = (),
+    *,
+    must_map: bool = False,
 ) -> tuple[Catalog, pl.DataFrame, list[str]]:
     """Read a table of items (`role` item) or people (`role` user).
 
@@ -30,12 +32,13 @@ def read_entities(
         mapping: role → column, as given for the events; used here where this table has the column.
         declared: column → modality or "ignore".
         protected: names of columns that are kept in the table and are never features; see `is_protected`.
+        must_map: whether the mapping is given for this table, which must have the column then.
 
     Returns:
         The rows with unique names, those set aside, and sentences on what was done.
     """
     table = read_table(source)
-    column = _key(table, role, mapping)
+    column = _key(table, role, mapping, must_map)
     key = CANONICAL[role]
     sieve = Sieve.of(table)
     sieve.require_rows()
@@ -43,6 +46,7 @@ def read_entities(
         other = unused(f"{key}_other", sieve.frame.columns)
         clash = {key: other} if key in sieve.frame.columns else {}
         sieve.frame = sieve.frame.rename(clash).rename({column: key})
+    sieve.drop(jsonlines.nested(source, table, column), column, jsonlines.NESTED)
     notes = validate.ids(sieve, key, column)
     sieve.drop(
         ~sieve.frame[key].is_first_distinct(),
@@ -61,10 +65,10 @@ def read_entities(
     return Catalog(found.table, found.fields, key), sieve.all_rejected(), notes
 
 
-def _key(table: Table, role: str, mapping: Mapping[str, str]) -> str:
-    if mapping.get(role) in table.columns:
-        return mapping[role]
+def _key(table: Table, role: str, mapping: Mapping[str, str], must_map: bool) -> str:
     columns = [*table.columns]
+    if role in mapping and (must_map or mapping[role] in columns):
+        return find_columns(columns, mapping, (role,), (role,), table.name)[role]
     if "id" in columns and not any(plain(name) in map(plain, ALIASES[role]) for name in columns):
         return "id"
     return find_columns(columns, {}, (role,), (role,), table.name)[role]

@@ -31,12 +31,20 @@ CODE_NAMES = (
     "id", "ids", "zip", "zipcode", "postcode", "postal", "phone", "isbn", "ean", "upc", "code", "sku",
 )  # fmt: skip
 FOREIGN_FORMS = (
-    (r"^[+-]?\d+,\d+$", "numbers with a decimal comma: write 3.50"),
     (
-        r"^[+-]?([$€£¥]\s*\d[\d.,]*|\d[\d.,]*\s*([$€£¥%]|[A-Z]{3}))$",
+        r"^[+-]?(0,\d+|(\d{1,3}(\.\d{3})+|\d+),(\d{1,2}|\d{4,}))$",
+        "numbers with a decimal comma: write 3.50",
+    ),
+    (r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$", "numbers with commas between thousands: write 1000"),
+    (
+        r"^[+-]?([$€£¥]\s*\d[\d.,]*|\d[\d.,]*\s*([$€£¥%]|EUR|USD|GBP|JPY|CHF))$",
         "numbers with a currency or a unit: write the number alone",
     ),
-    (r"^\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b", "dates whose day and month may be mistaken: write 2024-03-01"),
+    (
+        r"^(0?[1-9]|[12]\d|3[01])([./-](0?[1-9]|[12]\d|3[01])[./-]\d{4}|/(0?[1-9]|[12]\d|3[01])/\d\d)\b",
+        "dates whose day and month may be mistaken: write 2024-03-01",
+    ),
+    (r"^\d{4}\.\d{1,2}\.\d{1,2}\b", "dates with points: write 2024-03-01"),
 )  # as people write what is not read, and how it would be
 
 NEAR_UNIQUE = 0.8  # distinct values per row above which a plain string is an id, not a category
@@ -133,13 +141,14 @@ def _why_ignored(values: pl.Series) -> str:
         return "lists, but not of words, of whole numbers, or of enough numbers and as many in each"
     if kind != pl.String and not kind.is_numeric():
         return f"of the type {kind.base_type()}"
-    numbers = present.filter(_numeric(present)) if kind == pl.String else present
-    if (numbers if len(numbers) >= MOST * len(present) else present).n_unique() == 1:
+    strange = present.filter(~_numeric(present)) if kind == pl.String else present.clear()
+    few = len(strange) <= (1 - MOST) * len(present)  # such as marks of what is missing, among numbers
+    if (present.cast(pl.Float64, strict=False).drop_nulls() if few else present).n_unique() == 1:
         return "one value throughout"
     if kind == pl.String and mean(present.str.contains("://", literal=True)) > REPEATING:
         return "links"
-    for form, why in FOREIGN_FORMS if kind == pl.String else ():
-        if mean(present.str.contains(form)) >= MOST:
+    for form, why in () if few else FOREIGN_FORMS:
+        if mean(strange.str.contains(form)) > REPEATING:
             return why
     return "mostly distinct, like ids" if present.n_unique() > REPEATING * len(present) else "of no kind"
 

@@ -27,7 +27,8 @@ from llm4rec.data.interactions import (
 )
 from llm4rec.data.report import Report, Sieve
 from llm4rec.data.requests import read_requests
-from llm4rec.types import Array, Ints, Progress, silent
+from llm4rec.data.split import Parts
+from llm4rec.types import Ints, Progress, silent
 
 __all__ = ["DataConfig", "Ingested", "Report", "ingest", "read_requests"]
 
@@ -80,22 +81,22 @@ class Ingested:
         catalog: the items.
         people: key `user_id`; the first rows are those of `log.user_ids`, then come the people of the users
             file who have no events. None where no users file was given.
-        parts: the file's `split` column, lower case, along `log.events` [e]; None where it has none.
+        parts: the file's `split` column, lower case, along the events of `log`; None where it has none.
         report: counts, notes and rejected rows.
     """
 
     log: EventLog
     catalog: Catalog
     people: Catalog | None
-    parts: Array | None
+    parts: Parts | None
     report: Report
 
-    def numbered_by(self, catalog: Catalog) -> tuple[EventLog, Array | None, int]:
+    def numbered_by(self, catalog: Catalog) -> tuple[EventLog, Parts | None, int]:
         """The events in another catalogue's item numbers, their parts, and how many it does not know."""
         numbers = catalog.numbers(self.catalog.ids)[self.log.items]
         keep = numbers >= 0
         log = replace(self.log, items=numbers).select(keep)
-        return log, None if self.parts is None else self.parts[keep], int((~keep).sum())
+        return log, None if self.parts is None else self.parts.select(keep), int((~keep).sum())
 
 
 def ingest(  # three sources and how to read them
@@ -149,7 +150,7 @@ def ingest(  # three sources and how to read them
     notes += [*said, *sieve.note(), *left_out]
     if config.k_core > 1 or only_items_with_events:
         frame, catalog = _only_with_events(frame, catalog)
-    log, parts = _log(frame, user_ids)
+    log, parts = _log(frame, user_ids), _parts(frame, sieve)
     people, said = aligned(tables["user"], log.user_ids) if "user" in tables else (None, [])
     notes += said
     progress("read events", 1, 1)
@@ -175,8 +176,8 @@ def _only_with_events(frame: pl.DataFrame, catalog: Catalog) -> tuple[pl.DataFra
     return frame.with_columns(pl.Series("item", numbers[items])), catalog.take(used)
 
 
-def _log(frame: pl.DataFrame, user_ids: pl.Series) -> tuple[EventLog, Array | None]:
-    """The sorted events as a log of the people who have any, and their parts of a given split."""
+def _log(frame: pl.DataFrame, user_ids: pl.Series) -> EventLog:
+    """The sorted events as a log of the people who have any."""
     rows = frame["user"].to_numpy()
     present = np.flatnonzero(np.bincount(rows, minlength=len(user_ids)))
     if len(present) < len(user_ids):
@@ -196,11 +197,16 @@ def _log(frame: pl.DataFrame, user_ids: pl.Series) -> tuple[EventLog, Array | No
         kinds,
         kind_names,
     )
-    parts: Array | None = None
-    if "split" in frame.columns:
-        names = frame["split"].unique().sort()
-        parts = np.array(names.to_list())[numbered(frame["split"], names).to_numpy()]
-    return arrange(flat, rows), parts
+    return arrange(flat, rows)
+
+
+def _parts(frame: pl.DataFrame, sieve: Sieve) -> Parts | None:
+    """The parts of a given split, along the sorted events."""
+    if "split" not in frame.columns:
+        return None
+    names = frame["split"].unique().sort()
+    parts = np.array(names.to_list())[numbered(frame["split"], names).to_numpy()]
+    return Parts(parts, frame[sieve.row].to_numpy(), sieve.name)
 
 
 def _kinds(frame: pl.DataFrame) -> tuple[Ints | None, tuple[str, ...]]:

@@ -11,17 +11,21 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 
-from llm4rec.data.files import Choose, Table, rejection
+from llm4rec.data.files import Choose, Table, read_table, rejection
 from llm4rec.errors import InputError
 
+NESTED = "the value is an object or a list: it must be text or a number"
 LOOK = 1000  # lines whose keys come in the order of the file; polars tells those of the rest in its own
+# how an object or a list begins, and a text rarely does
+_OPENS = r'^(\[\s*(["\[{\]\d-]|null|true|false)|\{\s*["}])'
 
 
 def read_jsonl(path: Path, name: str, choose: Choose, *, as_text: bool) -> Table:
     """Read `path`, shown as `name`; with `as_text` every value stays the text it was written as.
 
     With `as_text`, a row with an object or a list in a chosen column is set aside; a whole number loses its
-    point (1.0 is 1), as it does in a table with types.
+    point (1.0 is 1), as it does in a table with types. Without it, an object or a list within a list is
+    missing; one beside texts becomes a text, which `nested` tells from them.
 
     Raises:
         InputError: if the file is one JSON array, or no line of it is an object.
@@ -29,6 +33,8 @@ def read_jsonl(path: Path, name: str, choose: Choose, *, as_text: bool) -> Table
     _refuse_array(path, name)
     table = None if as_text else _fast(path, name, None) or _careful(path, name, None)
     columns = _columns(path) if table is None else list(table.columns)
+    if not columns and not len(_line_numbers(path)):
+        raise InputError(f"{name} is empty.")
     if not columns:
         raise InputError(f"No line of {name} is a JSON object: write one object per line.")
     chosen = choose(columns)
@@ -38,6 +44,19 @@ def read_jsonl(path: Path, name: str, choose: Choose, *, as_text: bool) -> Table
     frame = table.frame.with_columns(missing).select(chosen)
     typed = not as_text
     return Table(name, frame, table.rows, tuple(columns), typed=typed, rejected=table.rejected)
+
+
+def nested(source: str, table: Table, column: str) -> pl.Series:
+    """Which rows of a table that was read with types have an object or a list in a column of texts.
+
+    In the table that is a text as well, so the file itself is asked where one looks like it.
+    """
+    values = table.frame[column] if column in table.columns else pl.Series(dtype=pl.Null)
+    found: list[int] = []
+    if values.dtype == pl.String and values.str.contains(r"^[\[{]").any():
+        aside = read_table(source, lambda _: [column], as_text=True).rejected
+        found = aside.filter(pl.col("column") == column)["row"].to_list()
+    return table.rows.is_in(found)
 
 
 def _refuse_array(path: Path, name: str) -> None:
@@ -90,7 +109,7 @@ def _fast(path: Path, name: str, chosen: Sequence[str] | None) -> Table | None:
             frame = pl.scan_ndjson(path, infer_schema_length=None).collect()
     except pl.exceptions.PolarsError:
         return None
-    if chosen is not None and _may_nest(frame):
+    if _holds_nested(frame) if chosen is None else _may_nest(frame):
         return None
     rows = _line_numbers(path)
     if len(rows) != frame.height:
@@ -101,6 +120,13 @@ def _fast(path: Path, name: str, chosen: Sequence[str] | None) -> Table | None:
 def _may_nest(frame: pl.DataFrame) -> bool:
     """Whether a value may have been an object or a list: polars makes them text that starts like one."""
     return frame.select(pl.any_horizontal(pl.all().str.contains(r"^[\[{]").any())).item() is True
+
+
+def _holds_nested(frame: pl.DataFrame) -> bool:
+    """Whether a text within a list may have been an object or a list: polars makes it a text among texts."""
+    lists = frame.select(pl.col(pl.List(pl.String)))
+    texts = [column.explode() for column in lists]
+    return any((each.str.contains(_OPENS) & each.str.contains(r"[\]}]$")).any() for each in texts)
 
 
 def _line_numbers(path: Path) -> pl.Series:
@@ -118,11 +144,11 @@ def _careful(path: Path, name: str, chosen: Sequence[str] | None) -> Table:
     with path.open("rb") as file:
         for row, line in enumerate(file, start=1):
             found = _object(line)
-            nested = _nested(found, chosen or ()) if isinstance(found, dict) else None
+            inside = _nested(found, chosen or ()) if isinstance(found, dict) else None
             if isinstance(found, str):
                 bad.append((row, None, found))
-            elif nested is not None:
-                bad.append((row, nested, "the value is an object or a list: it must be text or a number"))
+            elif inside is not None:
+                bad.append((row, inside, NESTED))
             elif found is not None:
                 for key in found.keys() - values.keys() if chosen is None else ():
                     values[key] = [None] * len(rows)
@@ -153,10 +179,15 @@ def _series(key: str, values: list[Any], as_text: bool) -> pl.Series:
     if kinds == {list}:
         inner = {type(each) for value in values if value is not None for each in cast("list[Any]", value)}
         if not inner <= {int, float}:
-            values = [None if value is None else [_text(each) for each in value] for value in values]
+            values = [None if value is None else [_flat(each) for each in value] for value in values]
             return pl.Series(key, values, dtype=pl.List(pl.String))
         return pl.Series(key, values, dtype=pl.List(pl.Float64))
     return pl.Series(key, values, dtype=pl.Float64 if float in kinds else None, strict=False)
+
+
+def _flat(value: Any) -> str | None:
+    """A value of a list as text; an object or a list has no place in one."""
+    return None if isinstance(value, dict | list) else _text(value)
 
 
 def _text(value: Any) -> str | None:

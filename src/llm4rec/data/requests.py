@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from llm4rec.data import jsonlines
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.files import Table, read_table
@@ -46,7 +47,10 @@ def read_requests(
     Raises:
         InputError: naming the row of a request that can't be answered.
     """
-    table = read_table(path)
+    try:
+        table = read_table(path)
+    except InputError as error:
+        raise InputError(f"No request can be read: {error}") from None
     if table.rejected.height:
         first = table.rejected.row(0, named=True)
         raise InputError(f"{table.name}, row {first['row']}: {first['reason']}.")
@@ -59,6 +63,8 @@ def read_requests(
     ignored = [column for column in table.columns if column not in KNOWN]
     if ignored:
         note(f"Columns of {table.name} not read: {', '.join(ignored)}.")
+    for column in ("request_id", "user_id"):
+        _refuse(jsonlines.nested(path, table, column), table, column, jsonlines.NESTED)
     names = _request_ids(table)
     _refuse(names.is_null(), table, "request_id", "the request has no id")
     _refuse(~names.is_first_distinct(), table, "request_id", "the id of this request occurs earlier")

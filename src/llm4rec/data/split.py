@@ -9,7 +9,7 @@ import polars as pl
 
 from llm4rec.data.events import EventLog
 from llm4rec.errors import InputError
-from llm4rec.types import Array, Ints
+from llm4rec.types import Array, Bools, Ints
 
 PARTS = {"train": 0, "history": 0, "valid": 1, "validation": 1, "test": 2}
 """Names a split column may hold, and the order in which they must come within a person."""
@@ -59,6 +59,25 @@ class Cases:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         flat = np.arange(offsets[-1]) + np.repeat(self.target_offsets[index] - offsets[:-1], lengths)
         return Cases(self.log, self.rows[index], self.ends[index], self.targets[flat], offsets)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which part of a split each event of a log belongs to, as a file says it.
+
+    Attributes:
+        names: train, valid or test (also history, validation) along the events [e].
+        rows: the number of each event's row in the file [e].
+        source: the file, for messages.
+    """
+
+    names: Array
+    rows: Ints
+    source: str
+
+    def select(self, keep: Bools) -> Parts:
+        """The parts of the events that are kept."""
+        return Parts(self.names[keep], self.rows[keep], self.source)
 
 
 @dataclass(frozen=True)
@@ -133,27 +152,30 @@ def global_time(log: EventLog, *, valid_share: float = 0.1, test_share: float = 
     )
 
 
-def given(log: EventLog, parts: Array) -> Split:
-    """A split the file gives: `parts` [e] holds train, valid or test (also history, validation) per event.
+def given(log: EventLog, parts: Parts) -> Split:
+    """A split the file gives, its parts along the log's events.
 
-    `parts` runs along the log's events. Within a person the order must be train, then valid, then
-    test. Where a person has several test events and the log is ordered, each is a case of its own.
+    Within a person the order must be train, then valid, then test. Where a person has several test events
+    and the log is ordered, each is a case of its own.
 
     Raises:
         InputError: on a name that is none of these, or where a later part precedes an earlier one.
     """
-    named = pl.Series(parts, dtype=pl.String)
+    named = pl.Series(parts.names, dtype=pl.String)
     unknown = sorted({str(part) for part in named.unique()} - PARTS.keys())
     if unknown:
         raise InputError(f"The column 'split' holds {unknown[0]!r}; it may hold train, valid and test.")
     rank = named.replace_strict(PARTS, return_dtype=pl.Int64).to_numpy()
     rows = log.rows
-    backwards = (np.diff(rank) < 0) & (np.diff(rows) == 0)
-    if backwards.any():
-        user = log.user_ids[int(rows[np.flatnonzero(backwards)[0]])]
+    backwards = np.flatnonzero((np.diff(rank) < 0) & (np.diff(rows) == 0))
+    if len(backwards):
+        at = int(backwards[0])
+        earlier, later = parts.names[at : at + 2]
         raise InputError(
-            f"The column 'split' puts an earlier event of user {user!r} after a later part: within a "
-            "person all of train must come before valid, and valid before test."
+            f"{parts.source}, row {parts.rows[at + 1]}, column 'split': this event of user "
+            f"{log.user_ids[int(rows[at])]!r} is {later} and follows one that is {earlier}, in row "
+            f"{parts.rows[at]}. Within a person all of train must come before valid, and valid before test: "
+            "mend either row."
         )
     position = np.arange(log.n_events) - log.offsets[rows]
     return Split(

@@ -49,7 +49,7 @@ class LinearConfig(Section):
     )
     ridge: float = Option(
         default=100.0,
-        gt=0,
+        ge=1e-3,  # less is lost in rounding beside the counts
         le=1e9,
         description="λ of the regression: the larger, the less few people count [people].",
     )
@@ -102,8 +102,8 @@ class Linear:
         return np.float32(strength) * self.scores(history)
 
     def exponent(self, length: int) -> float:
-        """τ after a history of `length` events."""
-        return self.exponents[int(classes(np.array(length)))]
+        """τ after a history of `length` events; 1 where there is no linear part."""
+        return self.exponents[int(classes(np.array(length)))] if any(self.strengths) else 1.0
 
     def add(self, log_scores: Floats, histories: EventLog) -> Floats:
         """Log-scores [b, i] of both, given the network's [b, i] for b histories.

@@ -45,7 +45,10 @@ class PretrainedConfig(Section):
         default=3e-4, gt=0, le=10, description="Step size of AdamW for what is trained of the decoder."
     )
     lora_rank: int = Option(
-        default=16, ge=1, description="Rank of the additions; they are scaled by 2, whatever their rank."
+        default=16,
+        ge=1,
+        le=65_536,
+        description="Rank of the additions; they are scaled by 2, whatever their rank.",
     )
     lora_targets: tuple[str, ...] = Option(
         default=(), description="Names of the projections that get one, as q_proj; none named: all of them."

@@ -68,8 +68,9 @@ class Trial:
         of two regressors, where that ranks all cases higher by more than a standard error: likelihood
         attends to what stands far down a list as much as to its head.
 
-        A class of fewer than 20 cases takes what suits them all. There is no linear part where every
-        strength is 0, or there are fewer than 20 cases in all: nothing can be said for it then.
+        A class of fewer than 20 cases takes what suits them all, the empty history τ = 1. There is no linear
+        part where every strength is 0, or there are fewer than 20 cases in all: nothing can be said for it
+        then.
         """
         members = [self.told & (self.classes == number) for number in range(len(BOUNDS) + 1)]
         if np.count_nonzero(self.told) < FEWEST:
@@ -82,6 +83,8 @@ class Trial:
             helps = outside[0].argmax() > 0
             full.append((0, int(self.likely[asked].sum(axis=0).argmax()) if helps else 0))
             exponent, strength = np.unravel_index(int(outside.argmax()), outside.shape)
+            if number == 0 and np.count_nonzero(each) < FEWEST:
+                exponent = 0  # what long histories say of the network is not said of an empty one
             tempered.append((int(exponent), int(strength)))
         gain = np.concatenate([
             self.ndcg[each, _ratio(*other)] - self.ndcg[each, _ratio(*one)]
@@ -131,8 +134,9 @@ def _log_totals(log_scores: Floats, known: Ints, scores: Floats) -> Array:
     place = np.flatnonzero(scores)
     still = log_scores.copy()
     still[known[place]] = -np.inf
-    top = float(scores.max(initial=0))  # exp of a lift itself may be beyond any number
-    lifted = np.exp(STRENGTHS * (scores[place, None].astype(np.float64) - top))
+    reached = scores[place][np.isfinite(log_scores[known[place]])]
+    top = float(reached.max(initial=0))  # exp of a lift itself may be beyond any number
+    lifted = np.exp(STRENGTHS * np.minimum(scores[place, None].astype(np.float64) - top, 0))
     alone = np.exp(EXPONENTS[:, None] * log_scores[known[place]].astype(np.float64))
     total = alone @ lifted + _power_sums(still)[:, None] * np.exp(-STRENGTHS * top)
     with np.errstate(divide="ignore"):  # a search may have reached nothing but the history
@@ -141,10 +145,13 @@ def _log_totals(log_scores: Floats, known: Ints, scores: Floats) -> Array:
 
 def _power_sums(log_scores: Floats) -> Array:
     """Σ_i exp(τ · log_scores_i) for every exponent τ, each the square of the next but one."""
-    sums = np.empty(len(EXPONENTS))
+    sums = np.zeros(len(EXPONENTS))
+    largest = log_scores.max(initial=-np.inf)
+    if not np.isfinite(largest):
+        return sums
     for last in (len(EXPONENTS) - 1, len(EXPONENTS) - 2):
-        power = np.exp(log_scores * np.float32(EXPONENTS[last]))
+        power = np.exp((log_scores - largest) * np.float32(EXPONENTS[last]))
         for place in range(last, -1, -2):
             sums[place] = power.sum(dtype=np.float64)
             power *= power
-    return sums
+    return sums * np.exp(EXPONENTS * np.float64(largest))

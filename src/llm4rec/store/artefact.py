@@ -29,7 +29,7 @@ import polars as pl
 from safetensors.numpy import save_file
 
 import llm4rec
-from llm4rec.errors import ArtefactError, InputError
+from llm4rec.errors import ArtefactError
 from llm4rec.store import parts, replace
 from llm4rec.store.manifest import (
     FORMAT,
@@ -78,9 +78,9 @@ def write(
     path = _real(path)  # a link keeps pointing at the place that is written
     files = _names(tensors or {}, tables or {}, texts or {})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace.recover(path)
         check_place(path, kind, overwrite=overwrite)
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh = replace.begin(path)
         try:
             _fill(fresh, kind, meta, files)
@@ -163,11 +163,13 @@ def _seal(file: Path) -> Entry:
 
 
 def check_place(path: Path, kind: str, *, overwrite: bool = True) -> None:
-    """Let nothing be replaced that `write` didn't write.
+    """Let nothing be replaced that `write` didn't write, nor anything be written into an artefact.
 
     Raises:
-        ArtefactError: where something else is at `path`.
+        ArtefactError: where something else is at `path`, or that lies in an artefact.
     """
+    if not is_here(path):  # what lies in another and is there already is replaced as ever
+        check_outside(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not (path / MANIFEST).is_file():
@@ -250,12 +252,12 @@ def check_outside(path: Path) -> None:
     """Let nothing else be written to an artefact or below: with a foreign file in it, it is not replaced.
 
     Raises:
-        InputError: naming the artefact `path` lies in.
+        ArtefactError: naming the artefact `path` lies in.
     """
     place = _real(path)
     for above in (place, *place.parents):
-        if is_here(above):
-            raise InputError(
+        if is_here(above) or (above.name and is_here(replace.previous(above))):
+            raise ArtefactError(
                 f"{path} lies in {above}, which holds a model ({MANIFEST}) that could not be replaced any "
                 "more with something else in it. Name another place."
             )

@@ -46,7 +46,7 @@ class TrainConfig(Section):
         "metric may stand still.",
     )
     learning_rate: float = Option(default=2e-3, gt=0, le=10, description="Step size of AdamW.")
-    weight_decay: float = Option(default=0.01, ge=0, description="Decoupled weight decay of AdamW.")
+    weight_decay: float = Option(default=0.01, ge=0, le=100, description="Decoupled weight decay of AdamW.")
     batch_size: int = Option(default=2048, ge=1, description="The most events predicted per step [events].")
     steps_per_epoch: int = Option(
         default=32,
@@ -71,7 +71,7 @@ class TrainConfig(Section):
         default=30_000, ge=1, description="Catalogue size above which negatives are sampled [items]."
     )
     negatives: int = Option(
-        default=4096, ge=1, description="Shared negatives per step when sampling [items]."
+        default=4096, ge=1, le=1_000_000, description="Shared negatives per step when sampling [items]."
     )
     precision: Precision = Option(
         default="auto",
