@@ -206,6 +206,9 @@ def test_every_option_of_the_package_says_what_it_means() -> None:
         ("data.max_history=1e23", "'data.max_history' can't be 1e+23: the largest number it takes is"),
         ("data.rating_range=[true, 5]", "'data.rating_range' can't be [True, 5]: it is a truth value"),
         ("encode.behaviour=1", "'encode.behaviour' can't be 1: it is a number, and true or false"),
+        ("model.pointwise=1e300", "'model.pointwise' can't be 1e+300: Input should be less than or equal"),
+        ("model.temperature=1e-300", "'model.temperature' can't be 1e-300: Input should be greater than"),
+        ("data.max_history=1e9", "'data.max_history' can't be 1000000000.0: Input should be less than"),
         ("generate.share=false", "'generate.share' can't be False: it is a truth value"),
     ],
 )

@@ -47,10 +47,11 @@ def test_nothing_is_dropped_at_random_by_a_model_just_read(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"train": {"novelty": 1}}, r"does not know its setting train\.novelty"),
+        ({"train": {"novelty": 1}}, r"does not know its setting train\.novelty.*\(\d+\.\d+.*\), or fit"),
+        ({"train": {"epochs": 0}}, r"does not take its value for train\.epochs"),
         ({"model": {"embedding_size": 16}}, "weights of the model .* do not fit"),
     ],
-    ids=["a setting of a later version", "weights of another shape"],
+    ids=["a setting of a later version", "a value beyond its limits", "weights of another shape"],
 )
 def test_a_model_of_another_version_is_refused_in_a_sentence(
     tmp_path: Path, config: dict[str, Any], said: str

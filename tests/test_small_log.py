@@ -49,4 +49,4 @@ def test_a_log_whose_order_means_nothing_is_answered_as_by_ease() -> None:
     found = Recommender.fit(split.train, catalog, Config(), valid=split.valid)
     ours, ease = (mean_ndcg(model, split.test, 100) for model in (found, fit_ease(split, catalog)))
     assert ours > 0.95 * ease
-    assert max(found.fitted.linear.exponents) < 1
+    assert max(found.fitted.linear.exponents[1:]) < 1  # nobody is asked at an empty history here

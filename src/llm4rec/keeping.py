@@ -105,10 +105,13 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
     try:
         config = Config.model_validate(meta["config"])
     except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        known = problem["type"] != "extra_forbidden"
+        what = f"does not take its value for {key}" if known else f"does not know its setting {key}"
         raise ArtefactError(
-            f"The model in {path} was made by another version of llm4rec: this one does not know its setting "
-            f"{key}. Install the version that made it ({meta.get('version', 'unknown')}), or fit it again."
+            f"The model in {path} was made by another version of llm4rec: this one {what}. "
+            f"Install the version that made it ({kept.manifest.package_version}), or fit it again."
         ) from None
     catalog = Catalog(kept.table("items"), tuple(Field(**told) for told in meta["item_fields"]))
     people: Catalog | None = None

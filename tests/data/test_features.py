@@ -80,6 +80,8 @@ def test_values_take_the_type_of_their_kind() -> None:
     times = read(pl.Series("x", ["01-Jan-1970", "1970-01-02", "soon"]), "time")
     assert times.dtype == pl.Int64
     assert times.to_list() == [0, 86400, None]
+    short = pl.Series("x", ["1-3-24", "01-Mar-24", None, "2024-03-01"])
+    assert read(short, "time").to_list() == [None, None, None, 1_709_251_200]  # no year has two digits
     assert read(pl.Series("x", [datetime(1970, 1, 1, 0, 1)]), "time").to_list() == [60]
 
 

@@ -13,6 +13,8 @@ from llm4rec.data.texts import text_of
 DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%d-%b-%Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%Y-%m-%dT%H:%M:%S",
                 "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%:z")  # fmt: skip
 
+_FULL_YEAR = r"\d{4}"
+
 MOST = 0.95  # a column is of a kind if this share of its values is
 
 _UNSUITED = (pl.Struct, pl.Binary, pl.Object)  # types of which nothing is a feature, in lists neither
@@ -102,8 +104,10 @@ def _as_time(values: pl.Series) -> pl.Series:
 def of_dates(values: pl.Series) -> pl.Series:
     """UTC seconds of dates in one of the known forms; a date without a zone is taken as UTC."""
     seconds = pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
+    short = ~values.str.contains(_FULL_YEAR).fill_null(False)  # 1-3-24 would be a day of the year 1
+    dated = values.set(short, None)
     for form in DATE_FORMATS:
-        moment = values.str.to_datetime(form, strict=False, time_zone="UTC", time_unit="us")
+        moment = dated.str.to_datetime(form, strict=False, time_zone="UTC", time_unit="us")
         seconds = seconds.fill_null(moment.dt.epoch("s"))
     return seconds
 

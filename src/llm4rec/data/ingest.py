@@ -41,7 +41,7 @@ class DataConfig(Section):
         description="Ratings below are not positives and are left out; none: every event is a positive.",
     )
     max_history: int = Option(
-        default=100, ge=1, description="Newest events of a person that the model reads [events]."
+        default=100, ge=1, le=100_000, description="Newest events of a person that the model reads [events]."
     )
     k_core: int = Option(
         default=0,

@@ -56,7 +56,7 @@ class BackboneConfig(Section):
         description="How the order of events is told: rotary, or a learned vector per place.",
     )
     temperature: float = Option(
-        default=0.06, gt=0, description="Divides cosine scores; ignored by plain dot products."
+        default=0.06, ge=1e-3, le=100, description="Divides cosine scores; ignored by plain dot products."
     )
     cosine: bool = Option(
         default=True, description="Score by cosine over temperature instead of plain dot products."
@@ -64,6 +64,7 @@ class BackboneConfig(Section):
     pointwise: float = Option(
         default=0.0,
         ge=0,
+        le=1e4,
         description="Weight of the rating head's squared error in the loss; 0 leaves the head out.",
     )
 
