@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import torch
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases
-from llm4rec.evaluate.protocol import mean_ndcg
+from llm4rec.evaluate.protocol import case_ndcg, mean_ndcg
 from llm4rec.fitted import code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
@@ -68,20 +68,48 @@ class Questions:
 
         return metric
 
-    def joined_metric(self, network: Network, ids: SemanticIds, config: GenerateConfig) -> Metric:
-        """NDCG@10 of both heads joined at the share that suits `network` as it is now."""
+    def served_metric(
+        self, network: Network, ids: SemanticIds | None, part: Linear, config: GenerateConfig
+    ) -> Metric:
+        """NDCG@10 of the heads with the linear part, weighed as suits `network` as it is now.
+
+        Args:
+            network: left in evaluation mode.
+            ids: of the items; None for the dense head without the code head.
+            part: the linear part; its strengths and exponents are not read.
+            config: how the heads are joined.
+        """
         network.eval()
-        found = self.generator(replace(self.scorer, network=network), ids, config)
+        scorer = replace(self.scorer, network=network)
+        found = None if ids is None else self._likeliest(scorer, ids, config)
+        linear = self.linear(scorer if found is None else replace(scorer, join=found.joined), part)
 
         def metric(network: Network, *, timed: bool = False) -> float:
-            both = replace(found, head=code_head(network))
-            now = replace(self.scorer, network=network, join=both.joined)
-            return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items, timed=timed)
+            join = None if found is None else replace(found, head=code_head(network)).joined
+            now = replace(self.scorer, network=network, join=join)
+            return mean_ndcg(_Answers(now, self.people, linear), self.cases, self.n_items, timed=timed)
 
         return metric
 
-    def generator(self, scorer: Scorer, ids: SemanticIds, config: GenerateConfig) -> Generator:
-        """The generator, its share the one that is best on the cases unless it is given."""
+    def generator(self, scorer: Scorer, ids: SemanticIds, part: Linear, config: GenerateConfig) -> Generator:
+        """The generator, its share the one that is best on the cases unless it is given.
+
+        It is 0 unless, each beside its own weights of the linear part, both heads rank the cases higher than
+        the dense one by more than a standard error: the linear part may say the same as the code head.
+        """
+        found = self._likeliest(scorer, ids, config)
+        if config.mode == "only" or config.share is not None or not found.share:
+            return found
+        both, alone = (self._ndcg(replace(scorer, join=join), part) for join in (found.joined, None))
+        gain = both - alone
+        return found if gain.mean() > gain.std() / np.sqrt(len(gain)) else replace(found, share=0.0)
+
+    def _ndcg(self, scorer: Scorer, part: Linear) -> Floats:
+        """NDCG@10 of each case [c] with the linear part, as it suits the scorer."""
+        return case_ndcg(_Answers(scorer, self.people, self.linear(scorer, part)), self.cases, self.n_items)
+
+    def _likeliest(self, scorer: Scorer, ids: SemanticIds, config: GenerateConfig) -> Generator:
+        """The generator at the share that makes the answers most likely, unless it is given."""
         found = Generator(code_head(scorer.network), ids, config.beam, share=1.0)
         if config.mode == "only" or config.share is not None:
             return replace(found, share=1.0 if config.share is None else config.share)
@@ -135,6 +163,7 @@ class _Answers:
 
     scorer: Scorer
     people: Catalog | None
+    linear: Linear = field(default_factory=Linear)
 
     def rank(self, histories: EventLog, n: int, *, keep_seen: bool = False) -> Rankings:
         items = np.empty((histories.n_users, n), dtype=np.int64)
@@ -142,7 +171,7 @@ class _Answers:
         people = person_rows(self.people, histories)
         for rows, chosen in self.scorer.chunks(histories):
             legal = None if keep_seen else unseen(chosen, len(self.scorer.vectors))
-            log_scores: Floats = self.scorer.log_scores(chosen, people[rows], n, legal)
+            log_scores = self.linear.add(self.scorer.log_scores(chosen, people[rows], n, legal), chosen)
             best = top_n(log_scores, n, None if keep_seen else chosen)
             items[rows], scores[rows] = best.items, best.scores
         return Rankings(items, scores)

@@ -84,7 +84,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         _material(events, spaces.events, items, known, person_rows(people, events)),
         validate=questions.dense_metric,
         validate_codes=questions.code_metric,
-        validate_joined=lambda ids: questions.joined_metric(network, ids, config.generate),
+        validate_served=lambda ids: questions.served_metric(network, ids, part, config.generate),
         timed=events.times is not None and valid.times is not None,
         config=config.train,
         generate=config.generate,
@@ -96,7 +96,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     scorer = Scorer(network, items, known, spaces.events, serve=config.serve)
     generator = None
     if trained.ids is not None:
-        generator = questions.generator(scorer, trained.ids, config.generate)
+        generator = questions.generator(scorer, trained.ids, part, config.generate)
         scorer = replace(scorer, join=generator.joined)
     linear = questions.linear(scorer, part)
     return Fitted(

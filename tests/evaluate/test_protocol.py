@@ -8,7 +8,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Cases, Split, leave_last_out, next_event_cases
 from llm4rec.evaluate import protocol
-from llm4rec.evaluate.protocol import evaluate, mean_ndcg, person_means
+from llm4rec.evaluate.protocol import case_ndcg, evaluate, mean_ndcg, person_means
 from llm4rec.topn import top_n
 from llm4rec.types import Rankings
 
@@ -128,8 +128,9 @@ def test_validation_figure_is_the_summarys(split: Split, catalog: Catalog) -> No
 def test_validation_counts_each_case_once(split: Split) -> None:
     # a is asked twice and right twice, d once and finds its answer in second place
     cases = next_event_cases(split.test.log, np.array([0, 0, 3]), np.array([2, 3, 3]))
-    expected = (1 + 1 + 1 / np.log2(3)) / 3
-    assert mean_ndcg(NextNumber(8), cases, 8, k=2) == pytest.approx(expected)
+    expected = [1, 1, 1 / np.log2(3)]
+    assert case_ndcg(NextNumber(8), cases, 8, k=2) == pytest.approx(expected)
+    assert mean_ndcg(NextNumber(8), cases, 8, k=2) == pytest.approx(np.mean(expected))
 
 
 def test_person_means_leave_out_what_is_not_known() -> None:

@@ -85,6 +85,25 @@ def test_scores_are_joined_as_promised(model: Recommender, share: float) -> None
     torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(120), atol=1e-4, rtol=0)
 
 
+def test_what_neither_head_finds_likely_falls_behind_for_no_other_reason(model: Recommender) -> None:
+    """With a beam of one nearly nothing is worked out: the rest keeps the dense head's proportions."""
+    scorer = model.fitted.scorer
+    asked = walks().heads(np.full(120, 3))
+    with torch.inference_mode():
+        states = scorer.states(asked, np.full(120, -1))
+        dense = scorer.network.score(states, scorer.vectors)
+        narrow = replace(generator(model), beam=1, share=0.4)
+        found = narrow.joined(states, dense, 1)
+        exact = narrow.log_probability(states, torch.arange(N_ITEMS).expand(120, -1)).exp()
+    torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(120), atol=1e-4, rtol=0)
+    gain = found - dense
+    others = torch.isclose(gain, gain.median(dim=1, keepdim=True).values, atol=1e-4, rtol=0)
+    assert (others.sum(dim=1) >= N_ITEMS - 2).all()  # one found by each head
+    mixed = 0.6 * dense.exp() + 0.4 * exact
+    torch.testing.assert_close(found.exp()[~others], mixed[~others], atol=1e-5, rtol=1e-4)
+    assert (~others).sum() >= 100
+
+
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_every_list_is_full_legal_and_without_repetition(model: Recommender, share: float) -> None:
     scorer, asked = model.fitted.scorer, walks()

@@ -115,7 +115,7 @@ def staged(
     network = toy.network(codes=(3, 4))
     told = train_in_stages(
         network, toy.material(), validate=metric, validate_codes=lambda ids: code_metric,
-        validate_joined=lambda ids: joined_metric, timed=True, config=toy.config,
+        validate_served=lambda ids: joined_metric, timed=True, config=toy.config,
         generate=GENERATE.model_copy(update=generate),
         attention=True, checkpoints=folder,
         **({} if progress is None else {"progress": progress}),
@@ -165,7 +165,7 @@ def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: To
         floor, _ = toy.train(validate=validate)
         told = train_in_stages(
             network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
-            validate_joined=lambda ids: validate,
+            validate_served=lambda ids: validate,
             timed=False, config=toy.config, generate=GENERATE, attention=True,
         ).told  # fmt: skip
         assert told["attention_kept"] is gains

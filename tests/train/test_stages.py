@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from llm4rec.generate.semantic_id import GenerateConfig
+from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
 from llm4rec.model.network import Network
 from llm4rec.train import loop
-from llm4rec.train.stages import id_vectors, train_in_stages
+from llm4rec.train.stages import Metric, id_vectors, train_in_stages
 from llm4rec.train.windows import cut_windows
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def staged(
     network, asked = toy.network(), timed
     told = train_in_stages(
         network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
-        validate_joined=lambda ids: validate, timed=timed is not None, config=toy.config,
+        validate_served=lambda ids: validate, timed=timed is not None, config=toy.config,
         generate=GenerateConfig(), attention=False, **options,
     ).told  # fmt: skip
     return network, told
@@ -93,7 +93,7 @@ def test_items_are_fused_once(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None
     train_in_stages(
         network, toy.changed(epochs=1).material(), validate=validate,
         validate_codes=lambda ids: validate,
-        validate_joined=lambda ids: validate, timed=True, config=toy.changed(epochs=1).config,
+        validate_served=lambda ids: validate, timed=True, config=toy.changed(epochs=1).config,
         generate=GenerateConfig(), attention=False,
     )  # fmt: skip
     assert calls.count("context") == 1 and calls.count("floor") > 1
@@ -135,20 +135,20 @@ def test_who_hides_the_times_of_a_history_hides_the_gap_to_the_asking(toy: Toy) 
     assert torch.equal(now.asked.weekdays, batch.asked.weekdays)
 
 
-def coded(toy: Toy, mode: str, **metrics: Any) -> tuple[Network, dict[str, Any]]:
+def coded(toy: Toy, mode: str, joint_epochs: int = 0, **metrics: Any) -> tuple[Network, dict[str, Any]]:
     def validate(network: Network, *, timed: bool = False) -> float:
         return 0.5
 
     network = toy.network(codes=(3, 4))
     options: dict[str, Any] = {
-        "validate": validate, "validate_codes": lambda ids: validate, "validate_joined": lambda ids: validate,
+        "validate": validate, "validate_codes": lambda ids: validate, "validate_served": lambda ids: validate,
     } | metrics  # fmt: skip
     generate = GenerateConfig.model_validate({
         "mode": mode,
         "n_levels": 2,
         "codebook_size": 4,
         "epochs": 1,
-        "joint_epochs": 0,
+        "joint_epochs": joint_epochs,
     })
     told = train_in_stages(
         network, toy.material(), timed=True, config=toy.config, generate=generate, attention=False, **options
@@ -174,6 +174,23 @@ def test_with_a_code_head_context_is_judged_by_what_is_served(toy: Toy) -> None:
     def both(network: Network, *, timed: bool = False) -> float:
         return 0.6 if timed else 0.7
 
-    _, told = coded(toy, "joint", validate=dense, validate_joined=lambda ids: both)
+    _, told = coded(toy, "joint", validate=dense, validate_served=lambda ids: both)
     assert told["context_kept"] is False
     assert (told["context"]["metric_before"], told["context"]["metric_after"]) == (0.7, 0.6)
+
+
+@pytest.mark.parametrize(("dense", "gains"), [(0.55, True), (0.65, False)])
+def test_both_heads_trained_on_must_beat_the_dense_one_too(
+    toy: Toy, weights: Weights, dense: float, gains: bool
+) -> None:
+    """They go from 0.5 to 0.6: where the dense head alone is better still, all stays as it was."""
+
+    def served(ids: SemanticIds | None) -> Metric:
+        both = iter([0.5] + [0.6] * 20)
+        return lambda network, *, timed=False: dense if ids is None else next(both)
+
+    start, _ = coded(toy, "joint", validate_served=served)
+    network, told = coded(toy, "joint", joint_epochs=1, validate_served=served)
+    assert told["joint_kept"] is gains
+    same = [torch.equal(tensor, weights(network)[name]) for name, tensor in others(weights(start)).items()]
+    assert all(same) is not gains

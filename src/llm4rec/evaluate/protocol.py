@@ -70,6 +70,11 @@ def mean_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10, *, tim
     With `timed` the model is told when each case's answer happened, as the time it is asked at: that is how
     the context of a request is judged, and no evaluation is made that way.
     """
+    return float(case_ndcg(model, cases, n_items, k, timed=timed).mean())
+
+
+def case_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10, *, timed: bool = False) -> Floats:
+    """NDCG@k of each case [c]; the arguments are those of `mean_ndcg`."""
     step = cases_at_once(n_items)
     values: list[Floats] = []
     for start in range(0, len(cases), step):
@@ -78,7 +83,7 @@ def mean_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10, *, tim
         if timed:
             histories = replace(histories, asked_at=part.times)
         values.append(per_case(model.rank(histories, 2 * k), part, (k,))[f"ndcg@{k}"])
-    return float(np.concatenate(values).mean())
+    return np.concatenate(values)
 
 
 def evaluate(

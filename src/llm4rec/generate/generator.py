@@ -72,7 +72,8 @@ class Generator:
         """log((1 − w) p_dense + w p_code) [b, i], of the dense head's `log_p` [b, i].
 
         p_code is worked out for the items that either head finds likely: those the beam reaches, at least
-        n, and as many of the dense head's best. For any other it is small, and counts as 0.
+        n, and as many of the dense head's best. What it leaves for the others is taken to lie among them as
+        the dense head's does, so that none falls behind for not having been looked at; at w = 1 it is 0.
 
         Args:
             states: [b, d].
@@ -92,8 +93,14 @@ class Generator:
         coded = torch.full((len(log_p), log_p.shape[1] + 1), -torch.inf)  # the last takes what is no item
         coded.scatter_(1, near, self.log_probability(states, near))
         coded.scatter_(1, torch.where(generated >= 0, generated, log_p.shape[1]), log_c)
-        coded = coded[:, :-1] + math.log(self.share)
-        return coded if self.share == 1 else torch.logaddexp(log_p + math.log1p(-self.share), coded)
+        coded = coded[:, :-1]
+        if self.share == 1:
+            return coded
+        others = coded.isneginf()
+        left = torch.log1p(-coded.exp().sum(dim=1, keepdim=True).clamp(max=1))
+        dense_left = log_p.masked_fill(~others, -torch.inf).logsumexp(dim=1, keepdim=True)
+        coded = torch.where(others, log_p + (left - dense_left), coded)
+        return torch.logaddexp(log_p + math.log1p(-self.share), coded + math.log(self.share))
 
 
 def choose_share(dense: Floats, code: Floats) -> float:

@@ -56,7 +56,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     *,
     validate: Metric,
     validate_codes: Callable[[SemanticIds], Validate],
-    validate_joined: Callable[[SemanticIds], Metric],
+    validate_served: Callable[[SemanticIds | None], Metric],
     timed: bool,
     config: TrainConfig,
     generate: GenerateConfig,
@@ -71,7 +71,8 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         material: its data.
         validate: the metric of the dense head.
         validate_codes: the metric of the code head, given the ids.
-        validate_joined: that of both heads, given the ids, at the share that suits the network as it is then.
+        validate_served: that of what is served, given the ids or None for the dense head alone: with the
+            linear part, all weighed as suits the network as it is then.
         timed: whether events and cases have times, so that context can be learnt.
         config: options of the loop.
         generate: options of semantic ids.
@@ -99,7 +100,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         opened = _open_gate(network, material, run, validate, config, metric)
         told |= {"attention": asdict(opened), "attention_kept": network.fusion.attend}
         metric = opened.best_metric
-    ids, served = None, validate
+    ids = None
     if network.codes is not None:
         ids, found = _ids(network, material.items, generate, config.seed)
         network.codes.start_from(torch.from_numpy(ids.centres), network.head)
@@ -107,11 +108,14 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         log = _learn_codes(network, network.codes, coded, run, validate_codes(ids), config, generate.epochs)
         told |= {"ids": asdict(found), "codes": asdict(log), "joint_kept": False}
         if generate.joint_epochs:
-            log = _learn_both(network, coded, run, validate_joined(ids), config, generate.joint_epochs)
+            dense, both = validate_served(None), validate_served(ids)
+            to_beat = max(_measured(network, dense), _measured(network, both))
+            log = _learn_both(network, coded, run, both, config, generate.joint_epochs, to_beat)
             told |= {"joint": asdict(log), "joint_kept": log.best_epoch >= 0}
-        material, served = coded, validate_joined(ids)
+        material = coded
     if timed and config.context_epochs:
-        metric = metric if served is validate else _measured(network, served)
+        served = validate_served(ids)
+        metric = _measured(network, served)
         heard = _hear_time(network, material, run, partial(served, timed=True), config, metric)
         told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
         told["context_kept"] = heard.best_epoch >= 0
@@ -186,12 +190,12 @@ def _learn_both(
     validate: Validate,
     config: TrainConfig,
     epochs: int,
+    to_beat: float,
 ) -> TrainLog:
     """Train states and both heads, item vectors fixed; where that does not gain, all stays as it was.
 
     A pretrained decoder is settled by then: what surrounds it is trained.
     """
-    to_beat = _measured(network, validate)
     slow = config.model_copy(
         update={"patience": 2, "fewest_steps": 1, "learning_rate": config.learning_rate / 4}
     )
