@@ -3,8 +3,8 @@
     llm4rec bench --data ml-100k --config configs/smollm2.toml --models ours --keep model --out bench/smollm2
     python benchmarks/eight_bits.py --model model --interactions ml-100k/interactions.parquet
 
-Everybody's last event is asked for after all the person did before, once of the model as it was trained and
-once with `serve.int8=true`. One line of JSON: NDCG@10 of both, the difference with its 95% interval, paired
+Everybody's last event is asked for after all the person did before, once of the model as it was trained
+(`serve.int8=false`) and once with 8 bits. One line of JSON: NDCG@10 of both, the difference with its 95% interval, paired
 by person, and how many of their ten items both lists hold. The model must not have seen these last events.
 """
 
@@ -28,9 +28,9 @@ from llm4rec.types import Floats
 METRIC, N = "ndcg@10", 10
 
 
-def rounded(recommender: Recommender) -> Recommender:
-    """The same model, reading with 8 bits."""
-    serve = recommender.config.serve.model_copy(update={"int8": True})
+def reading(recommender: Recommender, *, int8: bool) -> Recommender:
+    """The same model, with or without 8 bits."""
+    serve = recommender.config.serve.model_copy(update={"int8": int8})
     fitted = recommender.fitted
     return Recommender(replace(fitted, scorer=replace(fitted.scorer, serve=serve)))
 
@@ -46,8 +46,8 @@ def compare(recommender: Recommender, cases: Cases) -> dict[str, Any]:
     """Both ways of reading, asked the same."""
     catalog = recommender.catalog
     exact, short = (
-        evaluate(model, cases, train=cases.log, catalog=catalog)
-        for model in (recommender, rounded(recommender))
+        evaluate(reading(recommender, int8=int8), cases, train=cases.log, catalog=catalog)
+        for int8 in (False, True)
     )
     found = paired(short.per_person(METRIC), exact.per_person(METRIC))
     return {

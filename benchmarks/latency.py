@@ -8,7 +8,7 @@ JSON per way of answering: p50, p95 and p99 of the wall clock and of the process
 - compact: the default configuration.
 - cold: a pretrained backbone that reads the whole history.
 - warm: the same after the first 49 events were read; what is timed is the request with one more. Also with
-  the projections in 8 bits.
+  the exact projections instead of those in 8 bits.
 - one LLM pass per code token and beam: how an item is generated as three tokens of a vocabulary of codes. The
   same decoder reads the history, then every one of 20 beams once for each further code, its keys and values
   kept; nothing is said of which codes are an item, and none of the work around it is counted. The history is
@@ -228,7 +228,7 @@ def pretrained_lines(model: Recommender, queries: list[Query], seed: int) -> Ite
         return lambda query: fresh.recommend(query, N)
 
     yield {"way": "cold"} | timed(asking(ServeConfig()), queries)
-    for way, serve in (("warm", ServeConfig()), ("warm, 8 bits", ServeConfig(int8=True))):
+    for way, serve in (("warm", ServeConfig()), ("warm, exact", ServeConfig(int8=False))):
         ask = asking(serve)
         yield {"way": way} | timed(ask, queries, lambda query, ask=ask: ask(beginning(query)))
     backbone: Any = model.fitted.scorer.network.backbone

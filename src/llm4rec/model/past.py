@@ -39,10 +39,10 @@ class ServeConfig(Section):
         "event costs one position; the least recently used goes first. 0 keeps nothing.",
     )
     int8: bool = Option(
-        default=False,
+        default=True,
         description="Read histories with the decoder's projections rounded to 8 bits, where its numbers are "
         "bfloat16; up to four new events of a history that was kept are then read from the 8 bits "
-        "themselves, which is quicker. The artefact keeps the exact ones.",
+        "themselves, which is quicker. The artefact keeps the exact ones; false reads with them.",
     )
 
 
