@@ -4,8 +4,9 @@
     python benchmarks/eight_bits.py --model model --interactions ml-100k/interactions.parquet
 
 Everybody's last event is asked for after all the person did before, once of the model as it was trained
-(`serve.int8=false`) and once with 8 bits. One line of JSON: NDCG@10 of both, the difference with its 95% interval, paired
-by person, and how many of their ten items both lists hold. The model must not have seen these last events.
+(`serve.int8=false`) and once with 8 bits. One line of JSON: NDCG@10 of both, the difference with its 95%
+interval, paired by person, and how many of their ten items both lists hold. The model must not have seen
+these last events.
 """
 
 from __future__ import annotations
