@@ -347,10 +347,36 @@ def test_a_place_for_the_answers_is_looked_at_before_the_work(
     monkeypatch.setattr(requests, "read_requests", lambda *_: pytest.fail("the work has begun"))
     (tmp_path / "file").write_text("")
     os.mkfifo(tmp_path / "pipe")
-    for out, says in (("file/a", "file"), ("pipe", "pipe is no plain file")):
-        asked = ("recommend", "--model", model, "--requests", "r.parquet", "--out", tmp_path / out)
+    for out, says in (
+        (tmp_path / "file" / "a", "file takes no file"),
+        (tmp_path / "pipe", "pipe is no plain file"),
+        (tmp_path / "a.csv", "is written as Parquet"),
+        ("/proc/a", "/proc takes no file"),
+    ):
+        asked = ("recommend", "--model", model, "--requests", "r.parquet", "--out", out)
         result = llm4rec(*asked)
         assert result.exit_code == 2 and says in result.stderr
+
+
+def test_no_output_takes_the_place_of_an_input(model: Path, data: Path, tmp_path: Path) -> None:
+    events, asked = tmp_path / "log.rejected.parquet", tmp_path / "r.parquet"
+    pl.read_csv(data / "events.csv").write_parquet(events)
+    pl.DataFrame({"request_id": ["a"], "history": [["i1"]]}).write_parquet(asked)
+    before = events.read_bytes(), asked.read_bytes()
+    fit = ("fit", "--interactions", events, *SETTINGS, "--out")
+    same = tmp_path / "." / events.name
+    for arguments in (
+        (*fit, tmp_path / "m", "--rejected", events),
+        (*fit, tmp_path / "log"),
+        ("evaluate", "--model", model, "--interactions", events, "--rejected", same),
+    ):
+        result = llm4rec(*arguments)
+        says = f"--rejected {events} would replace the file of --interactions"
+        assert result.exit_code == 2 and says in result.stderr
+    result = llm4rec("recommend", "--model", model, "--requests", asked, "--out", asked)
+    assert result.exit_code == 2 and f"--out {asked} would replace the file of --requests" in result.stderr
+    assert (events.read_bytes(), asked.read_bytes()) == before
+    assert not (tmp_path / "m").exists() and not (tmp_path / "log").exists()
 
 
 @pytest.mark.parametrize("option", ["--user", "--history"])
@@ -744,6 +770,20 @@ BAD: list[tuple[str, list[str], str]] = [
     ("out can't be made", ["fit", "--interactions", "{d}/events.csv", "--out", "{d}/events.csv/m"],
      "events.csv"),
     ("rejected is a directory", [*FIT, "--rejected", "{t}"], "is a directory"),
+    ("rejected in the new model", ["fit", "--interactions", "{d}/events.csv", "--out", "{t}/m", "--rejected",
+     "{t}/m/r.parquet"], "which holds the model alone"),
+    ("rejected as CSV", [*FIT, "--rejected", "{t}/r.csv"], "is written as Parquet"),
+    ("out takes no file", ["fit", "--interactions", "{d}/events.csv", "--out", "/proc/m"],
+     "/proc takes no file"),
+    ("bench into a file", ["bench", "--data", "{d}", "--models", "ease", "--out", "{d}/events.csv"],
+     "is a file"),
+    ("bench of no model", ["bench", "--data", "{d}", "--models", "", "--out", "{t}/b"],
+     "--models names no model"),
+    ("bench of a misspelt model", ["bench", "--data", "{d}", "--models", "our", "--out", "{t}/b"],
+     "Did you mean ours?"),
+    ("no list", [*FIT, "--set", "data.rating_range=1,5"], "written in square brackets"),
+    ("an address of the web", ["fit", "--interactions", "https://host/x.csv", "--out", "{t}/m"],
+     "download the file"),
     ("bench out can't be made", ["bench", "--data", "{d}", "--models", "ease", "--out", "{d}/events.csv/b"],
      "events.csv"),
     ("bad setting", [*FIT, "--set", "epochs"],

@@ -23,6 +23,8 @@ ENVIRONMENT_PREFIX = "LLM4REC_"
 
 MOST = 2**63 - 1
 """The largest whole number an option takes: the largest that arrays hold."""
+LISTS = {"tuple_type", "list_type"}
+"""Errors of pydantic about a value that is no list."""
 TOO_LARGE = f"the largest number it takes is {MOST:,}"
 
 
@@ -146,6 +148,8 @@ def _explain(error: ValidationError, root: type[Section]) -> str:
             # a place in a table of free keys is followed by the alternatives of its type, which say nothing
             key = next((name for name in known if key.startswith(f"{name}.")), key)
             said = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] in LISTS:
+                said = f"it is a list, written in square brackets: --set '{key}=[…, …]'"
             lines.append(f"The configuration key {key!r} can't be {problem['input']!r}: {said}.")
     return " ".join(dict.fromkeys(lines))
 

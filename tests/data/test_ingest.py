@@ -434,3 +434,36 @@ def test_declared_modalities_hold_and_unknown_columns_are_refused(tmp_path: Path
         ingest(events, items, modalities={"yaer": "text"})
     # a model's configuration may speak of tables that are not read now
     assert ingest(events, config=config).log.n_events == 5
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [100.3, 100.2, 99.9, 100.2, 200.0],
+        ["100.3", "100.2", "99.9", "100.2", "200"],
+        ["1970-01-01T00:01:40.3Z", "1970-01-01T00:01:40.2Z", "1970-01-01T00:01:39.9Z", "100.2",
+         "1970-01-01T00:03:20Z"],
+    ],
+    ids=["numbers", "texts", "date-times"],
+)  # fmt: skip
+def test_fractions_of_a_second_order_events_and_tell_them_apart(tmp_path: Path, times: list[object]) -> None:
+    frame = pl.DataFrame({"user_id": ["u"] * 5, "item_id": list("abcbb")}).with_columns(
+        timestamp=pl.Series(times)
+    )
+    data = ingest(write(tmp_path / "e.parquet", frame))
+    assert events_of(data) == {"u": [("c", 99), ("b", 100), ("a", 100), ("b", 200)]}
+    assert data.report.rejected["row"].to_list() == [4]  # the copy, to the fraction
+
+
+def test_moments_of_a_typed_column_keep_their_fractions_too(tmp_path: Path) -> None:
+    moments = pl.Series([1_300, 1_200], dtype=pl.Int64).cast(pl.Datetime("ms", "UTC"))
+    frame = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": moments})
+    assert events_of(ingest(write(tmp_path / "e.parquet", frame))) == {"u": [("b", 1), ("a", 1)]}
+
+
+def test_times_before_all_computers_are_remarked_on(tmp_path: Path) -> None:
+    early = "lie before 1980, the latest is 30"
+    data = ingest(write(tmp_path / "e.csv", EVENTS))
+    assert any(early in sentence for sentence in data.report.notes)
+    later = EVENTS.with_columns(pl.col("timestamp") + 1_000_000_000)
+    assert not any("1980" in sentence for sentence in ingest(write(tmp_path / "l.csv", later)).report.notes)

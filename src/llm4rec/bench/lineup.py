@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,7 +218,9 @@ def choose(wanted: list[str], catalog: Catalog, has_clock: bool, config: Config)
     """
     unknown = [name for name in wanted if name not in LINEUP]
     if unknown:
-        raise InputError(f"--models: {unknown[0]!r} is unknown. Known: {', '.join(LINEUP)}.")
+        close = difflib.get_close_matches(unknown[0], LINEUP, n=1)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        raise InputError(f"--models: {unknown[0]!r} is unknown.{meant} Known: {', '.join(LINEUP)}.")
     modalities = {column.modality for column in catalog.fields}
     chosen: list[str] = []
     for name, entry in LINEUP.items():

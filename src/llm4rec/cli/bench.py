@@ -28,7 +28,9 @@ class Protocol(StrEnum):
 
 
 def bench(  # noqa: PLR0913  # one parameter per option of the command
-    out: Annotated[Path, typer.Option(help="Directory for runs, table.json, tables.md and report.html.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Directory for runs, table.json, tables.md and report.html.")
+    ],
     data: Annotated[
         Path | None, typer.Option(help="Directory with interactions.parquet, items.parquet, users.parquet.")
     ] = None,
@@ -39,8 +41,8 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
     users: Annotated[Path | None, typer.Option(help="People's features for --splits.")] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="How --data is split.")] = None,
     models: Annotated[
-        str, typer.Option(help="Names with commas between; all that the data allows by default.")
-    ] = "",
+        str | None, typer.Option(help="Names with commas between; all that the data allows by default.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, 0 upwards.")] = 1,
     config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
     settings: console.Settings = [],  # noqa: B006  # typer copies defaults
@@ -66,9 +68,13 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
     from llm4rec.bench import run as runs
     from llm4rec.keeping import KIND
     from llm4rec.recommender import Config
-    from llm4rec.store import artefact
+    from llm4rec.store import artefact, files
 
     report.check_place(out)
+    files.check_writable(out / "report.html")
+    wanted = [] if models is None else console.names(models, "--models")
+    if models is not None and not wanted:
+        raise InputError("--models names no model: give names with commas between, or leave it out for all.")
     if keep is not None:
         if keep.resolve() in (out.resolve(), *out.resolve().parents):
             raise InputError(f"--keep {keep} would hold --out {out}: give the model a directory of its own.")
@@ -80,16 +86,14 @@ def bench(  # noqa: PLR0913  # one parameter per option of the command
     source.content()  # a missing file is said before anything is read
     with console.progress() as shows:
         study = job.read(source, questions, settings_read.data, shows)
-        chosen = lineup.choose(
-            console.names(models, "--models"), study.catalog, study.has_clock, settings_read
-        )
+        chosen = lineup.choose(wanted, study.catalog, study.has_clock, settings_read)
         if keep is not None and lineup.OURS not in chosen:
             raise InputError(f"--keep is for the model {lineup.OURS}, which is not among --models.")
         for sentence in study.data.report.notes:
             console.note(sentence)
         aside = out / "bench.rejected.parquet"  # OUT may be a folder of `data get`, with a file of its own
         if console.set_aside(study.data.report.rejected, aside):
-            console.note(f"They are in {aside}, each with its reason.")
+            console.note(f"The rows set aside are in {aside}, each with its reason.")
         facts = plan_facts(source, study, seeds)
         del study  # the workers need the memory
         if ranks is not None and lineup.OURS not in chosen:

@@ -9,8 +9,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +20,6 @@ from typer.core import TyperGroup
 from llm4rec.errors import InputError, LLM4RecError
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     import polars as pl
 
@@ -160,6 +160,39 @@ def beside(place: Path, ending: str) -> Path:
     if place.name in ("", ".."):
         place = place.resolve()
     return place.parent / f"{place.name}{ending}"
+
+
+def check_not_read(file: Path, option: str, inputs: Mapping[str, Path | str | None]) -> None:
+    """Let no file be written in the place of one that the command reads.
+
+    Args:
+        file: what is to be written.
+        option: what names it, for messages.
+        inputs: option → what is read, a path or an address.
+
+    Raises:
+        InputError: naming both options.
+    """
+    for other, source in inputs.items():
+        if source is not None and file.resolve() == Path(source).resolve():
+            raise InputError(f"{option} {file} would replace the file of {other}: name another place for it.")
+
+
+def check_parquet(file: Path, option: str) -> None:
+    """Make sure, before any work, that a Parquet file can be written to `file` and belongs there.
+
+    Raises:
+        InputError: where its name ends as that of another format does, or it can't be written.
+        ArtefactError: where it lies in a model.
+    """
+    from llm4rec.data.files import FORMATS
+    from llm4rec.store import artefact, files
+
+    if FORMATS.get(file.suffix.lower(), "parquet") != "parquet":
+        raise InputError(f"{option} {file} is written as Parquet: give it a name that ends in .parquet.")
+    artefact.check_outside(file)
+    files.check_writable(file)
+    files.check_place(file)
 
 
 def set_aside(rejected: pl.DataFrame, file: Path) -> int:

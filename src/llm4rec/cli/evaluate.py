@@ -55,7 +55,11 @@ def evaluate(  # one parameter per option of the command
     from llm4rec.store import artefact
 
     aside = rejected or console.beside(model, ".evaluate.rejected.parquet")
-    artefact.check_outside(aside)  # before the work, not after
+    console.check_not_read(aside, "--rejected", {"--interactions": interactions})  # before the work
+    if rejected is None:
+        artefact.check_outside(aside)
+    else:
+        console.check_parquet(rejected, "--rejected")
     recommender = Recommender.load(model)
     mapping = console.pairs(columns, "--map", "role=column")
     config = as_fitted(recommender)
@@ -79,7 +83,7 @@ def evaluate(  # one parameter per option of the command
         )
     notes = list(data.report.notes)
     if console.set_aside(data.report.rejected, aside):
-        notes.append(f"They are in {aside}, each with its reason.")
+        notes.append(f"The rows set aside are in {aside}, each with its reason.")
     if known := _known_answers(recommender, split):
         notes.append(
             f"{known} of the {len(split.test)} answers are in the histories the model keeps: its figures are "

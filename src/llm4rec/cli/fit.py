@@ -76,15 +76,23 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     from llm4rec import config as configuration
     from llm4rec.keeping import KIND
     from llm4rec.recommender import Config
-    from llm4rec.store import artefact
+    from llm4rec.store import artefact, files
     from llm4rec.train.checkpoint import discard
 
     del help_config
+    aside = rejected or console.beside(out, ".rejected.parquet")
     artefact.check_place(out, KIND)  # before hours of work, not after
+    files.check_writable(out)
+    if rejected is not None:
+        if out.resolve() in rejected.resolve().parents:
+            raise InputError(f"--rejected {rejected} lies in --out {out}, which holds the model alone.")
+        console.check_parquet(rejected, "--rejected")
+    console.check_not_read(
+        aside, "--rejected", {"--interactions": interactions, "--items": items, "--users": users}
+    )
     settings_read = configuration.load(Config, file=config, settings=settings)
     mapping = console.pairs(columns, "--map", "role=column")
     kinds = _modalities(console.pairs(modality, "--modality", "column=kind"))
-    aside = rejected or console.beside(out, ".rejected.parquet")
     with console.progress() as report:
         data = _ingest(interactions, items, users, mapping, kinds, settings_read, report)
         n_rejected = console.set_aside(data.report.rejected, aside)

@@ -97,7 +97,7 @@ def _added(
     given, rejected, notes = read_entities(add, "item", mapping, kinds, must_map=alone)
     aside = console.beside(place, ".items.rejected.parquet")
     if console.set_aside(rejected, aside):
-        notes.append(f"They are in {aside}, each with its reason.")
+        notes.append(f"The rows set aside are in {aside}, each with its reason.")
     for sentence in notes:
         console.note(sentence)
     return recommender.upsert_items(given, note=console.note), rejected.height
@@ -118,7 +118,7 @@ def _counted(
         console.note(sentence)
     aside = console.beside(place, ".events.rejected.parquet")
     if console.set_aside(data.report.rejected, aside):
-        console.note(f"They are in {aside}, each with its reason.")
+        console.note(f"The rows set aside are in {aside}, each with its reason.")
     log, _, left_out = data.numbered_by(recommender.catalog)
     if not log.n_events:
         raise InputError(f"No event of {events} is on an item the model knows. Are they the same ids?")

@@ -82,6 +82,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
                 "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow or "
                 "--where."
             )
+        console.check_not_read(out, "--out", {"--requests": requests})  # before the work, not after
+        console.check_parquet(out, "--out")
         _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
         return
     if out is not None:
@@ -215,10 +217,8 @@ def _batch(  # hands the options of the command through
     import polars as pl
 
     from llm4rec.data.requests import read_requests
-    from llm4rec.store import artefact, files
+    from llm4rec.store import files
 
-    artefact.check_outside(out)  # before the work, not after
-    files.check_place(out)
     names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
     _note_unheard(recommender, histories.asked_at is not None)
     n = min(n, len(recommender.catalog))  # a longer list only takes memory

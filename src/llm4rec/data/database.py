@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 BATCH = 100_000  # rows fetched at once
+FETCHED = {"http", "https", "ftp", "s3", "gs", "gcs", "az", "abfs", "hdfs", "file"}
+"""Addresses of files, which are no databases."""
 
 
 def read_database(source: str, choose: Choose) -> Table:
@@ -25,7 +27,7 @@ def read_database(source: str, choose: Choose) -> Table:
         choose: which of the columns to read.
 
     Raises:
-        InputError: if the database can't be reached, or has no such table.
+        InputError: if it is the address of a file, the database can't be reached, or has no such table.
         MissingPackageError: if the database's driver is not installed.
     """
     import sqlalchemy as sa
@@ -45,6 +47,8 @@ def read_database(source: str, choose: Choose) -> Table:
     try:
         engine = sa.create_engine(url)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
+        if url.get_backend_name() in FETCHED:
+            raise InputError(f"{shown} is not fetched: download the file and give its path.") from None
         raise MissingPackageError(f"The driver of {shown} is not installed ({error}): install it.") from None
     try:
         inspector = sa.inspect(engine)

@@ -128,13 +128,16 @@ def numbered(names: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def sort_events(sieve: Sieve) -> None:
-    """Sort by person, time, order (missing last), part of the split, and row: by those that there are."""
+    """Sort by person, time, order (missing last), part of the split, and row: by those that there are.
+
+    A time counts with its fraction of a second.
+    """
     frame = sieve.frame
     part = pl.lit(0, pl.Int64)
     if "split" in frame.columns:
         part = pl.col("split").replace_strict(list(PARTS), list(PARTS.values()), return_dtype=pl.Int64)
-    if "order" in frame.columns:
-        keys = [key for key in ("user", "time", "order") if key in frame.columns]
+    if "order" in frame.columns or validate.FRACTION in frame.columns:
+        keys = [key for key in ("user", "time", validate.FRACTION, "order") if key in frame.columns]
         frame = frame.with_columns(part=part)
         sieve.frame = frame.sort(*keys, "part", nulls_last=True, maintain_order=True).drop("part")
         return

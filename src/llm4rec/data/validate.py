@@ -10,6 +10,8 @@ from llm4rec.data.texts import cleaned, is_plain, manner, names_of, text_of
 from llm4rec.errors import InputError
 
 LATEST = 4_102_444_800  # UTC seconds at the start of 2100
+EARLY = 315_532_800  # UTC seconds at the start of 1980, before which nobody kept such logs
+FRACTION = "fraction"  # column for what times have beyond whole seconds
 SCALES = ((0.0, 5.0), (0.0, 10.0), (0.0, 100.0), (-10.0, 10.0))
 RARE = 0.01  # more ratings than this share outside a scale, and it is not the scale
 COMMON = 0.05  # share of the top value of a scale from which even a lone stray is believed to be one
@@ -67,7 +69,8 @@ def _require_plain(sieve: Sieve, column: str, shown: str, what: str) -> None:
 def times(sieve: Sieve, column: str, shown: str) -> list[str]:
     """Turn `column` into Int64 UTC seconds and set aside the rows whose time is missing or impossible.
 
-    Where more than half of the rows have no time, the column is removed from the frame instead.
+    Where more than half of the rows have no time, the column is removed from the frame instead. Where there
+    are fractions of a second, they become the column `fraction` [0, 1), by which events are sorted.
 
     Raises:
         InputError: if date-times say no zone, or no time is possible.
@@ -112,8 +115,17 @@ def times(sieve: Sieve, column: str, shown: str) -> list[str]:
             column,
         ),
     )
+    fraction = _fraction(sieve.frame[column])
+    if fraction is not None:
+        sieve.frame = sieve.frame.with_columns(fraction.alias(FRACTION))
     sieve.frame = sieve.frame.with_columns(pl.col("seconds").alias(column)).drop("seconds")
     _refuse_calendar_numbers(sieve.frame[column], sieve.name, shown)
+    latest = sieve.frame[column].max()
+    if isinstance(latest, int) and latest < EARLY:
+        return [
+            f"All times in column {shown!r} of {sieve.name} lie before 1980, the latest is {latest}: they "
+            "are taken as UTC seconds, and only their order is sure to mean anything."
+        ]
     return []
 
 
@@ -138,6 +150,23 @@ def _fits(kind: pl.DataType) -> bool:
 def _floored(number: pl.Series) -> pl.Series:
     """Int64 of finite numbers; one too large for it stays an impossible time."""
     return number.floor().clip(-LATEST, LATEST).cast(pl.Int64)
+
+
+def _fraction(raw: pl.Series) -> pl.Series | None:
+    """What possible times have beyond whole seconds [0, 1); None where none has anything."""
+    if raw.dtype == pl.String:
+        if not raw.str.contains(r"[.eE]\d").any():
+            return None
+        number = raw.cast(pl.Float64, strict=False)
+        within = (number - number.floor()).fill_null(_moments(raw).dt.nanosecond() / 1e9)
+    elif raw.dtype.is_temporal():
+        within = raw.dt.nanosecond() / 1e9
+    elif raw.dtype.is_integer():
+        return None
+    else:
+        within = raw.cast(pl.Float64) - raw.cast(pl.Float64).floor()
+    within = within.round(6)  # what a number of today can hold beside the seconds
+    return within if (within > 0).any() else None
 
 
 def _seconds_of_text(sieve: Sieve, column: str, shown: str) -> pl.Series:
@@ -173,6 +202,10 @@ def _seconds_of_text(sieve: Sieve, column: str, shown: str) -> pl.Series:
 
 def zoned_seconds(text: pl.Series) -> pl.Series:
     """UTC seconds of ISO 8601 date-times that say their zone; null for all else."""
+    return _moments(text).dt.epoch("s")
+
+
+def _moments(text: pl.Series) -> pl.Series:
     even = (
         text.str
         .replace(r"^(\d{4}-\d\d-\d\d) ", "${1}T")
@@ -182,8 +215,7 @@ def zoned_seconds(text: pl.Series) -> pl.Series:
         .str.replace(r"(:\d\d(?:\.\d+)?)\s*([+-]\d\d)$", "$1$2:00")
         .str.replace(r"\s+([+-]\d\d:\d\d)$", "$1")
     )
-    moment = even.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us", time_zone="UTC")
-    return moment.dt.epoch("s")
+    return even.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us", time_zone="UTC")
 
 
 def _refuse_calendar_numbers(seconds: pl.Series, name: str, shown: str) -> None:

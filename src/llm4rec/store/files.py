@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,23 @@ def check_place(file: Path) -> None:
     if file.exists() and not file.is_file():
         raise InputError(f"{file} is no plain file and is not replaced; give the name of a file.")
     file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before work whose result is to be written to `path`, that something can be written there.
+
+    Raises:
+        InputError: naming the folder that takes no file.
+    """
+    folder = next(above for above in path.absolute().parents if above.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Nothing can be written to {path}: {folder} takes no file ({error.strerror}). Name another "
+            "place."
+        ) from None
 
 
 @contextmanager
