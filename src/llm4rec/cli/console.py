@@ -20,7 +20,6 @@ from typer.core import TyperGroup
 from llm4rec.errors import InputError, LLM4RecError
 
 if TYPE_CHECKING:
-
     import polars as pl
 
     from llm4rec.types import Progress
