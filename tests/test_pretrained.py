@@ -95,18 +95,24 @@ def test_it_learns_and_answers_alike_without_its_origin(
     assert model.meta["training"]["parameters"] == sum(array.size for array in arrays.values())
 
 
+@pytest.mark.parametrize(
+    ("int8", "tolerance"),
+    # 8 bits spread over the largest value of a pass, which is another when one position is read, not all
+    [(False, 1e-2), (True, 1e-1)],
+    ids=["exact", "8 bits"],
+)
 def test_what_was_read_is_kept_by_a_model_and_by_none_made_of_it(
-    language_model: Models, tmp_path: Path
+    language_model: Models, tmp_path: Path, int8: bool, tolerance: float
 ) -> None:
     model = Recommender.fit(walks(), CATALOG, config(language_model("llama"), train={"epochs": 1}))
     model.save(tmp_path / "model")
-    read = Recommender.load(tmp_path / "model", serve=ServeConfig())
-    never = Recommender.load(tmp_path / "model", serve=ServeConfig(past_mib=0))
+    read = Recommender.load(tmp_path / "model", serve=ServeConfig(int8=int8))
+    never = Recommender.load(tmp_path / "model", serve=ServeConfig(int8=int8, past_mib=0))
     assert never.fitted.scorer.past is None
     for history in (("i3", "i4"), ("i3", "i4", "i5"), ("i3", "i4", "i5", "i6", "i7")):
         found, expected = (each.recommend(Query(history=history), 5) for each in (read, never))
         assert found.item_ids == expected.item_ids
-        assert found.scores == pytest.approx(expected.scores, abs=1e-2)
+        assert found.scores == pytest.approx(expected.scores, abs=tolerance)
     past = read.fitted.scorer.past
     assert past is not None and len(past) == 1
     changed = read.upsert_items(pl.DataFrame({"item_id": ["i5"], "tags": [["even"]]}))
