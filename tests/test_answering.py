@@ -104,7 +104,7 @@ def test_n_legal_items_come_back_whenever_there_are_n(
     assert np.isfinite(found.scores).all()
 
 
-@pytest.mark.parametrize("which", ["dense", "joint"])
+@pytest.mark.parametrize("which", ["dense", "joint", "codes", "only"])
 @pytest.mark.parametrize("exponent", [1.0, 0.25])
 def test_candidates_are_scored_as_all_items_are(
     models: dict[str, Recommender], which: str, exponent: float

@@ -39,7 +39,8 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
     mask = None if fitted.scorer.join is None else legal.mask()
     # a wish may lift what no search would have reached
     scored = n if wish is None else len(fitted.catalog)
-    log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), scored, mask)
+    people = fitted.person_rows(histories)
+    log_scores = fitted.scorer.log_scores(histories, people, scored, mask, added=True)
     log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
     mixed = fitted.prior.mix(log_scores, histories.lengths)
     if wish is not None:

@@ -154,7 +154,7 @@ class Questions:
         histories = self.cases.histories()
         people = person_rows(self.people, histories)
         for rows, chosen in scorer.chunks(histories):
-            yield rows, chosen, scorer.log_scores(chosen, people[rows])
+            yield rows, chosen, scorer.log_scores(chosen, people[rows], added=True)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ class _Answers:
         people = person_rows(self.people, histories)
         for rows, chosen in self.scorer.chunks(histories):
             legal = None if keep_seen else unseen(chosen, len(self.scorer.vectors))
-            log_scores = self.linear.add(self.scorer.log_scores(chosen, people[rows], n, legal), chosen)
+            own = self.scorer.log_scores(chosen, people[rows], n, legal, added=len(self.linear.known) > 0)
+            log_scores = self.linear.add(own, chosen)
             best = top_n(log_scores, n, None if keep_seen else chosen)
             items[rows], scores[rows] = best.items, best.scores
         return Rankings(items, scores)

@@ -82,10 +82,7 @@ def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
             + ": nothing was changed."
         )
     retired = np.union1d(fitted.catalog.retired, numbers)
-    changed = replace(fitted, catalog=replace(fitted.catalog, retired=retired))
-    if "index" in vars(fitted):  # of vectors, none of which changes; making it anew takes seconds
-        vars(changed)["index"] = fitted.index
-    return changed
+    return _as_indexed(fitted, replace(fitted, catalog=replace(fitted.catalog, retired=retired)))
 
 
 def count(fitted: Fitted, events: EventLog) -> Fitted:
@@ -105,15 +102,22 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
         )
     new = fitted.new_items
     if not len(new) or not events.n_events:
-        return replace(fitted, arrivals=Arrivals())
+        return _as_indexed(fitted, replace(fitted, arrivals=Arrivals()))
     asked = np.flatnonzero(events.lengths > 0)
     asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), ASKED)).astype(np.int64)]
     promised = np.zeros(len(new))
     for rows in np.array_split(asked, -(-len(asked) // 16)):  # a large catalogue's scores fill the memory
         histories = events.histories(rows, events.lengths[rows])
-        log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories))
+        log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), added=True)
         promised += np.exp(fitted.linear.add(log_scores, histories)[:, new]).sum(axis=0)
-    return replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked)))
+    return _as_indexed(fitted, replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked))))
+
+
+def _as_indexed(fitted: Fitted, changed: Fitted) -> Fitted:
+    """`changed` with the index of `fitted`, whose vectors it has: making it anew takes seconds."""
+    if "index" in vars(fitted):
+        vars(changed)["index"] = fitted.index
+    return changed
 
 
 def _vectors(fitted: Fitted, catalog: Catalog, rows: Ints, note: Callable[[str], None]) -> dict[str, Floats]:
@@ -173,7 +177,6 @@ def _generator(fitted: Fitted, scorer: Scorer, n_new: int) -> Generator | None:
     config, n_items = fitted.config.generate, len(scorer.items[BEHAVIOUR].mask)
     last = torch.arange(n_items - n_new, n_items)
     new = {modality: tokens.take(last) for modality, tokens in scorer.items.items()}
-    source = "content" if config.mode == "only" else config.source
-    vectors = id_vectors(scorer.network, new, source)
+    vectors = id_vectors(scorer.network, new, config.of)
     ids = fitted.generator.ids.extended(vectors) if n_new else fitted.generator.ids
     return replace(fitted.generator, head=code_head(scorer.network), ids=ids)

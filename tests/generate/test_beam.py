@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llm4rec.generate.beam import log_probability, search, unconstrained
+from llm4rec.generate.beam import every, log_probability, search, unconstrained
 from llm4rec.generate.trie import Trie, build_trie
 from llm4rec.model.heads import CodeHead
 
@@ -79,7 +79,9 @@ def test_items_are_scored_as_the_search_scores_them(world: tuple[int, int, int, 
     with torch.inference_mode():
         items, found = search(model, trie, states(4), n)
         scored = log_probability(model, trie, states(4), trie.places[items])
+        of_all = every(model, trie, states(4))
     torch.testing.assert_close(scored, found, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(of_all.gather(1, items), found, atol=1e-5, rtol=1e-5)
 
 
 @given(worlds, st.integers(1, 6), st.floats(0, 1))

@@ -85,6 +85,22 @@ def log_probability(model: CodeModel, trie: Trie, states: Tensor, leaves: Tensor
     return total
 
 
+def every(model: CodeModel, trie: Trie, states: Tensor) -> Tensor:
+    """Log-probabilities [b, i] (nats) of all items, for states [b, d]; each prefix is looked at once."""
+    carried, log_p = model.begin(states).unsqueeze(1), torch.zeros(len(states), 1)
+    for depth in range(trie.depth):
+        n_children, code = trie.children[depth].diff(), trie.codes[depth + 1]
+        parent = torch.repeat_interleave(torch.arange(len(n_children)), n_children)
+        forks = torch.nonzero(n_children > 1).squeeze(1)  # elsewhere the only way on is certain
+        on, _ = _continued(trie, forks.expand(len(states), -1), model.logits(carried[:, forks], depth), depth)
+        log_p = log_p[:, parent]
+        row, child = trie.followers(forks, depth)
+        log_p[:, child] += on[:, row, code[child]]
+        if depth + 1 < trie.depth:
+            carried = model.follow(carried[:, parent], code.expand(len(states), -1), depth)
+    return log_p[:, trie.places]
+
+
 def unconstrained(model: CodeModel, states: Tensor, width: int, depth: int) -> Tensor:
     """Ids [b, w, depth] that a search without the trie finds: only to count how many are no item's."""
     n = len(states)

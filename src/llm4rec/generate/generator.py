@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm4rec.generate.beam import CodeModel, log_probability, search
+from llm4rec.generate.beam import CodeModel, every, log_probability, search
 from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.generate.trie import Trie, build_trie
 from llm4rec.types import Floats
@@ -19,6 +19,8 @@ SHARES = np.linspace(0, 1, 21)
 """Shares of the generated distribution that are tried."""
 ROWS = 64
 """States searched at once: bounds the [b, w, v] numbers held in memory."""
+EVERY = 2**17
+"""Items times states looked at at once where all items are."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Generator:
             legal: [b, i], which items may come back; None allows all.
 
         Returns:
-            items [b, n] and log-probabilities [b, n] (nats); item -1 and -inf where fewer are legal.
+            items [b, min(n, i)] and log-probabilities [b, min(n, i)] (nats); item -1 and -inf where fewer are
+            legal.
         """
         width = min(max(n, self.beam), len(self.ids.codes))
         found = [
@@ -68,28 +71,36 @@ class Generator:
             for start, part in _parts(states)
         ])
 
-    def joined(self, states: Tensor, log_p: Tensor, n: int, legal: Tensor | None = None) -> Tensor:
+    def every(self, states: Tensor) -> Tensor:
+        """Log-probabilities [b, i] (nats) of all items for states [b, d]."""
+        rows = max(1, min(ROWS, EVERY // len(self.ids.codes)))
+        return torch.cat([every(self.head, self.trie, part) for _, part in _parts(states, rows)])
+
+    def joined(
+        self, states: Tensor, log_p: Tensor, n: int, legal: Tensor | None = None, *, added: bool = False
+    ) -> Tensor:
         """log((1 − w) p_dense + w p_code) [b, i], of the dense head's `log_p` [b, i].
 
         p_code is worked out for the items that either head finds likely: those the beam reaches, at least
         n, and as many of the dense head's best. What it leaves for the others is taken to lie among them as
-        the dense head's does, so that none falls behind for not having been looked at; at w = 1 it is 0.
+        the dense head's does, so that none falls behind for not having been looked at. At w = 1 there is no
+        dense head to go by: the others get 0, or all are worked out where more is `added`.
 
         Args:
             states: [b, d].
             log_p: [b, i] (nats).
             n: length of the lists that are wanted.
             legal: [b, i], which items may come back; None allows all.
+            added: whether the scores are not the last word, so that any item may come out on top.
         """
         if self.share == 0:
             return log_p
         width = min(max(n, self.beam), log_p.shape[1])
+        if width == log_p.shape[1] or (added and self.share == 1):
+            return self._mixed(log_p, self.every(states))
         best = log_p if legal is None else log_p.masked_fill(~legal, -torch.inf)
         near = best.topk(width, dim=1).indices
-        if width == log_p.shape[1]:  # every item's is worked out, so there is nothing left to search
-            generated, log_c = near[:, :0], log_p[:, :0]
-        else:
-            generated, log_c = self.generate(states, width, legal)
+        generated, log_c = self.generate(states, width, legal)
         coded = torch.full((len(log_p), log_p.shape[1] + 1), -torch.inf)  # the last takes what is no item
         coded.scatter_(1, near, self.log_probability(states, near))
         coded.scatter_(1, torch.where(generated >= 0, generated, log_p.shape[1]), log_c)
@@ -99,7 +110,12 @@ class Generator:
         others = coded.isneginf()
         left = torch.log1p(-coded.exp().sum(dim=1, keepdim=True).clamp(max=1))
         dense_left = log_p.masked_fill(~others, -torch.inf).logsumexp(dim=1, keepdim=True)
-        coded = torch.where(others, log_p + (left - dense_left), coded)
+        return self._mixed(log_p, torch.where(others, log_p + (left - dense_left), coded))
+
+    def _mixed(self, log_p: Tensor, coded: Tensor) -> Tensor:
+        """log((1 − w) p_dense + w p_code) [b, i] of the logarithms of both."""
+        if self.share == 1:
+            return coded
         return torch.logaddexp(log_p + math.log1p(-self.share), coded + math.log(self.share))
 
 
@@ -115,5 +131,5 @@ def choose_share(dense: Floats, code: Floats) -> float:
     return float(SHARES[int(np.argmax(likely))])
 
 
-def _parts(states: Tensor) -> list[tuple[int, Tensor]]:
-    return [(start, states[start : start + ROWS]) for start in range(0, max(len(states), 1), ROWS)]
+def _parts(states: Tensor, rows: int = ROWS) -> list[tuple[int, Tensor]]:
+    return [(start, states[start : start + rows]) for start in range(0, max(len(states), 1), rows)]

@@ -28,7 +28,9 @@ CHUNK = 256
 class Join(Protocol):
     """What makes one score of the dense head's and another's."""
 
-    def __call__(self, states: Tensor, log_p: Tensor, n: int, legal: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, states: Tensor, log_p: Tensor, n: int, legal: Tensor | None = None, *, added: bool = False
+    ) -> Tensor:
         """Log-probabilities [b, i] of states [b, d] and the dense head's `log_p` [b, i]."""
         ...
 
@@ -117,7 +119,15 @@ class Scorer:
         vectors = self.prepare(self.vectors[torch.from_numpy(items)])
         return (self.prepared_states(state) @ vectors.T)[0].numpy()
 
-    def log_scores(self, histories: EventLog, people: Ints, n: int = 1, legal: Bools | None = None) -> Floats:
+    def log_scores(
+        self,
+        histories: EventLog,
+        people: Ints,
+        n: int = 1,
+        legal: Bools | None = None,
+        *,
+        added: bool = False,
+    ) -> Floats:
         """Log-probability of every item as the next event [b, i] (nats).
 
         Args:
@@ -125,13 +135,16 @@ class Scorer:
             people: rows of their tokens [b], or -1.
             n: length of the lists that are wanted: at least so many legal items have a finite score.
             legal: [b, i], the items among which those are sought; None for all.
+            added: whether something is added to the scores, so that each item's must be finite.
         """
         with torch.inference_mode():
             states = self.states(histories, people)
             # as `network.score`, but what it makes of the items is made once
             log_p = (self.prepared_states(states) @ self.prepared.T).log_softmax(dim=-1)
             if self.join is not None:
-                log_p = self.join(states, log_p, n, None if legal is None else torch.from_numpy(legal))
+                log_p = self.join(
+                    states, log_p, n, None if legal is None else torch.from_numpy(legal), added=added
+                )
             return log_p.numpy()
 
     def ratings(self, histories: EventLog, people: Ints, items: Ints) -> Floats:
