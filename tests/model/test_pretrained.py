@@ -183,8 +183,8 @@ def test_lora_goes_where_it_is_told(language_model: Models) -> None:
     model = backbone(language_model("llama"), lora_targets=["q_proj", "v_proj"], lora_rank=2)
     adapters = {name: w for name, w in model.named_parameters() if "lora_" in name}
     assert len(adapters) == 2 * 2 * 2 and all(min(w.shape) == 2 for w in adapters.values())
-    with pytest.raises(ConfigError, match=r"none of the projections wq .* It has .*q_proj"):
-        backbone(language_model("llama"), lora_targets=["wq"])
+    with pytest.raises(ConfigError, match=r"no projections called wq, k_pro .* It has .*q_proj"):
+        backbone(language_model("llama"), lora_targets=["self_attn.q_proj", "wq", "k_pro"])
 
 
 @pytest.mark.parametrize(("tuning", "trained"), [("full", True), ("frozen", False)])

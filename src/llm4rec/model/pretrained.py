@@ -196,7 +196,7 @@ def prepared(decoder: Decoder, config: PretrainedConfig) -> Decoder:
     between two neighbours in bfloat16, and weights of that type would not move.
 
     Raises:
-        ConfigError: where it has none of the projections that are to be tuned.
+        ConfigError: where it has no projection of a name that is to be tuned.
     """
     model = decoder.model
     model.requires_grad_(config.tuning == "full")
@@ -216,20 +216,21 @@ def _with_lora(model: Any, config: PretrainedConfig) -> Any:
     """Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022."""
     from peft import LoraConfig, LoraModel
 
+    modules = cast(nn.Module, model).named_modules()
+    linear = [name for name, module in modules if isinstance(module, nn.Linear)]
+    none = [t for t in config.lora_targets if not any(f".{name}".endswith(f".{t}") for name in linear)]
+    if none:
+        known = sorted({name.rpartition(".")[2] for name in linear})
+        raise ConfigError(
+            f"The backbone has no projections called {', '.join(none)} (model.pretrained.lora_targets). "
+            f"It has {', '.join(known)}."
+        )
     options = LoraConfig(
         r=config.lora_rank,
         lora_alpha=2 * config.lora_rank,
         target_modules=list(config.lora_targets) or "all-linear",
     )
-    try:
-        return LoraModel(model, options, "default")
-    except ValueError:
-        named = cast(nn.Module, model).named_modules()
-        known = sorted({name.rpartition(".")[2] for name, module in named if isinstance(module, nn.Linear)})
-        raise ConfigError(
-            f"The backbone has none of the projections {', '.join(config.lora_targets)} "
-            f"(model.pretrained.lora_targets). It has {', '.join(known)}."
-        ) from None
+    return LoraModel(model, options, "default")
 
 
 def restored(shape: Mapping[str, Any]) -> Decoder:
