@@ -234,6 +234,23 @@ def test_what_somebody_may_use_is_taken(setting: str) -> None:
     assert config.load(Config, environment={}, settings=[setting])
 
 
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ("generate.share=0.5", "'generate.share' can't be 0.5: generate.mode = only trains no dense head"),
+        ("model.pointwise=0.2", "generate.mode = only trains the code head alone, so model.pointwise has to"),
+    ],
+)
+def test_options_that_don_t_go_together_are_refused(other: str, sentence: str) -> None:
+    from llm4rec import Config
+
+    for mode in ("off", "joint"):
+        assert config.load(Config, environment={}, settings=[other, f"generate.mode={mode}"])
+    with pytest.raises(ConfigError) as caught:
+        config.load(Config, environment={}, settings=[other, "generate.mode=only"])
+    assert str(caught.value).startswith(("The configuration key " if "share" in other else "") + sentence)
+
+
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM4REC_CACHE", "~/elsewhere")
     assert config.cache_dir() == Path.home() / "elsewhere"

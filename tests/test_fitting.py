@@ -15,6 +15,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.fitting import fit, hold_out
+from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
 from llm4rec.types import Progress, silent
@@ -113,12 +114,14 @@ def test_only_its_own_checkpoints_are_removed_from_a_folder(tmp_path: Path) -> N
     assert (tmp_path / "thesis.txt").exists() and (tmp_path / "floor" / "plan.txt").exists()
 
 
-@pytest.mark.parametrize("what", ["configuration", "events", "features", "questions"])
+@pytest.mark.parametrize("what", ["configuration", "linear part", "events", "features", "questions"])
 def test_unfinished_work_of_another_run_is_not_taken_up(tmp_path: Path, what: str) -> None:
     broken_off(tmp_path)
     log, catalog, settings, valid = LOG, PRICED, config(), None
     if what == "configuration":
         settings = config().model_copy(update={"model": config().model.model_copy(update={"dropout": 0.1})})
+    elif what == "linear part":  # later stages are judged beside it
+        settings = config().model_copy(update={"linear": LinearConfig(ridge=7)})
     elif what == "events":
         log = build_log(LOG.user_ids[LOG.rows], LOG.items[::-1].copy())
     elif what == "features":  # of the same distribution, but not of the same items

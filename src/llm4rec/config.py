@@ -148,6 +148,9 @@ def _explain(error: ValidationError, root: type[Section]) -> str:
             # a place in a table of free keys is followed by the alternatives of its type, which say nothing
             key = next((name for name in known if key.startswith(f"{name}.")), key)
             said = problem["msg"].removeprefix("Value error, ")
+            if not key:  # it is about several keys, and names them
+                lines.append(f"{said}.")
+                continue
             if problem["type"] in LISTS:
                 said = f"it is a list, written in square brackets: --set '{key}=[…, …]'"
             lines.append(f"The configuration key {key!r} can't be {problem['input']!r}: {said}.")

@@ -187,7 +187,7 @@ def _identity(
 ) -> str:
     """SHA-256 over what a run's checkpoints belong to, and what they leave out: the weights never trained."""
     values = [
-        config.model_dump(mode="json", exclude={"serve", "linear"}),
+        config.model_dump(mode="json", exclude={"serve"}),
         asdict(spaces),
         encoder,
         catalog.ids.to_list(),

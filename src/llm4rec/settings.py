@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import model_validator
+
 from llm4rec.config import Section
 from llm4rec.data.ingest import DataConfig
 from llm4rec.encode.fusion import FusionConfig
@@ -32,6 +36,15 @@ class Config(Section):
     model: BackboneConfig = BackboneConfig()
     train: TrainConfig = TrainConfig()
     serve: ServeConfig = ServeConfig()
+
+    @model_validator(mode="after")
+    def _rate_what_is_trained(self) -> Self:
+        if self.generate.mode == "only" and self.model.pointwise:
+            raise ValueError(
+                "generate.mode = only trains the code head alone, so model.pointwise has to be 0: no rating "
+                "would be learnt"
+            )
+        return self
 
 
 def sasrec_config(config: Config) -> Config:

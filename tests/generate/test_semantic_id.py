@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec.errors import InputError
-from llm4rec.generate.semantic_id import SemanticIds, _revived, fit_ids, quality, quantise
+from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds, _revived, fit_ids, quality, quantise
 
 
 def vectors(n: int, size: int = 6, seed: int = 0) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_every_item_has_one_id_and_every_code_is_in_its_book(
     try:
         ids = fit_ids(values, n_levels=n_levels, codebook_size=size, seed=seed)
     except InputError:
-        assert n > size * size  # more alike than two codes can tell apart
+        assert n > size * min(size, len(np.unique(values, axis=0)))  # codes there are for what differs
         return
     assert distinct(ids)
     assert ids.codes.shape == (n, n_levels + 1)
@@ -117,5 +117,38 @@ def test_a_full_bucket_sends_the_next_to_the_nearest_free_one() -> None:
     assert places == [0, 0, 1]
     full = ids.extended(np.zeros((6, 1), dtype=np.float32))
     assert distinct(full)
-    with pytest.raises(InputError, match=r"raise generate\.codebook_size"):
+    with pytest.raises(
+        InputError, match=r"There are 9 semantic ids and 10 items.*a higher generate\.codebook_size"
+    ):
         ids.extended(np.zeros((7, 1), dtype=np.float32))
+
+
+def test_where_a_prefix_is_full_the_code_before_gives_way() -> None:
+    """Centres at 0 and 10, then at 0 and 1 beside them, two numbers each: four ids near 0, four near 10."""
+    centres = np.array([[[0.0], [10.0]], [[0.0], [1.0]]], dtype=np.float32)
+    ids = SemanticIds(np.array([[1, 0, 0]]), centres).extended(np.full((7, 1), 0.1, dtype=np.float32))
+    near = [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]]
+    assert ids.codes.tolist() == [[1, 0, 0], *near, [1, 0, 1], [1, 1, 0], [1, 1, 1]]
+    with pytest.raises(InputError, match="There are 8 semantic ids and 9 items"):
+        ids.extended(np.zeros((1, 1), dtype=np.float32))
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(2, 4), st.integers(0, 5))
+@settings(max_examples=40)
+def test_every_id_can_be_given(n: int, n_levels: int, size: int, seed: int) -> None:
+    """Items alike in everything fill the ids up to the last one."""
+    ids = fit_ids(vectors(n, 3, seed), n_levels=n_levels, codebook_size=size, seed=seed)
+    room = size * int(np.prod([(~np.isnan(level[:, 0])).sum() for level in ids.centres]))
+    full = ids.extended(np.zeros((room - n, 3), dtype=np.float32))
+    assert distinct(full) and len(full.codes) == room
+
+
+def test_what_can_t_come_about_is_said_before_any_work() -> None:
+    few = GenerateConfig(mode="joint", codebook_size=2, n_levels=2)
+    few.refuse_impossible(8, features=False)
+    with pytest.raises(InputError, match="There are 8 semantic ids and 9 items"):
+        few.refuse_impossible(9, features=True)
+    for config in (GenerateConfig(mode="only"), GenerateConfig(mode="joint", source="content")):
+        config.refuse_impossible(9, features=True)
+        with pytest.raises(InputError, match="need items with features"):
+            config.refuse_impossible(9, features=False)

@@ -10,12 +10,15 @@ place of their RQ-VAE (a deviation).
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field as Option
+from pydantic import ValidationInfo, field_validator
 
 from llm4rec.config import Section
 from llm4rec.errors import InputError
@@ -36,7 +39,8 @@ class GenerateConfig(Section):
     mode: Literal["off", "joint", "only"] = Option(
         default="off",
         description="off: the dense head alone. joint: a head over semantic ids is trained after it, and "
-        "both are joined. only: semantic ids from content and no dense head.",
+        "both are joined. only: semantic ids from content and no dense head, so that share is 1, and "
+        "train.epochs sets how long it is trained.",
     )
     n_levels: int = Option(default=3, ge=1, le=8, description="Codes per item, without the one for twins.")
     codebook_size: int = Option(default=64, ge=2, le=65_536, description="Different codes per level.")
@@ -45,20 +49,22 @@ class GenerateConfig(Section):
         description="Vectors that become codes: fused with what people do, or of content alone.",
     )
     epochs: int = Option(
-        default=20, ge=1, description="The most epochs of the stage that trains the code head."
+        default=20,
+        ge=1,
+        description="The most epochs of the stage that trains the code head, with mode = joint.",
     )
     distil: float = Option(
         default=0.7,
         ge=0,
         le=1,
         description="What the dense head's distribution over the codes weighs in the code head's loss; the "
-        "true codes weigh the rest. Only up to train.full_softmax_up_to items.",
+        "true codes weigh the rest. With mode = joint, and up to train.full_softmax_up_to items.",
     )
     joint_epochs: int = Option(
         default=4,
         ge=0,
         description="The most epochs of the stage that trains backbone (but a pretrained decoder) and both "
-        "heads together, item vectors and codes fixed.",
+        "heads together, item vectors and codes fixed, with mode = joint.",
     )
     beam: int = Option(
         default=64, ge=1, description="Prefixes kept at each level of a search; never fewer than asked for."
@@ -75,6 +81,36 @@ class GenerateConfig(Section):
         description="Catalogues up to this size are scored whole for every request; above, candidates come "
         "from an index, the search along semantic ids and recent popularity [items].",
     )
+
+    @field_validator("share")
+    @classmethod
+    def _of_two_heads(cls, share: float | None, found: ValidationInfo) -> float | None:
+        if share not in (None, 1) and found.data.get("mode") == "only":
+            raise ValueError("generate.mode = only trains no dense head to share with")
+        return share
+
+    @property
+    def of(self) -> Literal["fused", "content"]:
+        """What vectors the ids are made of."""
+        return "content" if self.mode == "only" else self.source
+
+    def refuse_impossible(self, n_items: int, *, features: bool) -> None:
+        """Say what can't come about before any work is done for it.
+
+        Args:
+            n_items: size of the catalogue.
+            features: whether the items have any.
+
+        Raises:
+            InputError: where the items can't be told apart by such ids, or have no content to make them of.
+        """
+        if self.of == "content" and not features:
+            raise InputError(
+                "Semantic ids of content need items with features. Give some, or set generate.mode=joint and "
+                "generate.source=fused."
+            )
+        if n_items > (room := self.codebook_size ** (self.n_levels + 1)):
+            raise _too_few(room, n_items)
 
 
 @dataclass(frozen=True)
@@ -104,7 +140,7 @@ class SemanticIds:
         """With further items of `vectors` [n, d], each given the nearest id that is free.
 
         Raises:
-            InputError: where there is no room left near an item.
+            InputError: where no id is left.
         """
         codes = np.concatenate([self.codes[:, :-1], quantise(vectors, self.centres)])
         taken = np.concatenate([self.codes[:, -1], np.full(len(vectors), -1, dtype=np.int64)])
@@ -132,7 +168,7 @@ def fit_ids(vectors: Floats, *, n_levels: int, codebook_size: int, seed: int) ->
     """Codebooks and ids of items with `vectors` [i, d].
 
     Raises:
-        InputError: where more items share one vector than ids can tell apart.
+        InputError: where there are more items than ids.
     """
     left = np.ascontiguousarray(vectors, dtype=np.float32)
     centres = np.full((n_levels, codebook_size, left.shape[1]), np.nan, dtype=np.float32)
@@ -245,27 +281,41 @@ def _numbered(codes: Ints, taken: Ints, vectors: Floats, centres: Floats) -> Int
 
 
 def _move(codes: Ints, taken: Ints, crowded: Ints, vectors: Floats, centres: Floats) -> None:
-    """Give each crowded item the free id whose last code is next nearest, in place."""
+    """Give each crowded item the nearest free id, in place: the last code gives way first, the first last."""
     size, n_old = centres.shape[1], len(codes) - len(vectors)
     usable = list(_usable(centres))
-    used: dict[bytes, int] = {}
-    settled = taken < size
-    for row in np.flatnonzero(settled):
-        key = codes[row].tobytes()
-        used[key] = max(used.get(key, 0), int(taken[row]) + 1)
+    room = [math.prod(map(len, usable[level:])) * size for level in range(len(usable) + 1)]
+    if len(codes) > room[0]:
+        raise _too_few(room[0], len(codes))
+    used: Counter[tuple[int, ...]] = Counter()  # ids under each prefix, those of withdrawn items too
+
+    def free(left: Floats, prefix: tuple[int, ...]) -> tuple[int, ...] | None:
+        level = len(prefix)
+        if used[prefix] >= room[level]:
+            return None
+        if level == len(usable):
+            return prefix
+        away = np.square(usable[level] - left).sum(axis=1)
+        for code in np.argsort(away, kind="stable").tolist():
+            found = free(left - usable[level][code], (*prefix, code))
+            if found is not None:
+                return found
+        return None
+
+    def use(found: tuple[int, ...]) -> None:
+        used.update(found[:level] for level in range(len(found) + 1))
+
+    for row in np.flatnonzero(taken < size):
+        use(tuple(codes[row].tolist()))
     for row in crowded:
-        left = vectors[row - n_old].copy()
-        for level in range(len(usable) - 1):
-            left -= usable[level][codes[row, level]]
-        for code in np.argsort(np.square(usable[-1] - left).sum(axis=1), kind="stable"):
-            codes[row, -1] = code
-            number = used.get(key := codes[row].tobytes(), 0)
-            if number < size:
-                taken[row], used[key] = number, number + 1
-                break
-        else:
-            raise InputError(
-                f"More than {size * len(usable[-1]):,} items are alike in everything that is known of them, "
-                "so they can't each be given an id. Give them features that differ, or raise "
-                "generate.codebook_size."
-            )
+        found = free(vectors[row - n_old], ())
+        assert found is not None  # there are as many ids as items
+        codes[row], taken[row] = found, used[found]
+        use(found)
+
+
+def _too_few(room: int, n_items: int) -> InputError:
+    return InputError(
+        f"There are {room:,} semantic ids and {n_items:,} items, and each needs its own. Fit with a higher "
+        "generate.codebook_size or generate.n_levels, or give the items features that differ."
+    )

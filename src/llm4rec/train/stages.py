@@ -18,7 +18,6 @@ from torch import nn
 
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens
-from llm4rec.errors import InputError
 from llm4rec.generate.semantic_id import GenerateConfig, Quality, SemanticIds, fit_ids, quality
 from llm4rec.generate.teaching import Teaching
 from llm4rec.generate.trie import build_trie
@@ -81,8 +80,11 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         progress: told of every step.
 
     Raises:
-        InputError: where ids are to be made of content and the items have none.
+        InputError: where semantic ids can't be made.
     """
+    if network.codes is not None:
+        features = set(network.fusion.modalities) != {BEHAVIOUR}
+        generate.refuse_impossible(material.n_items, features=features)
     run = partial(train, network, config=config, checkpoints=checkpoints, progress=progress)
     if generate.mode == "only":
         ids, found = _ids(network, material.items, generate, config.seed)
@@ -252,13 +254,7 @@ def id_vectors(network: Network, items: Mapping[str, Tokens], source: str) -> Fl
 def _ids(
     network: Network, items: Mapping[str, Tokens], generate: GenerateConfig, seed: int
 ) -> tuple[SemanticIds, Quality]:
-    source = "content" if generate.mode == "only" else generate.source
-    if source == "content" and set(network.fusion.modalities) == {BEHAVIOUR}:
-        raise InputError(
-            "Semantic ids of content need items with features. Give some, or set generate.mode=joint and "
-            "generate.source=fused."
-        )
-    vectors = id_vectors(network, items, source)
+    vectors = id_vectors(network, items, generate.of)
     ids = fit_ids(vectors, n_levels=generate.n_levels, codebook_size=generate.codebook_size, seed=seed)
     return ids, quality(ids, vectors)
 
