@@ -256,6 +256,14 @@ def test_a_projection_in_eight_bits_errs_by_no_more_than_half_a_step(bias: bool)
     assert not torch.equal(found, expected)
 
 
+def test_a_weight_is_rounded_by_the_scale_it_is_read_with() -> None:
+    torch.manual_seed(0)
+    exact = nn.Linear(512, 8, bias=False, dtype=torch.bfloat16)
+    eight = Int8Linear(exact)
+    step = eight.scales.double().unsqueeze(1)
+    assert ((eight.weight * step - exact.weight.double()).abs() <= step / 2).all()
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2"])  # the step of our own, and the library's layers
 def test_rounded_projections_answer_alike_whatever_was_read_before(
     language_model: Models, family: str

@@ -1,8 +1,8 @@
 """A pretrained decoder with its projections in 8 bits.
 
 One position costs what its weights cost to fetch, and of 8 bits these are half as many bytes. Many positions
-cost their sums, so they are read with the same rounded weights written out in the decoder's own type: what is
-answered does not depend on which of the two has read.
+cost their sums, so they are read with the same codes written out as weights of the decoder's own type, which
+rounds code times scale once more: the two readings differ in the last digits of that type, not in the codes.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class Int8Linear(nn.Module):
 def _codes(weight: Tensor) -> tuple[Tensor, Tensor]:
     """A weight [o, i] as 8-bit integers [o, i] and the scale of each row [o]."""
     exact = weight.detach().float()
-    scales = (exact.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-    return (exact / scales.unsqueeze(1)).round().to(torch.int8), scales.to(weight.dtype)
+    scales = (exact.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny).to(weight.dtype)
+    codes = (exact / scales.float().unsqueeze(1)).round().clamp(-127, 127)  # by the scale they are read with
+    return codes.to(torch.int8), scales
 
 
 def can_round(module: nn.Module) -> bool:
