@@ -42,6 +42,7 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
     people = fitted.person_rows(histories)
     log_scores = fitted.scorer.log_scores(histories, people, scored, mask, added=True)
     log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
+    log_scores = fitted.grounding.add(log_scores, histories)
     mixed = fitted.prior.mix(log_scores, histories.lengths)
     if wish is not None:
         mixed = mixed + wish
@@ -77,7 +78,7 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     items = np.full((len(states), n), -1, dtype=np.int64)
     scores = np.full((len(states), n), -np.inf, dtype=np.float32)
     for row, state in enumerate(states.unsqueeze(1)):
-        found, log_scores = _candidates(fitted, state, histories.history(row), legal.row(row), n)
+        found, log_scores = _candidates(fitted, state, histories, row, legal.row(row), n)
         mixed = fitted.prior.mix(log_scores[None], histories.lengths[row : row + 1], found)
         best = top_n(mixed, n, None)
         items[row] = np.append(found, -1)[best.items[0]]  # place -1 is the one appended
@@ -85,18 +86,22 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     return Rankings(items, scores)
 
 
-def _candidates(fitted: Fitted, state: Tensor, history: Ints, listed: Listed, n: int) -> tuple[Ints, Floats]:
-    """Legal items [c], ascending, and log p(item | history) [c] of a state [1, d] after `history` [t] (nats).
+def _candidates(
+    fitted: Fitted, state: Tensor, histories: EventLog, row: int, listed: Listed, n: int
+) -> tuple[Ints, Floats]:
+    """Legal items [c], ascending, and log p(item | history) [c] of a state [1, d] after one history (nats).
 
-    They are the dense head's nearest, the most popular of late, what the linear part says most of, the most
-    taken of the new and what the search along semantic ids reaches: at least n, if so many are legal. Where
-    the legal items are few, they are all of those.
+    They are the dense head's nearest, the most popular of late, what the linear part and what was retrieved
+    say most of, the most taken of the new and what the search along semantic ids reaches: at least n, if so
+    many are legal. Where the legal items are few, they are all of those.
     """
+    history = histories.history(row)
     scorer, generator, index = fitted.scorer, fitted.generator, fitted.index
     query = scorer.prepared_states(state)[0].numpy()
     lifts = [
         (fitted.linear.known, fitted.linear.lifts(history)),
         (fitted.arrivals.items, fitted.arrivals.lifts),
+        fitted.grounding.lifts(histories, row),
     ]
 
     def lifted(items: Ints) -> Floats:

@@ -20,6 +20,9 @@ from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve import trial as retrieval
+from llm4rec.retrieve.relevance import Grounding, Relevance
+from llm4rec.retrieve.repository import Repository
 from llm4rec.topn import top_n
 from llm4rec.train.stages import Metric
 from llm4rec.types import Bools, Floats, Ints, Rankings
@@ -136,11 +139,22 @@ class Questions:
             del log_scores  # before the next ones are made: a large catalogue's fill the memory
         return trial.chosen()
 
-    def prior(self, scorer: Scorer, beside: Linear, events: EventLog) -> Prior:
+    def relevance(
+        self, scorer: Scorer, beside: Linear, repository: Repository
+    ) -> tuple[Relevance, retrieval.Gain | None]:
+        """What retrieved entries weigh beside `scorer` and the linear part, and what is gained by them."""
+        trial = retrieval.Trial(repository, self._answers, self.cases.rows)
+        for rows, chosen, log_scores in self._asked(scorer):
+            trial.ask(rows, beside.add(log_scores, chosen), chosen)
+            del log_scores
+        return trial.chosen()
+
+    def prior(self, scorer: Scorer, beside: Linear, grounding: Grounding, events: EventLog) -> Prior:
         """Recent popularity in `events`, its windows and shares those that suit the answers."""
         trial = prior.Trial(events, self.n_items, self._answers, self.cases.histories().lengths)
         for rows, chosen, log_scores in self._asked(scorer):
-            trial.ask(rows, beside.add(log_scores, chosen), unseen(chosen, self.n_items))
+            log_scores = grounding.add(beside.add(log_scores, chosen), chosen)
+            trial.ask(rows, log_scores, unseen(chosen, self.n_items))
             del log_scores
         return trial.prior()
 

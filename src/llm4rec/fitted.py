@@ -26,6 +26,10 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.memories import Memories
+from llm4rec.retrieve.relevance import Grounding, Relevance
+from llm4rec.retrieve.repository import Repository, RetrieveConfig
+from llm4rec.retrieve.texts import ItemTexts
 from llm4rec.settings import Config
 from llm4rec.types import Floats, Ints
 
@@ -64,6 +68,8 @@ class Fitted:
         generator: semantic ids and their head; None for a model with the dense head alone.
         about: how it came about; values JSON can hold.
         arrivals: what is known of items that came after training.
+        memories: what people did, as it is remembered to others; None where nothing is retrieved.
+        relevance: what retrieved entries weigh.
     """
 
     config: Config
@@ -78,6 +84,8 @@ class Fitted:
     generator: Generator | None
     about: Mapping[str, Any]
     arrivals: Arrivals = field(default_factory=Arrivals)
+    memories: EventLog | None = None
+    relevance: Relevance = field(default_factory=Relevance)
 
     @property
     def new_items(self) -> Ints:
@@ -96,6 +104,15 @@ class Fitted:
         reach = scorer.network.head.reach(scorer.vectors.shape[1]).numpy()
         return build_index(len(self.catalog), prepared, reach, self.config.train.seed)
 
+    @cached_property
+    def grounding(self) -> Grounding:
+        """What retrieval adds; the repository is made when it is first asked for."""
+        if self.memories is None or not self.relevance.any:
+            return Grounding()
+        return Grounding(
+            repository(self.catalog, self.vectors, self.memories, self.config.retrieve), self.relevance
+        )
+
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""
         return person_rows(self.people, histories)
@@ -106,6 +123,14 @@ def person_rows(people: Catalog | None, histories: EventLog) -> Ints:
     if people is None:
         return np.full(histories.n_users, -1, dtype=np.int64)
     return people.numbers(histories.user_ids)
+
+
+def repository(
+    catalog: Catalog, vectors: Mapping[str, Floats], memories: EventLog, config: RetrieveConfig
+) -> Repository:
+    """What is retrieved from: the items' texts, with their frozen vectors [i, w], and what people did."""
+    texts = ItemTexts(catalog, vectors, config.neighbours) if catalog.fields else None
+    return Repository(texts, Memories(memories, len(catalog), config.memories), config)
 
 
 def new_network(config: Config, spaces: Spaces, n_items: int, decoder: Decoder | None = None) -> Network:

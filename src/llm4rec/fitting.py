@@ -20,7 +20,7 @@ from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
-from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
+from llm4rec.fitted import Fitted, Spaces, new_network, person_rows, repository
 from llm4rec.model import origin
 from llm4rec.model.backbone import COMPACT
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
@@ -29,6 +29,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.relevance import Grounding
 from llm4rec.settings import Config
 from llm4rec.train import checkpoint
 from llm4rec.train.material import Material
@@ -99,7 +100,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generator = questions.generator(scorer, trained.ids, part, config.generate)
         scorer = replace(scorer, join=generator.joined)
     linear = questions.linear(scorer, part)
-    return Fitted(
+    fitted = Fitted(
         config=config,
         catalog=catalog,
         people=people,
@@ -108,7 +109,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         spaces=spaces,
         scorer=scorer,
         linear=linear,
-        prior=questions.prior(scorer, linear, events),
+        prior=questions.prior(scorer, linear, Grounding(), events),
         generator=generator,
         about={
             "training": trained.told,
@@ -125,6 +126,22 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
             "n_users": events.n_users,
         },
     )
+    if not config.retrieve.enabled:
+        return fitted
+    return ground(fitted, questions, events)
+
+
+def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
+    """The model with retrieval from its items and `events`, where the questions are answered better by it."""
+    found = repository(fitted.catalog, fitted.vectors, events, fitted.config.retrieve)
+    relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found)
+    told = None if gain is None else asdict(gain)
+    fitted = replace(fitted, about={**fitted.about, "retrieval": told})
+    if not relevance.any:
+        return fitted
+    grounding = Grounding(found, relevance)
+    prior = questions.prior(fitted.scorer, fitted.linear, grounding, events)
+    return replace(fitted, memories=events, relevance=relevance, prior=prior)
 
 
 def _decoder(config: Config) -> Decoder | None:
@@ -187,7 +204,7 @@ def _identity(
 ) -> str:
     """SHA-256 over what a run's checkpoints belong to, and what they leave out: the weights never trained."""
     values = [
-        config.model_dump(mode="json", exclude={"serve"}),
+        config.model_dump(mode="json", exclude={"serve", "retrieve"}),
         asdict(spaces),
         encoder,
         catalog.ids.to_list(),

@@ -29,6 +29,7 @@ from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
 from llm4rec.types import Array, Floats
@@ -54,6 +55,9 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
         tables["people"] = fitted.people.table
     if histories and fitted.histories is not None:
         tables["histories"] = fitted.histories.to_frame(fitted.catalog.ids)
+    if fitted.memories is not None:
+        remembered = fitted.memories if histories else _nameless(fitted.memories)
+        tables["memories"] = remembered.to_frame(fitted.catalog.ids)
     people_fields = () if fitted.people is None else fitted.people.fields
     artefact.write(
         path,
@@ -72,6 +76,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
                 "floors": fitted.prior.floors,
             },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
+            "relevance": asdict(fitted.relevance),
             "about": fitted.about,
         },
         tensors={
@@ -158,6 +163,8 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         generator=generator,
         about=meta["about"],
         arrivals=_arrivals(kept, len(catalog)),
+        memories=_log(kept.table("memories"), catalog) if "memories.parquet" in kept else None,
+        relevance=_relevance(meta.get("relevance")),
     )
 
 
@@ -178,6 +185,17 @@ def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:
     if "arrivals.safetensors" not in kept:  # as above
         return Arrivals()
     return kept.built("arrivals", lambda arrays: Arrivals.from_tensors(arrays, n_items))
+
+
+def _relevance(told: Mapping[str, Any] | None) -> Relevance:
+    if told is None:  # as above
+        return Relevance()
+    return Relevance(tuple(tuple(row) for row in told["weights"]), told["gamma"])
+
+
+def _nameless(log: EventLog) -> EventLog:
+    """The log with rows named by nobody's name: none that a file gives holds this character."""
+    return replace(log, user_ids=pl.Series([f"\x00{row}" for row in range(log.n_users)], dtype=pl.String))
 
 
 def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:

@@ -16,6 +16,7 @@ from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import COMPACT, BackboneConfig
 from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
+from llm4rec.retrieve.repository import RetrieveConfig
 from llm4rec.train.loop import TrainConfig
 
 
@@ -34,6 +35,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()
     linear: LinearConfig = LinearConfig()
     model: BackboneConfig = BackboneConfig()
+    retrieve: RetrieveConfig = RetrieveConfig()
     train: TrainConfig = TrainConfig()
     serve: ServeConfig = ServeConfig()
 
@@ -48,7 +50,7 @@ class Config(Section):
 
 
 def sasrec_config(config: Config) -> Config:
-    """SASRec with softmax in this code: ids alone, learnt positions, plain dot products, no linear part.
+    """SASRec with softmax in this code: ids alone, learnt positions, plain dot products, nothing beside them.
 
     Ratings and times must be taken from the events as well.
     Source: Kang & McAuley, Self-Attentive Sequential Recommendation, 2018, with the full softmax.
@@ -56,4 +58,6 @@ def sasrec_config(config: Config) -> Config:
     model = config.model.model_copy(update={"backbone": COMPACT, "positions": "learned", "cosine": False})
     generate = config.generate.model_copy(update={"mode": "off"})
     linear = config.linear.model_copy(update={"items": 0})
-    return config.model_copy(update={"model": model, "generate": generate, "linear": linear})
+    retrieve = config.retrieve.model_copy(update={"enabled": False})
+    parts = {"model": model, "generate": generate, "linear": linear, "retrieve": retrieve}
+    return config.model_copy(update=parts)

@@ -1,0 +1,117 @@
+"""Memories: what people with a similar history took next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from llm4rec.data.events import EventLog
+from llm4rec.retrieve.entries import MEMORY, Entries
+from llm4rec.types import Floats, Ints
+
+DAY = 86_400
+SHRUNK = 1.0
+"""Memories that are taken to speak for nothing beside those of an anchor: few say less than many."""
+
+
+@dataclass(frozen=True)
+class Memories:
+    """An event log, each event of which but a person's last is followed by a memory.
+
+    Attributes:
+        log: what people did.
+        n_items: size of the catalogue.
+        most: memories of one anchor that are looked at, the newest of them.
+    """
+
+    log: EventLog
+    n_items: int
+    most: int
+
+    def following(self, anchors: Ints, weights: Floats, owner: str, now: int | None) -> Entries:
+        """What others took after each of the `anchors` [a], which weigh `weights` [a].
+
+        Args:
+            anchors: items, each once.
+            weights: how much each counts.
+            owner: whose history it is; a person's own events are no memories of theirs.
+            now: when it is asked, in UTC seconds; nothing later is remembered. None without a clock.
+        """
+        own = self._own(owner)
+        places = [self._after(anchor, own, now) for anchor in anchors.tolist()]
+        counts = np.array([len(each) for each in places], dtype=np.int64)
+        after = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+        rows = self._rows[after]
+        anchor = np.repeat(np.arange(len(anchors)), counts)
+        # of the history beside the anchor: how much of it the same person took as well
+        people, place = np.unique(rows, return_inverse=True)
+        pairs = np.unique(place * len(anchors) + anchor)
+        common = np.bincount(
+            pairs // max(len(anchors), 1), weights[pairs % max(len(anchors), 1)], len(people)
+        )
+        total = float(weights.sum())
+        return Entries(
+            kinds=np.full(len(after), MEMORY),
+            items=self.log.items[after],
+            anchors=anchors[anchor],
+            sources=after,
+            weights=(weights[anchor] / (counts[anchor] + SHRUNK)).astype(np.float32),
+            semantic=np.ones(len(after), dtype=np.float32),
+            ages=np.full(len(after), np.nan, dtype=np.float32)
+            if now is None or self.log.times is None
+            else ((now - self.log.times[after]) / DAY).astype(np.float32),
+            quality=self._qualities[after],
+            overlap=((common[place] - weights[anchor]) / np.float32(total or 1)).astype(np.float32),
+        )
+
+    def _after(self, item: int, own: tuple[int, int], now: int | None) -> Ints:
+        """Places in the log of what followed `item`, ascending: the newest that others did by `now`."""
+        after = self._order[self._starts[item] : self._starts[item + 1]] + 1
+        after = after[(after < own[0]) | (after >= own[1])]
+        if self.log.times is None:
+            return after[-self.most :]
+        times = self.log.times[after]
+        if now is not None:
+            after, times = after[times <= now], times[times <= now]
+        if len(after) > self.most:
+            after = np.sort(after[np.argpartition(-times, self.most - 1)[: self.most]])
+        return after
+
+    def _own(self, owner: str) -> tuple[int, int]:
+        row = self._row_of.get(owner)
+        return (0, 0) if row is None else (int(self.log.offsets[row]), int(self.log.offsets[row + 1]))
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.log.user_ids.to_list())}
+
+    @cached_property
+    def _rows(self) -> Ints:
+        return self.log.rows
+
+    @cached_property
+    def _followed(self) -> Ints:
+        """Places of the events that another of the same person follows, ascending."""
+        last = np.zeros(self.log.n_events, dtype=bool)
+        last[self.log.offsets[1:][self.log.lengths > 0] - 1] = True
+        return np.flatnonzero(~last)
+
+    @cached_property
+    def _order(self) -> Ints:
+        return self._followed[np.argsort(self.log.items[self._followed], kind="stable")]
+
+    @cached_property
+    def _starts(self) -> Ints:
+        counts = np.bincount(self.log.items[self._followed], minlength=self.n_items)
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    @cached_property
+    def _qualities(self) -> Floats:
+        """The rating of each event [e] between the lowest, 0, and the highest, 1; NaN where there is none."""
+        ratings = self.log.ratings
+        if ratings is None or not np.isfinite(ratings).any():
+            return np.full(self.log.n_events, np.nan, dtype=np.float32)
+        low, high = np.nanmin(ratings), np.nanmax(ratings)
+        return ((ratings - low) / max(high - low, 1e-9)).astype(np.float32)

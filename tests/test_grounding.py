@@ -1,0 +1,119 @@
+"""Retrieval in a fitted model: part of every answer, kept with it, and only where people gain by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from llm4rec.data.catalog import Catalog, Field
+from llm4rec.data.events import EventLog, build_log
+from llm4rec.recommender import Recommender
+from llm4rec.retrieve.relevance import Relevance
+from llm4rec.settings import Config
+from llm4rec.types import Query
+
+N_ITEMS = 40
+N_KINDS = 8
+
+
+def said(items: range) -> pl.DataFrame:
+    titles = [f"the {'abcdefgh'[i % N_KINDS] * 3} of {i}" for i in items]
+    return pl.DataFrame({"item_id": [f"i{i}" for i in items], "title": titles})
+
+
+CATALOG = Catalog(said(range(N_ITEMS)), (Field("title", "text"),))
+
+
+def log(stay: float) -> EventLog:
+    """People who stay with a kind, the more the higher `stay`."""
+    draw = np.random.default_rng(1)
+    kinds = np.where(draw.random((300, 6)) < stay, draw.integers(N_KINDS, size=(300, 1)), -1)
+    kinds = np.where(kinds < 0, draw.integers(N_KINDS, size=kinds.shape), kinds)
+    items = draw.integers(N_ITEMS // N_KINDS, size=kinds.shape) * N_KINDS + kinds
+    return build_log(pl.Series(np.repeat([f"person-{u}" for u in range(300)], 6)), items.ravel())
+
+
+def fitted(stay: float, *, enabled: bool) -> Recommender:
+    """A network that has learnt next to nothing."""
+    config = Config.model_validate({
+        "encode": {"text": {"encoder": "hash"}},
+        "train": {"epochs": 1, "attention_epochs": 0, "batch_size": 256, "learning_rate": 1e-5},
+        "model": {"embedding_size": 16, "layers": 1, "heads": 1},
+        "linear": {"items": 0},
+        "retrieve": {"enabled": enabled, "neighbours": 8},
+    })
+    return Recommender.fit(log(stay), CATALOG, config)
+
+
+@pytest.fixture(scope="module")
+def model() -> Recommender:
+    return fitted(0.9, enabled=True)
+
+
+def large(model: Recommender) -> Recommender:
+    config = model.config
+    generate = config.generate.model_copy(update={"exact_up_to": 0})
+    return Recommender(replace(model.fitted, config=config.model_copy(update={"generate": generate})))
+
+
+def test_retrieval_stays_where_people_gain_by_it(model: Recommender) -> None:
+    assert model.fitted.relevance.any and model.fitted.memories is not None
+    told = model.meta["retrieval"]
+    assert told["gain"] > told["error"] > 0
+    best = model.recommend(Query(("i3", "i11")), 2)
+    assert set(best.item_ids) < {"i19", "i27", "i35"}  # of the same kind
+
+
+def test_noise_leaves_no_trace() -> None:
+    noise = fitted(0.0, enabled=True)
+    assert not noise.fitted.relevance.any and noise.fitted.memories is None
+    assert noise.meta["retrieval"]["gain"] <= noise.meta["retrieval"]["error"]
+    off = fitted(0.0, enabled=False)
+    query = Query(("i3", "i11"))
+    assert noise.recommend(query, 40) == off.recommend(query, 40)
+
+
+def test_candidates_are_lifted_as_all_items_are(model: Recommender) -> None:
+    for query in (Query(("i3", "i11")), Query(), Query(("i5",), exclude=("i13",))):
+        expected, found = model.recommend(query, 10), large(model).recommend(query, 10)
+        assert found.item_ids == expected.item_ids
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("histories", [True, False])
+def test_what_is_remembered_is_kept_and_read_alike(
+    model: Recommender, tmp_path: Path, histories: bool
+) -> None:
+    model.save(tmp_path / "model", histories=histories)
+    read = Recommender.load(tmp_path / "model")
+    assert read.fitted.relevance == model.fitted.relevance
+    for query in (Query(("i3", "i11")), Query(("i1",), user="person-7")):
+        found = read.recommend(query, 10)
+        assert found.item_ids == model.recommend(query, 10).item_ids
+    names = pl.read_parquet(tmp_path / "model" / "memories.parquet")["user_id"]
+    assert names.str.starts_with("person").all() == histories
+
+
+def test_a_new_item_is_found_by_what_it_says(model: Recommender) -> None:
+    new = pl.DataFrame({"item_id": ["new", "other"], "title": ["the ddd of 99", "zzz"]})
+    grown = model.upsert_items(new)
+    found = grown.recommend(Query(("i3", "i11")), 42)
+    place = {name: number for number, name in enumerate(found.item_ids)}
+    assert place["new"] < 4 < place["other"]  # i3 and i11 are of the kind ddd
+    retired = grown.retire_items(["new"])
+    assert "new" not in retired.recommend(Query(("i3", "i11")), 42).item_ids
+
+
+def test_a_persons_own_events_are_no_memories_of_theirs(model: Recommender) -> None:
+    """Memories alone: somebody who is the only one to have taken an item is told nothing by it."""
+    past = build_log(pl.Series(["ann", "ann", "bob", "bob"]), np.array([0, 9, 1, 9]))
+    only = replace(model.fitted, memories=past, relevance=Relevance(((0.0,) * 4, (50.0, 0.0, 0.0, 0.0))))
+    told = Recommender(only).recommend(Query(("i0",), user="bob"), 1)
+    assert told.item_ids == ("i9",)
+    untold: Any = only.grounding.lifts(build_log(pl.Series(["ann"]), np.array([0])), 0)
+    assert len(untold[0]) == 0
