@@ -140,10 +140,13 @@ class Questions:
         return trial.chosen()
 
     def relevance(
-        self, scorer: Scorer, beside: Linear, repository: Repository
+        self, scorer: Scorer, beside: Linear, repository: Repository, tried: Bools
     ) -> tuple[Relevance, retrieval.Gain | None]:
-        """What retrieved entries weigh beside `scorer` and the linear part, and what is gained by them."""
-        trial = retrieval.Trial(repository, self._answers, self.cases.rows)
+        """What retrieved entries weigh beside `scorer` and the linear part, and what is gained by them.
+
+        Factors [kind, factor] that are not `tried` weigh nothing.
+        """
+        trial = retrieval.Trial(repository, self._answers, self.cases.rows, tried)
         for rows, chosen, log_scores in self._asked(scorer):
             trial.ask(rows, beside.add(log_scores, chosen), chosen)
             del log_scores

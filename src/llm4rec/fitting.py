@@ -34,7 +34,7 @@ from llm4rec.settings import Config
 from llm4rec.train import checkpoint
 from llm4rec.train.material import Material
 from llm4rec.train.stages import train_in_stages
-from llm4rec.types import Array, Ints, Progress, silent
+from llm4rec.types import Array, Bools, Ints, Progress, silent
 
 
 def fit(  # noqa: PLR0913  # all that a fit can be given
@@ -61,6 +61,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     if checkpoints is not None and not resume:
         checkpoint.discard(checkpoints)
     histories = histories or events
+    _tried(config, catalog, events)
     events, valid = _with_questions(events, valid, config)
     people = None if people is None else _unprotected(people, config.data.protected)
     encode = config.encode
@@ -134,7 +135,8 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
 def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     """The model with retrieval from its items and `events`, where the questions are answered better by it."""
     found = repository(fitted.catalog, fitted.vectors, events, fitted.config.retrieve)
-    relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found)
+    tried = _tried(fitted.config, fitted.catalog, events)
+    relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, tried)
     told = None if gain is None else asdict(gain)
     fitted = replace(fitted, about={**fitted.about, "retrieval": told})
     if not relevance.any:
@@ -142,6 +144,17 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     grounding = Grounding(found, relevance)
     prior = questions.prior(fitted.scorer, fitted.linear, grounding, events)
     return replace(fitted, memories=events, relevance=relevance, prior=prior)
+
+
+def _tried(config: Config, catalog: Catalog, events: EventLog) -> Bools:
+    """Which factors of retrieval such data has [kind, factor].
+
+    Raises:
+        InputError: where others are asked for.
+    """
+    return config.retrieve.tried(
+        said=len(catalog.fields) > 0, clock=events.times is not None, rated=events.ratings is not None
+    )
 
 
 def _decoder(config: Config) -> Decoder | None:

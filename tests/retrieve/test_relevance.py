@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,8 @@ import pytest
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
-from llm4rec.retrieve.entries import ITEM_TEXT, MEMORY, Entries
+from llm4rec.errors import InputError
+from llm4rec.retrieve.entries import FACTORS, ITEM_TEXT, KINDS, MEMORY, Entries
 from llm4rec.retrieve.memories import DAY, Memories
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository, RetrieveConfig
@@ -19,6 +21,7 @@ from llm4rec.retrieve.trial import GAMMAS, Trial
 from llm4rec.types import Floats, Ints
 
 N_ITEMS = 40
+ALL = np.ones((len(KINDS), len(FACTORS)), dtype=bool)
 
 
 def entry(kind: int, item: int, **values: float) -> Entries:
@@ -67,7 +70,7 @@ def people(n: int = 200, *, stay: float = 0.9) -> EventLog:
 def chosen(log: EventLog, catalog: Catalog) -> Relevance:
     rows = np.arange(log.n_users)
     ends = log.lengths - 1
-    trial = Trial(repository(log.heads(ends), catalog), log.items[log.offsets[1:] - 1], rows)
+    trial = Trial(repository(log.heads(ends), catalog), log.items[log.offsets[1:] - 1], rows, ALL)
     know_nothing = np.full((log.n_users, N_ITEMS), -np.log(N_ITEMS), dtype=np.float32)
     trial.ask(rows, know_nothing, log.histories(rows, ends))
     return trial.chosen()[0]
@@ -96,7 +99,7 @@ def test_weights_are_the_most_likely_of_a_conditional_logit() -> None:
     empty = EventLog(pl.Series([], dtype=pl.String), np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64))
     n = 400
     targets = np.where(np.arange(n) % 4 < 3, 1, 0)
-    trial = Trial(Repository(None, Told(empty, 4, 1), config), targets, np.arange(n) // 4)
+    trial = Trial(Repository(None, Told(empty, 4, 1), config), targets, np.arange(n) // 4, ALL)
     history = EventLog(pl.Series([str(i) for i in range(n)]), np.arange(n + 1), np.full(n, 3))
     scores = np.tile(np.log(np.array([0.3, 0.3, 1e-9, 0.4], dtype=np.float32)), (n, 1))
     trial.ask(np.arange(n), scores, history)
@@ -131,3 +134,29 @@ def test_now_is_the_time_of_asking_else_the_last_event() -> None:
     memories = found.retrieve(later, 0)
     memories = memories.only(memories.kinds == MEMORY)
     assert memories.items.tolist() == [1, 2] and memories.ages.tolist() == [7, 0]
+
+
+def test_only_what_is_tried_is_weighed() -> None:
+    log = people()
+    rows, ends = np.arange(log.n_users), log.lengths - 1
+    tried = ALL & np.array([True, False])[:, None] & np.array([False, True, True, True])
+    trial = Trial(repository(log.heads(ends), said()), log.items[log.offsets[1:] - 1], rows, tried)
+    trial.ask(rows, np.full((log.n_users, N_ITEMS), -np.log(N_ITEMS)), log.histories(rows, ends))
+    found, _ = trial.chosen()
+    assert found.weights == ((0, 0, 0, pytest.approx(found.weights[ITEM_TEXT][3])), (0, 0, 0, 0))
+    assert found.weights[ITEM_TEXT][3] > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "needs"),
+    [
+        ({"factors": ("temporal",)}, "'temporal': that needs the time of every event"),
+        ({"factors": ("semantic", "quality")}, "'quality': that needs ratings"),
+        ({"kinds": ("item_text",)}, "'item_text': that needs items with features"),
+    ],
+)
+def test_what_the_data_has_not_is_refused_in_a_sentence(asked: dict[str, Any], needs: str) -> None:
+    with pytest.raises(InputError, match=needs):
+        RetrieveConfig(enabled=True, **asked).tried(said=False, clock=False, rated=False)
+    found = RetrieveConfig(enabled=True, **asked).tried(said=True, clock=True, rated=True)
+    assert found.sum() == len(asked.get("kinds", KINDS)) * len(asked.get("factors", FACTORS))

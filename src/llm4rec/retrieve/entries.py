@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from llm4rec.types import Array, Floats, Ints
 
-KINDS = ("item_text", "memory")
+Kind = Literal["item_text", "memory"]
+Factor = Literal["semantic", "temporal", "quality", "overlap"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """What an item says about itself; and what somebody with a similar history took next."""
-FACTORS = ("semantic", "temporal", "quality", "overlap")
+FACTORS: tuple[Factor, ...] = get_args(Factor)
 """The four terms of equation (9)."""
 ITEM_TEXT, MEMORY = range(len(KINDS))
 

@@ -9,10 +9,11 @@ from pydantic import Field as Option
 
 from llm4rec.config import Section
 from llm4rec.data.events import EventLog
-from llm4rec.retrieve.entries import ITEM_TEXT, Entries, joined
+from llm4rec.errors import InputError
+from llm4rec.retrieve.entries import FACTORS, ITEM_TEXT, KINDS, Entries, Factor, Kind, joined
 from llm4rec.retrieve.memories import DAY, Memories
 from llm4rec.retrieve.texts import ItemTexts
-from llm4rec.types import Floats, Ints
+from llm4rec.types import Bools, Floats, Ints
 
 
 class RetrieveConfig(Section):
@@ -31,6 +32,41 @@ class RetrieveConfig(Section):
         default=200, ge=1, description="Items alike that one item finds by meaning, and as many by words."
     )
     memories: int = Option(default=1000, ge=1, description="Newest memories that one item finds [events].")
+    kinds: tuple[Kind, ...] | None = Option(
+        default=None,
+        description="Kinds of entries tried, of item_text and memory; all that the data has where not given.",
+    )
+    factors: tuple[Factor, ...] | None = Option(
+        default=None,
+        description="Terms of equation (9) tried, of semantic, temporal, quality and overlap; all that the data "
+        "has where not given.",
+    )
+
+    def tried(self, *, said: bool, clock: bool, rated: bool) -> Bools:
+        """Which factors [kind, factor] get a weight, in the order of `KINDS` and `FACTORS`.
+
+        Args:
+            said: whether the items have features.
+            clock: whether events have times.
+            rated: whether events have ratings.
+
+        Raises:
+            InputError: where one that is asked for can't be had from such data.
+        """
+        lacking = {
+            "item_text": None if said else "items with features",
+            "temporal": None if clock else "the time of every event",
+            "quality": None if rated else "ratings",
+        }
+        for asked in (*(self.kinds or ()), *(self.factors or ())) if self.enabled else ():
+            if (lack := lacking.get(asked)) is not None:
+                raise InputError(
+                    f"retrieve can't weigh {asked!r}: that needs {lack}, and the data has none. "
+                    "Leave it out of retrieve.kinds or retrieve.factors."
+                )
+        kinds = np.array([each in (self.kinds or KINDS) for each in KINDS])
+        factors = np.array([each in (self.factors or FACTORS) for each in FACTORS])
+        return kinds[:, None] & factors
 
 
 @dataclass(frozen=True)

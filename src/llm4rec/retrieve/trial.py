@@ -16,7 +16,7 @@ from llm4rec.model.prior import FEWEST, TOP
 from llm4rec.retrieve.entries import FACTORS, KINDS, Entries, by_item
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.retrieve.repository import Repository
-from llm4rec.types import Array, Floats, Ints
+from llm4rec.types import Array, Bools, Floats, Ints
 
 GAMMAS = tuple(float(np.log(2) / days) for days in (7, 30, 180, 730))
 """γ tried [1 / day]: half of the temporal relevance is lost in a week, a month, half a year, two years."""
@@ -40,10 +40,11 @@ class Trial:
         repository: where entries come from.
         targets: the held-out items [c].
         people: who each case is of [c].
+        tried: which factors may weigh [kind, factor].
     """
 
-    def __init__(self, repository: Repository, targets: Ints, people: Ints) -> None:
-        self.repository, self.targets, self.people = repository, targets, people
+    def __init__(self, repository: Repository, targets: Ints, people: Ints, tried: Bools) -> None:
+        self.repository, self.targets, self.people, self.tried = repository, targets, people, tried
         self.asked = np.zeros(len(targets), dtype=bool)
         self.asked[np.linspace(0, len(targets) - 1, min(len(targets), MOST)).astype(np.int64)] = True
         self._told: list[_Case] = []
@@ -72,13 +73,14 @@ class Trial:
             return Relevance(), None
         gain = np.zeros(len(owners))
         for number in range(FOLDS):
-            model = _fitted(_Stack([case for case, f in zip(self._told, fold, strict=True) if f != number]))
+            of_others = _Stack([case for case, f in zip(self._told, fold, strict=True) if f != number])
             judged = _Stack([case for case, f in zip(self._told, fold, strict=True) if f == number])
+            model = _fitted(of_others, self.tried)
             gain[fold == number] = judged.ndcg(model) - judged.ndcg(_Model(model.columns, 0 * model.weights))
         found = Gain(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))))
         if found.gain <= found.error:
             return Relevance(), found
-        best = _fitted(_Stack(self._told))
+        best = _fitted(_Stack(self._told), self.tried)
         return Relevance(tuple(map(tuple, best.weights.reshape(len(KINDS), -1).tolist())), best.gamma), found
 
 
@@ -112,7 +114,7 @@ class _Model:
     gamma: float = 0.0
 
 
-def _fitted(stack: _Stack) -> _Model:
+def _fitted(stack: _Stack, tried: Bools) -> _Model:
     """The weights, and of the γ tried the one, that make the cases most likely."""
     found = []
     for place, gamma in enumerate(GAMMAS):
@@ -121,7 +123,7 @@ def _fitted(stack: _Stack) -> _Model:
             for kind in range(len(KINDS))
             for factor in FACTORS
         ])
-        likely, weights = stack.most_likely(columns)
+        likely, weights = stack.most_likely(columns, tried.ravel())
         found.append((likely, _Model(columns, weights, gamma)))
     return max(found, key=lambda each: each[0])[1]
 
@@ -173,11 +175,14 @@ class _Stack:
         self.own = np.array([case.own for case in cases])
         self.best = [case.best for case in cases]
 
-    def most_likely(self, columns: Ints) -> tuple[float, Array]:
-        """The largest mean log-probability of the answers that weights ≥ 0 of `columns` reach, and these."""
+    def most_likely(self, columns: Ints, tried: Bools) -> tuple[float, Array]:
+        """The largest mean log-probability of the answers that weights ≥ 0 of `columns` reach, and these.
+
+        Those that are not `tried` stay 0.
+        """
         values = self.values[:, columns].astype(np.float64)
         scale = np.sqrt(np.square(values).mean(axis=0))
-        usable = scale > 0
+        usable = tried & (scale > 0)
         values = values[:, usable] / scale[usable]
         wanted = values[self.targets]
 
