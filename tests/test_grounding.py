@@ -38,21 +38,24 @@ def log(stay: float) -> EventLog:
     return build_log(pl.Series(np.repeat([f"person-{u}" for u in range(300)], 6)), items.ravel())
 
 
-def fitted(stay: float, *, enabled: bool) -> Recommender:
-    """A network that has learnt next to nothing."""
-    config = Config.model_validate({
-        "encode": {"text": {"encoder": "hash"}},
-        "train": {"epochs": 1, "attention_epochs": 0, "batch_size": 256, "learning_rate": 1e-5},
-        "model": {"embedding_size": 16, "layers": 1, "heads": 1},
-        "linear": {"items": 0},
-        "retrieve": {"enabled": enabled, "neighbours": 8},
-    })
-    return Recommender.fit(log(stay), CATALOG, config)
+TINY: dict[str, Any] = {
+    "encode": {"text": {"encoder": "hash"}},
+    "train": {"epochs": 1, "attention_epochs": 0, "batch_size": 256, "learning_rate": 1e-5},
+    "model": {"embedding_size": 16, "layers": 1, "heads": 1},
+    "linear": {"items": 0},
+    "retrieve": {"enabled": True, "neighbours": 8},
+}
+"""A network that learns next to nothing."""
+
+
+def fitted(stay: float, *, enabled: bool = True) -> Recommender:
+    retrieve = TINY["retrieve"] | {"enabled": enabled}
+    return Recommender.fit(log(stay), CATALOG, Config.model_validate(TINY | {"retrieve": retrieve}))
 
 
 @pytest.fixture(scope="module")
 def model() -> Recommender:
-    return fitted(0.9, enabled=True)
+    return fitted(0.9)
 
 
 def large(model: Recommender) -> Recommender:
@@ -70,7 +73,7 @@ def test_retrieval_stays_where_people_gain_by_it(model: Recommender) -> None:
 
 
 def test_noise_leaves_no_trace() -> None:
-    noise = fitted(0.0, enabled=True)
+    noise = fitted(0.0)
     assert not noise.fitted.relevance.any and noise.fitted.memories is None
     assert noise.meta["retrieval"]["gain"] <= noise.meta["retrieval"]["error"]
     off = fitted(0.0, enabled=False)

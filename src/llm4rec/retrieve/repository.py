@@ -38,8 +38,8 @@ class RetrieveConfig(Section):
     )
     factors: tuple[Factor, ...] | None = Option(
         default=None,
-        description="Terms of equation (9) tried, of semantic, temporal, quality and overlap; all that the data "
-        "has where not given.",
+        description="Terms of equation (9) tried, of semantic, temporal, quality and overlap; all that the "
+        "data has where not given.",
     )
 
     def tried(self, *, said: bool, clock: bool, rated: bool) -> Bools:
