@@ -46,6 +46,7 @@ def model(split: Split) -> Recommender:
         "model": {"embedding_size": 16, "layers": 1, "heads": 1, "dropout": 0.0},
         "linear": {"ridge": 1.0},
         "generate": JOINT.model_dump(),
+        "retrieve": {"enabled": False},
     })
     catalog = Catalog(table, (Field("kind", "categorical"),))
     return Recommender.fit(split.train, catalog, config, valid=split.valid)

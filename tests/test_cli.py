@@ -293,6 +293,9 @@ def test_a_stranger_is_told_apart(model: Path) -> None:
 def test_histories_can_be_left_out_of_the_model(data: Path, tmp_path: Path) -> None:
     files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
     llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS, "--no-histories")
+    assert not list((tmp_path / "model").glob("*memor*"))
+    kept = json.loads((tmp_path / "model" / "meta.json").read_text())["config"]["retrieve"]["kinds"]
+    assert kept == ["item_text"]
     result = llm4rec("recommend", "--model", tmp_path / "model", "--user", "u1")
     assert result.exit_code == 0 and "no history of 'u1'" in result.stderr
     stored = b"".join(file.read_bytes() for file in (tmp_path / "model").rglob("*") if file.is_file())
@@ -565,7 +568,7 @@ def test_a_time_of_asking_reaches_the_model(model: Path, tmp_path: Path) -> None
 
 def test_a_time_that_changes_nothing_is_said_to(data: Path, tmp_path: Path) -> None:
     files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
-    off = ("--set", "train.context_epochs=0")
+    off = ("--set", "train.context_epochs=0", "--set", "retrieve.enabled=false")
     done = answered(llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS, *off, "--json"))
     assert done["training"]["context_kept"] is False
     assert set(done["linear"]) == {"items", "strengths", "exponents"}

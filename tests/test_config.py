@@ -256,3 +256,15 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert config.cache_dir() == Path.home() / "elsewhere"
     monkeypatch.delenv("LLM4REC_CACHE")
     assert config.cache_dir() == Path.home() / ".cache" / "llm4rec"
+
+
+def test_without_memories_nothing_people_did_is_retrieved() -> None:
+    from llm4rec import Config
+
+    assert Config().without_memories().retrieve.kinds == ("item_text",)
+    asked = 'retrieve.kinds=["memory"]'
+    only = config.load(Config, environment={}, settings=[asked])
+    with pytest.raises(ConfigError, match="retrieves nothing but histories"):
+        only.without_memories()
+    off = config.load(Config, environment={}, settings=[asked, "retrieve.enabled=false"])
+    assert not off.without_memories().retrieve.enabled

@@ -13,9 +13,10 @@ import pytest
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.recommender import Recommender
+from llm4rec.retrieve.entries import ITEM_TEXT, MEMORY
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
-from llm4rec.types import Query
+from llm4rec.types import Context, Query
 
 N_ITEMS = 40
 N_KINDS = 8
@@ -88,18 +89,24 @@ def test_candidates_are_lifted_as_all_items_are(model: Recommender) -> None:
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
-@pytest.mark.parametrize("histories", [True, False])
-def test_what_is_remembered_is_kept_and_read_alike(
-    model: Recommender, tmp_path: Path, histories: bool
-) -> None:
-    model.save(tmp_path / "model", histories=histories)
+def test_what_is_remembered_is_kept_and_read_alike(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
     read = Recommender.load(tmp_path / "model")
     assert read.fitted.relevance == model.fitted.relevance
     for query in (Query(("i3", "i11")), Query(("i1",), user="person-7")):
-        found = read.recommend(query, 10)
-        assert found.item_ids == model.recommend(query, 10).item_ids
-    names = pl.read_parquet(tmp_path / "model" / "memories.parquet")["user_id"]
-    assert names.str.starts_with("person").all() == histories
+        assert read.recommend(query, 10).item_ids == model.recommend(query, 10).item_ids
+
+
+def test_without_histories_nothing_is_remembered_and_texts_still_are(
+    model: Recommender, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "model", histories=False)
+    assert not list((tmp_path / "model").glob("*memories*"))
+    read = Recommender.load(tmp_path / "model").fitted
+    assert read.memories is None and read.relevance == model.fitted.relevance.without(MEMORY)
+    assert read.relevance.weighs(ITEM_TEXT)
+    entries = read.grounding.lifts(log(0.9).histories(np.array([0]), np.array([3])), 0)
+    assert len(entries[0]) > 0
 
 
 def test_a_new_item_is_found_by_what_it_says(model: Recommender) -> None:
@@ -120,3 +127,12 @@ def test_a_persons_own_events_are_no_memories_of_theirs(model: Recommender) -> N
     assert told.item_ids == ("i9",)
     untold: Any = only.grounding.lifts(build_log(pl.Series(["ann"]), np.array([0])), 0)
     assert len(untold[0]) == 0
+
+
+def test_the_time_of_asking_says_what_is_remembered(model: Recommender) -> None:
+    past = build_log(pl.Series(["ann", "ann"]), np.array([0, 9]), times=np.array([100, 200]))
+    only = replace(model.fitted, memories=past, relevance=Relevance(((0.0,) * 4, (50.0, 0.0, 0.0, 0.0))))
+    asked = Recommender(only)
+    assert asked.hears_time and not model.hears_time  # whose events have no times
+    early, late = (asked.recommend(Query(("i0",), context=Context(time)), 1) for time in (199, 200))
+    assert early.item_ids != late.item_ids == ("i9",)

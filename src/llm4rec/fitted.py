@@ -26,6 +26,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.entries import ITEM_TEXT
 from llm4rec.retrieve.memories import Memories
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository, RetrieveConfig
@@ -68,7 +69,7 @@ class Fitted:
         generator: semantic ids and their head; None for a model with the dense head alone.
         about: how it came about; values JSON can hold.
         arrivals: what is known of items that came after training.
-        memories: what people did, as it is remembered to others; None where nothing is retrieved.
+        memories: what people did, as it is remembered to others; None where that weighs nothing.
         relevance: what retrieved entries weigh.
     """
 
@@ -107,11 +108,10 @@ class Fitted:
     @cached_property
     def grounding(self) -> Grounding:
         """What retrieval adds; the repository is made when it is first asked for."""
-        if self.memories is None or not self.relevance.any:
+        if not self.relevance.any:
             return Grounding()
-        return Grounding(
-            repository(self.catalog, self.vectors, self.memories, self.config.retrieve), self.relevance
-        )
+        config, vectors = self.config.retrieve, self.vectors if self.relevance.weighs(ITEM_TEXT) else None
+        return Grounding(repository(self.catalog, vectors, self.memories, config), self.relevance)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""
@@ -126,11 +126,24 @@ def person_rows(people: Catalog | None, histories: EventLog) -> Ints:
 
 
 def repository(
-    catalog: Catalog, vectors: Mapping[str, Floats], memories: EventLog, config: RetrieveConfig
+    catalog: Catalog,
+    vectors: Mapping[str, Floats] | None,
+    memories: EventLog | None,
+    config: RetrieveConfig,
 ) -> Repository:
-    """What is retrieved from: the items' texts, with their frozen vectors [i, w], and what people did."""
-    texts = ItemTexts(catalog, vectors, config.neighbours) if catalog.fields else None
-    return Repository(texts, Memories(memories, len(catalog), config.memories), config)
+    """What is retrieved from.
+
+    Args:
+        catalog: the items.
+        vectors: frozen vectors [i, w] of each text and image field; None where texts are not searched.
+        memories: what people did; None where it is not remembered.
+        config: how much is retrieved.
+    """
+    return Repository(
+        None if vectors is None or not catalog.fields else ItemTexts(catalog, vectors, config.neighbours),
+        None if memories is None else Memories(memories, len(catalog), config.memories),
+        config,
+    )
 
 
 def new_network(config: Config, spaces: Spaces, n_items: int, decoder: Decoder | None = None) -> Network:

@@ -29,6 +29,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.entries import MEMORY
 from llm4rec.retrieve.relevance import Grounding
 from llm4rec.settings import Config
 from llm4rec.train import checkpoint
@@ -141,9 +142,9 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     fitted = replace(fitted, about={**fitted.about, "retrieval": told})
     if not relevance.any:
         return fitted
-    grounding = Grounding(found, relevance)
-    prior = questions.prior(fitted.scorer, fitted.linear, grounding, events)
-    return replace(fitted, memories=events, relevance=relevance, prior=prior)
+    prior = questions.prior(fitted.scorer, fitted.linear, Grounding(found, relevance), events)
+    memories = events if relevance.weighs(MEMORY) else None
+    return replace(fitted, memories=memories, relevance=relevance, prior=prior)
 
 
 def _tried(config: Config, catalog: Catalog, events: EventLog) -> Bools:

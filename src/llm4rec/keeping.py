@@ -29,6 +29,7 @@ from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.entries import MEMORY
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -44,7 +45,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     Args:
         fitted: the model.
         path: the directory to make, or to replace where it holds a model.
-        histories: whether known people's histories go with it.
+        histories: whether known people's histories go with it, and what is remembered of them to others.
 
     Raises:
         ArtefactError: where something else is in the way, or the disk refuses.
@@ -55,9 +56,9 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
         tables["people"] = fitted.people.table
     if histories and fitted.histories is not None:
         tables["histories"] = fitted.histories.to_frame(fitted.catalog.ids)
-    if fitted.memories is not None:
-        remembered = fitted.memories if histories else _nameless(fitted.memories)
-        tables["memories"] = remembered.to_frame(fitted.catalog.ids)
+    relevance = fitted.relevance if histories else fitted.relevance.without(MEMORY)
+    if histories and fitted.memories is not None:
+        tables["memories"] = fitted.memories.to_frame(fitted.catalog.ids)
     people_fields = () if fitted.people is None else fitted.people.fields
     artefact.write(
         path,
@@ -76,7 +77,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
                 "floors": fitted.prior.floors,
             },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
-            "relevance": asdict(fitted.relevance),
+            "relevance": asdict(relevance),
             "about": fitted.about,
         },
         tensors={
@@ -191,11 +192,6 @@ def _relevance(told: Mapping[str, Any] | None) -> Relevance:
     if told is None:  # as above
         return Relevance()
     return Relevance(tuple(tuple(row) for row in told["weights"]), told["gamma"])
-
-
-def _nameless(log: EventLog) -> EventLog:
-    """The log with rows named by nobody's name: none that a file gives holds this character."""
-    return replace(log, user_ids=pl.Series([f"\x00{row}" for row in range(log.n_users)], dtype=pl.String))
 
 
 def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:

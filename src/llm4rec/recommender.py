@@ -158,8 +158,12 @@ class Recommender:
 
     @property
     def hears_time(self) -> bool:
-        """Whether the time of asking changes answers: it does where validation gained by it."""
-        return bool(self.fitted.about["training"]["context_kept"])
+        """Whether the time of asking changes answers.
+
+        It does where validation gained by it as context, and where it says what is remembered.
+        """
+        remembered = self.fitted.memories is not None and self.fitted.memories.times is not None
+        return bool(self.fitted.about["training"]["context_kept"]) or remembered or self.fitted.relevance.ages
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from llm4rec.encode.fusion import FusionConfig
 from llm4rec.encode.image import ImageConfig
 from llm4rec.encode.text import TextConfig
 from llm4rec.encode.tokens import TokenConfig
+from llm4rec.errors import ConfigError
 from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import COMPACT, BackboneConfig
 from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
+from llm4rec.retrieve.entries import KINDS
 from llm4rec.retrieve.repository import RetrieveConfig
 from llm4rec.train.loop import TrainConfig
 
@@ -47,6 +49,20 @@ class Config(Section):
                 "would be learnt"
             )
         return self
+
+    def without_memories(self) -> Self:
+        """The same with nothing retrieved of what people did.
+
+        Raises:
+            ConfigError: where nothing but that is to be retrieved.
+        """
+        kinds = tuple(kind for kind in self.retrieve.kinds or KINDS if kind != "memory")
+        if not kinds and self.retrieve.enabled:
+            raise ConfigError(
+                'retrieve.kinds=["memory"] retrieves nothing but histories, and the model is to keep none.'
+            )
+        retrieve = self.retrieve.model_copy(update={"kinds": kinds})
+        return self.model_copy(update={"retrieve": retrieve})
 
 
 def sasrec_config(config: Config) -> Config:

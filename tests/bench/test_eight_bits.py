@@ -13,6 +13,7 @@ from tests.test_pretrained import CATALOG, config, walks
 from llm4rec.data.split import leave_last_out
 from llm4rec.model import eight_bits
 from llm4rec.recommender import Recommender
+from llm4rec.retrieve.repository import RetrieveConfig
 
 SPLIT = leave_last_out(walks())
 
@@ -25,6 +26,7 @@ def script(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.fixture(scope="module")
 def model(language_model: Callable[[str], Path]) -> Recommender:
     short = config(language_model("llama"), train={"epochs": 2, "attention_epochs": 0})
+    short = short.model_copy(update={"retrieve": RetrieveConfig(enabled=False)})
     return Recommender.fit(SPLIT.train, CATALOG, short, valid=SPLIT.valid)
 
 

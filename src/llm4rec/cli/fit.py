@@ -57,7 +57,11 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         bool, typer.Option("--resume", help="Go on from OUT.checkpoint, if there is one.")
     ] = False,
     histories: Annotated[
-        bool, typer.Option("--histories/--no-histories", help="Keep known people's histories in the model.")
+        bool,
+        typer.Option(
+            "--histories/--no-histories",
+            help="Keep known people's histories in the model, and remember them to others.",
+        ),
     ] = True,
     rejected: Annotated[
         Path | None,
@@ -91,6 +95,8 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         aside, "--rejected", {"--interactions": interactions, "--items": items, "--users": users}
     )
     settings_read = configuration.load(Config, file=config, settings=settings)
+    if not histories:  # a memory is a part of somebody's history
+        settings_read = settings_read.without_memories()
     mapping = console.pairs(columns, "--map", "role=column")
     kinds = _modalities(console.pairs(modality, "--modality", "column=kind"))
     with console.progress() as report:

@@ -63,7 +63,11 @@ class Entries:
 
 
 def joined(parts: Sequence[Entries]) -> Entries:
-    """The entries of all parts, of which there is one at least, one after the other."""
+    """The entries of all parts, one after the other."""
+    if not parts:
+        nothing = np.zeros(0, dtype=np.int64)
+        number = nothing.astype(np.float32)
+        return Entries(nothing, nothing, nothing, nothing, number, number, number, number, number)
     columns = zip(*(vars(part).values() for part in parts), strict=True)
     return Entries(*(np.concatenate(column) for column in columns))
 

@@ -8,7 +8,7 @@ with weights λ ≥ 0 for each kind of entry. Items of the history get nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,7 +34,22 @@ class Relevance:
     @property
     def any(self) -> bool:
         """Whether anything retrieved changes a score."""
-        return any(weight > 0 for row in self.weights for weight in row)
+        return any(self.weighs(kind) for kind in range(len(KINDS)))
+
+    @property
+    def ages(self) -> bool:
+        """Whether time since an entry changes a score."""
+        return any(row[FACTORS.index("temporal")] > 0 for row in self.weights)
+
+    def weighs(self, kind: int) -> bool:
+        """Whether entries of a kind, a place in `KINDS`, change a score."""
+        return any(weight > 0 for weight in self.weights[kind])
+
+    def without(self, kind: int) -> Relevance:
+        """The same with no weight for entries of a kind."""
+        nothing = (0.0,) * len(FACTORS)
+        weights = (nothing if place == kind else row for place, row in enumerate(self.weights))
+        return replace(self, weights=tuple(weights))
 
     def contributions(self, entries: Entries) -> Floats:
         """What each factor of each entry adds to the score of its item [e, 4] (nats)."""

@@ -20,7 +20,7 @@ class RetrieveConfig(Section):
     """What is retrieved beside the model (section `retrieve`)."""
 
     enabled: bool = Option(
-        default=False, description="Whether retrieval is tried; validation decides whether it stays."
+        default=True, description="Whether retrieval is tried; validation decides whether it stays."
     )
     anchors: int = Option(
         default=4, ge=1, description="Newest items of a history that entries are found by [items]."
@@ -34,10 +34,12 @@ class RetrieveConfig(Section):
     memories: int = Option(default=1000, ge=1, description="Newest memories that one item finds [events].")
     kinds: tuple[Kind, ...] | None = Option(
         default=None,
+        min_length=1,
         description="Kinds of entries tried, of item_text and memory; all that the data has where not given.",
     )
     factors: tuple[Factor, ...] | None = Option(
         default=None,
+        min_length=1,
         description="Terms of equation (9) tried, of semantic, temporal, quality and overlap; all that the "
         "data has where not given.",
     )
@@ -75,12 +77,12 @@ class Repository:
 
     Attributes:
         texts: what items say about themselves; None where they say nothing.
-        memories: what people did.
+        memories: what people did; None where it is not remembered.
         config: how much is retrieved.
     """
 
     texts: ItemTexts | None
-    memories: Memories
+    memories: Memories | None
     config: RetrieveConfig
 
     def retrieve(self, histories: EventLog, row: int) -> Entries:
@@ -94,7 +96,8 @@ class Repository:
         times = None if histories.times is None else histories.times[histories.offsets[row] + places]
         now = _now(histories, row)
         parts = [] if self.texts is None else self._texts(self.texts, anchors, weights, times, now)
-        parts.append(self.memories.following(anchors, weights, str(histories.user_ids[row]), now))
+        if self.memories is not None:
+            parts.append(self.memories.following(anchors, weights, str(histories.user_ids[row]), now))
         found = joined(parts)
         return found.only(~np.isin(found.items, history))
 

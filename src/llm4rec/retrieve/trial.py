@@ -139,7 +139,7 @@ def _columns(entries: Entries) -> Floats:
     columns = np.concatenate([plain, temporal], axis=1)
     wide = np.zeros((len(entries), len(KINDS), _WIDTH), dtype=np.float32)
     wide[np.arange(len(entries)), entries.kinds] = columns
-    return wide.reshape(len(entries), -1)
+    return wide.reshape(len(entries), len(KINDS) * _WIDTH)
 
 
 def _case(log_scores: Floats, history: Ints, target: int, items: Ints, values: Floats, person: int) -> _Case:
