@@ -133,7 +133,7 @@ def compare(study: Study, config: Config, *, seeds: int, parts: bool, models: Pa
                 "variant": name,
                 "weights": found.relevance.weights,
                 "gamma": found.relevance.gamma,
-                "validation": found.about["retrieval"],
+                "validation": found.about["retrieval"]["gain"],
                 "seconds": round(time.perf_counter() - began, 1),
             })
             if name == EVERYTHING and parts and seed == 0:

@@ -571,7 +571,7 @@ def test_a_time_that_changes_nothing_is_said_to(data: Path, tmp_path: Path) -> N
     off = ("--set", "train.context_epochs=0", "--set", "retrieve.enabled=false")
     done = answered(llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS, *off, "--json"))
     assert done["training"]["context_kept"] is False
-    assert set(done["linear"]) == {"items", "strengths", "exponents"}
+    assert set(done["linear"]) == {"items", "strengths", "exponents"} and done["retrieval"] is None
     assert len(done["linear"]["strengths"]) == len(done["linear"]["exponents"]) == 4
     asked = ("recommend", "--model", tmp_path / "model", "--user", "u1")
     timed = llm4rec(*asked, "--at", "2026-11-24T18:00")

@@ -120,6 +120,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
                 "strengths": linear.strengths,
                 "exponents": linear.exponents,
             },
+            "retrieval": None,
             "seconds": time.perf_counter() - began,
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,
@@ -138,8 +139,8 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     found = repository(fitted.catalog, fitted.vectors, events, fitted.config.retrieve)
     tried = _tried(fitted.config, fitted.catalog, events)
     relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, tried)
-    told = None if gain is None else asdict(gain)
-    fitted = replace(fitted, about={**fitted.about, "retrieval": told})
+    about = {"gain": None if gain is None else asdict(gain), **asdict(relevance)}
+    fitted = replace(fitted, about={**fitted.about, "retrieval": about})
     if not relevance.any:
         return fitted
     prior = questions.prior(fitted.scorer, fitted.linear, Grounding(found, relevance), events)

@@ -1,6 +1,7 @@
 """The recommender: composes the rooms; reads as the architecture.
 
-history → backbone over fused item vectors → time of asking → dense head → linear part → prior → top n.
+history → backbone over fused item vectors → time of asking → dense head → linear part → what is retrieved
+→ prior → top n.
 """
 
 from __future__ import annotations

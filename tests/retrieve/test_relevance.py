@@ -104,7 +104,7 @@ def test_weights_are_the_most_likely_of_a_conditional_logit() -> None:
     scores = np.tile(np.log(np.array([0.3, 0.3, 1e-9, 0.4], dtype=np.float32)), (n, 1))
     trial.ask(np.arange(n), scores, history)
     found, gain = trial.chosen()
-    assert gain is not None and gain.gain > gain.error
+    assert gain is not None and gain.mean > gain.error
     assert found.weights[MEMORY][0] * 2 == pytest.approx(np.log(3), rel=1e-3)
 
 

@@ -203,4 +203,5 @@ def _summary(
         "seconds": meta["seconds"],
         "training": meta["training"],
         "linear": meta["linear"],
+        "retrieval": meta["retrieval"],
     }

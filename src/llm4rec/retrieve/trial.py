@@ -29,7 +29,7 @@ FOLDS = 2
 class Gain:
     """What NDCG@10 of other people's cases gains by retrieval in the mean, and its standard error."""
 
-    gain: float
+    mean: float
     error: float
 
 
@@ -78,7 +78,7 @@ class Trial:
             model = _fitted(of_others, self.tried)
             gain[fold == number] = judged.ndcg(model) - judged.ndcg(_Model(model.columns, 0 * model.weights))
         found = Gain(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))))
-        if found.gain <= found.error:
+        if found.mean <= found.error:
             return Relevance(), found
         best = _fitted(_Stack(self._told), self.tried)
         return Relevance(tuple(map(tuple, best.weights.reshape(len(KINDS), -1).tolist())), best.gamma), found
