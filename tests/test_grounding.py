@@ -12,6 +12,7 @@ import pytest
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.errors import InputError
 from llm4rec.recommender import Recommender
 from llm4rec.retrieve.entries import ITEM_TEXT, MEMORY
 from llm4rec.retrieve.relevance import Relevance
@@ -138,3 +139,48 @@ def test_the_time_of_asking_says_what_is_remembered(model: Recommender) -> None:
     assert asked.hears_time and not model.hears_time  # whose events have no times
     early, late = (asked.recommend(Query(("i0",), context=Context(time)), 1) for time in (199, 200))
     assert early.item_ids != late.item_ids == ("i9",)
+
+
+def test_what_is_remembered_live_is_told_to_others_and_goes_with_the_person(model: Recommender) -> None:
+    past = build_log(pl.Series(["ann", "ann"]), np.array([0, 9]), times=np.array([100, 200]))
+    weights = ((0.0,) * 4, (50.0, 0.0, 0.0, 0.0))
+    frozen = Recommender(replace(model.fitted, memories=past, histories=past, relevance=Relevance(weights)))
+    assert frozen.recommend(Query(("i1",)), 1).item_ids != ("i30",)
+    newer = build_log(pl.Series(["cy", "cy", "ann"]), np.array([1, 30, 31]), times=np.array([300, 400, 500]))
+    grown = frozen.remember(newer)
+    assert grown.recommend(Query(("i1",)), 1).item_ids == ("i30",)
+    assert grown.recommend(Query(("i9",)), 1).item_ids == ("i31",)  # ann went on from where she was
+    assert grown.recommend(Query(("i1",), context=Context(399)), 1) == frozen.recommend(
+        Query(("i1",), context=Context(399)), 1
+    )
+    known = grown.known_history("ann")
+    assert known is not None and known.items.tolist() == [0, 9, 31]
+    gone = grown.forget_user("cy")
+    assert gone.known_history("cy") is None
+    assert gone.recommend(Query(("i1",)), 40) == frozen.remember(
+        newer.without("cy")
+    ).recommend(Query(("i1",)), 40)  # fmt: skip
+    assert gone.forget_user("nobody").recommend(Query(("i9",)), 1).item_ids == ("i31",)
+    assert frozen.remember(newer.heads(np.zeros(2, dtype=np.int64))).fitted is frozen.fitted
+
+
+def test_a_person_who_is_forgotten_is_in_no_file(model: Recommender, tmp_path: Path) -> None:
+    model.forget_user("person-7").save(tmp_path / "model")
+    read = Recommender.load(tmp_path / "model")
+    assert read.known_history("person-7") is None
+    assert read.fitted.memories is not None and "person-7" not in read.fitted.memories.user_ids
+    for file in (tmp_path / "model").iterdir():
+        if file.suffix == ".parquet" and "user_id" in pl.read_parquet(file).columns:
+            assert "person-7" not in pl.read_parquet(file)["user_id"]
+
+
+def test_only_events_of_the_catalogue_are_remembered(model: Recommender) -> None:
+    wrong: Any = [("ann", 3)]
+    with pytest.raises(InputError, match="remembered from an EventLog, not from a list"):
+        model.remember(wrong)
+    with pytest.raises(InputError, match="by their numbers in the catalogue, 0 to 39"):
+        model.remember(build_log(pl.Series(["ann"]), np.array([40])))
+    with pytest.raises(InputError, match="give a timestamp to all of them"):
+        model.remember(build_log(pl.Series(["ann"]), np.array([4]), times=np.array([1])))
+    with pytest.raises(InputError, match="by their user_id, a text, not by 7"):
+        model.forget_user(7)  # pyright: ignore[reportArgumentType]

@@ -29,7 +29,7 @@ from llm4rec.model.scorer import Scorer
 from llm4rec.retrieve.entries import ITEM_TEXT
 from llm4rec.retrieve.memories import Memories
 from llm4rec.retrieve.relevance import Grounding, Relevance
-from llm4rec.retrieve.repository import Repository, RetrieveConfig
+from llm4rec.retrieve.repository import Repository
 from llm4rec.retrieve.texts import ItemTexts
 from llm4rec.settings import Config
 from llm4rec.types import Floats, Ints
@@ -110,8 +110,21 @@ class Fitted:
         """What retrieval adds; the repository is made when it is first asked for."""
         if not self.relevance.any:
             return Grounding()
-        config, vectors = self.config.retrieve, self.vectors if self.relevance.weighs(ITEM_TEXT) else None
-        return Grounding(repository(self.catalog, vectors, self.memories, config), self.relevance)
+        texts = self.texts if self.relevance.weighs(ITEM_TEXT) else None
+        return Grounding(self.repository(texts, self.memories), self.relevance)
+
+    @cached_property
+    def texts(self) -> ItemTexts | None:
+        """What the items say, searchable; None where they say nothing."""
+        if not self.catalog.fields:
+            return None
+        return ItemTexts(self.catalog, self.vectors, self.config.retrieve.neighbours)
+
+    def repository(self, texts: ItemTexts | None, memories: EventLog | None) -> Repository:
+        """What is retrieved from: what items say and what people did, None where they are not asked."""
+        options = self.config.retrieve
+        remembered = None if memories is None else Memories(memories, len(self.catalog), options.memories)
+        return Repository(texts, remembered, options)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""
@@ -123,27 +136,6 @@ def person_rows(people: Catalog | None, histories: EventLog) -> Ints:
     if people is None:
         return np.full(histories.n_users, -1, dtype=np.int64)
     return people.numbers(histories.user_ids)
-
-
-def repository(
-    catalog: Catalog,
-    vectors: Mapping[str, Floats] | None,
-    memories: EventLog | None,
-    config: RetrieveConfig,
-) -> Repository:
-    """What is retrieved from.
-
-    Args:
-        catalog: the items.
-        vectors: frozen vectors [i, w] of each text and image field; None where texts are not searched.
-        memories: what people did; None where it is not remembered.
-        config: how much is retrieved.
-    """
-    return Repository(
-        None if vectors is None or not catalog.fields else ItemTexts(catalog, vectors, config.neighbours),
-        None if memories is None else Memories(memories, len(catalog), config.memories),
-        config,
-    )
 
 
 def new_network(config: Config, spaces: Spaces, n_items: int, decoder: Decoder | None = None) -> Network:

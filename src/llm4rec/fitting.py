@@ -20,7 +20,7 @@ from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
-from llm4rec.fitted import Fitted, Spaces, new_network, person_rows, repository
+from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
 from llm4rec.model import origin
 from llm4rec.model.backbone import COMPACT
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
@@ -136,7 +136,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
 
 def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     """The model with retrieval from its items and `events`, where the questions are answered better by it."""
-    found = repository(fitted.catalog, fitted.vectors, events, fitted.config.retrieve)
+    found = fitted.repository(fitted.texts, events)
     tried = _tried(fitted.config, fitted.catalog, events)
     relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, tried)
     about = {"gain": None if gain is None else asdict(gain), **asdict(relevance)}

@@ -1,4 +1,4 @@
-"""Items come and go without training: those that are new or change, and those that are withdrawn."""
+"""What comes and goes without training: items, what is remembered of people, and people themselves."""
 
 from __future__ import annotations
 
@@ -91,15 +91,7 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
     Raises:
         InputError: where they are no events of this catalogue, or have no times.
     """
-    given: Any = events  # whatever its type promises
-    if not isinstance(given, EventLog):
-        raise InputError(f"New items are counted in an EventLog, not in a {type(given).__name__}.")
-    n_items = len(fitted.catalog)
-    if ((events.items < 0) | (events.items >= n_items)).any():
-        raise InputError(
-            f"Events name items by their numbers in the catalogue, 0 to {n_items - 1}: Ingested.numbered_by "
-            "makes them so."
-        )
+    _check(fitted, events, "New items are counted in an EventLog, not in")
     new = fitted.new_items
     if not len(new) or not events.n_events:
         return _as_indexed(fitted, replace(fitted, arrivals=Arrivals()))
@@ -114,10 +106,63 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
     return _as_indexed(fitted, replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked))))
 
 
+def remember(fitted: Fitted, events: EventLog) -> Fitted:
+    """The model with further events in what it remembers; see `Recommender.remember`.
+
+    Raises:
+        InputError: where they are no events of this catalogue, or have times and those known have none, or
+            the other way round.
+    """
+    _check(fitted, events, "What people did is remembered from an EventLog, not from")
+    if not events.n_events:
+        return fitted
+    kept = {name: log for name, log in _remembered(fitted).items() if log is not None}
+    return _as_indexed(fitted, replace(fitted, **{name: log.joined(events) for name, log in kept.items()}))
+
+
+def forget_user(fitted: Fitted, user: str) -> Fitted:
+    """The model that keeps nothing of a person by name; see `Recommender.forget_user`.
+
+    Raises:
+        InputError: where the name is no text.
+    """
+    given: Any = user  # whatever its type promises
+    if not isinstance(given, str):
+        raise InputError(f"A person is forgotten by their user_id, a text, not by {given!r}.")
+    changed: dict[str, Any] = {
+        name: None if log is None else log.without(user) for name, log in _remembered(fitted).items()
+    }
+    scorer = replace(fitted.scorer)  # with nothing kept of what it read
+    if fitted.people is not None:
+        others = np.flatnonzero((fitted.people.ids != user).to_numpy())
+        if scorer.people is not None:
+            tokens = {name: each.take(torch.from_numpy(others)) for name, each in scorer.people.items()}
+            scorer = replace(scorer, people=tokens)
+        changed["people"] = fitted.people.take(others)
+    return _as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
+
+
+def _remembered(fitted: Fitted) -> dict[str, EventLog | None]:
+    """What is kept of people, under its names in `Fitted`."""
+    return {"histories": fitted.histories, "memories": fitted.memories}
+
+
+def _check(fitted: Fitted, events: EventLog, purpose: str) -> None:
+    """Refuse what are no events of the model's catalogue."""
+    given: Any = events  # whatever its type promises
+    if not isinstance(given, EventLog):
+        raise InputError(f"{purpose} a {type(given).__name__}.")
+    n_items = len(fitted.catalog)
+    if ((events.items < 0) | (events.items >= n_items)).any():
+        raise InputError(
+            f"Events name items by their numbers in the catalogue, 0 to {n_items - 1}: Ingested.numbered_by "
+            "makes them so."
+        )
+
+
 def _as_indexed(fitted: Fitted, changed: Fitted) -> Fitted:
-    """`changed` with the index of `fitted`, whose vectors it has: making it anew takes seconds."""
-    if "index" in vars(fitted):
-        vars(changed)["index"] = fitted.index
+    """`changed` with the indexes of `fitted`, whose items it has: making them anew takes seconds."""
+    vars(changed).update({name: vars(fitted)[name] for name in ("index", "texts") if name in vars(fitted)})
     return changed
 
 

@@ -253,6 +253,29 @@ class Recommender:
         """
         return type(self)(lifecycle.count(self.fitted, events))
 
+    def remember(self, events: EventLog) -> Self:
+        """The same model, remembering further events of people it knows or does not.
+
+        They become part of the histories that are asked for by name, and memories to others where retrieval
+        uses such. Nothing is trained. Each call adds to what is known already, so no event should be given twice.
+
+        Raises:
+            InputError: where they are no events of this catalogue, or have times and those known have none,
+                or the other way round.
+        """
+        return type(self)(lifecycle.remember(self.fitted, events))
+
+    def forget_user(self, user: str) -> Self:
+        """The same model without a person's history, features, and what others were told of it.
+
+        What training and counts made of it is in numbers that name nobody; it is gone with the next fit on
+        data without the person. A name the model does not know changes nothing.
+
+        Raises:
+            InputError: where the name is no text.
+        """
+        return type(self)(lifecycle.forget_user(self.fitted, user))
+
     def save(self, path: Path | str, *, histories: bool = True) -> None:
         """Write the artefact.
 

@@ -279,3 +279,39 @@ def test_each_request_keeps_the_time_it_is_asked_at() -> None:
     assert picked.asked_at is not None and picked.asked_at.tolist() == [7, 5, 5]
     kept = log.select(np.array([False, True, False]))
     assert kept.asked_at is not None and kept.asked_at.tolist() == [5, -1, 7]
+
+
+# --- joined and parted ---------------------------------------------------------------------------
+
+
+@law
+@given(flat_events, st.integers(0, 25))
+def test_two_logs_joined_are_the_log_of_all_events(
+    events: list[tuple[str, int, int, float, str]], cut: int
+) -> None:
+    joined = log_of(events[:cut]).joined(log_of(events[cut:]))
+    assert rows_of(joined) == rows_of(log_of(events))
+
+
+def test_what_only_one_log_tells_is_missing_of_the_others() -> None:
+    plain = build_log(pl.Series(["ann", "bob"]), np.array([0, 1]))
+    told = build_log(
+        pl.Series(["bob"]), np.array([2]), ratings=np.array([4.0]), event_types=pl.Series(["buy"])
+    )
+    assert rows_of(plain.joined(told)) == [
+        ("ann", [(0, "nan", "")]),
+        ("bob", [(1, "nan", ""), (2, "4.0", "buy")]),
+    ]
+
+
+def test_times_and_no_times_are_not_joined(golden: EventLog) -> None:
+    with pytest.raises(ClockError, match="give a timestamp to all"):
+        golden.joined(build_log(pl.Series(["ann"]), np.array([0])))
+
+
+@law
+@given(flat_events, st.sampled_from(["ann", "nobody"]))
+def test_a_log_without_a_person_has_all_others(
+    events: list[tuple[str, int, int, float, str]], name: str
+) -> None:
+    assert rows_of(log_of(events).without(name)) == [row for row in rows_of(log_of(events)) if row[0] != name]

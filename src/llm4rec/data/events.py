@@ -96,6 +96,37 @@ class EventLog:
         lengths = np.bincount(self.rows[keep], minlength=self.n_users)
         return self._pick(np.flatnonzero(keep), self.user_ids, lengths)
 
+    def without(self, user: str) -> EventLog:
+        """The log without the rows of a person."""
+        rows = np.flatnonzero((self.user_ids != user).to_numpy())
+        return self.histories(rows, self.lengths[rows])
+
+    def joined(self, later: EventLog) -> EventLog:
+        """The events of both logs, a row per person, sorted by time.
+
+        Where times are equal, or there are none, `later` comes after this log. What only one of the two
+        tells of its events is missing of the other's.
+
+        Raises:
+            ClockError: if one of the two has times and the other has not.
+        """
+        if (self.times is None) != (later.times is None):
+            raise ClockError(
+                "Events with times and events without can't be joined: give a timestamp to all of them."
+            )
+        logs = (self, later)
+        return build_log(
+            pl.concat([log.user_ids[log.rows].cast(pl.String).rename("user") for log in logs]),
+            np.concatenate([log.items for log in logs]),
+            times=None if self.times is None else np.concatenate([log.clock for log in logs]),
+            ratings=None
+            if all(log.ratings is None for log in logs)
+            else np.concatenate([_missing(log) if log.ratings is None else log.ratings for log in logs]),
+            event_types=None
+            if all(log.kinds is None for log in logs)
+            else pl.concat([_kind_names(log) for log in logs]),
+        )
+
     def _gather(self, rows: Ints, starts: Ints, lengths: Ints) -> EventLog:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
@@ -124,8 +155,20 @@ class EventLog:
         if self.ratings is not None:
             columns["rating"] = pl.Series(self.ratings).fill_nan(None)
         if self.kinds is not None:
-            columns["event_type"] = pl.Series(self.kind_names, dtype=pl.String)[self.kinds]
+            columns["event_type"] = _kind_names(self)
         return pl.DataFrame(columns)
+
+
+def _missing(log: EventLog) -> Floats:
+    """A rating for no event of a log [e]."""
+    return np.full(log.n_events, np.nan, dtype=np.float32)
+
+
+def _kind_names(log: EventLog) -> pl.Series:
+    """The name of each event's kind [e], '' where it has none."""
+    if log.kinds is None:
+        return pl.repeat("", log.n_events, dtype=pl.String, eager=True)
+    return pl.Series(log.kind_names, dtype=pl.String)[log.kinds]
 
 
 def build_log(
