@@ -36,40 +36,41 @@ EVERYTHING = "retrieval"
 
 def fitted(study: Study, config: Config, seed: int, place: Path | None) -> Fitted:
     """The model without retrieval, read from `place` where it is there, else fitted and left there."""
+    from llm4rec.fitting import heard
     from llm4rec.recommender import Recommender
 
     if place is not None and place.exists():
-        return Recommender.load(place).fitted
-    off = {"train": config.train.model_copy(update={"seed": seed})}
-    off |= {"retrieve": config.retrieve.model_copy(update={"enabled": False})}
-    model = Recommender.fit(
-        study.split.train,
-        study.catalog,
-        config.model_copy(update=off),
-        people=study.data.people,
-        valid=study.split.valid,
-    )
-    if place is not None:
-        model.save(place)
-    return model.fitted
+        model = Recommender.load(place).fitted
+    else:
+        off = {"train": config.train.model_copy(update={"seed": seed})}
+        off |= {"retrieve": config.retrieve.model_copy(update={"enabled": False})}
+        found = Recommender.fit(
+            study.split.train,
+            study.catalog,
+            config.model_copy(update=off),
+            people=study.data.people,
+            valid=study.split.valid,
+        )
+        if place is not None:
+            found.save(place)
+        model = found.fitted
+    return heard(model, study.data.remarks, study.split.train)
 
 
-def variants(parts: bool, study: Study) -> dict[str, dict[str, Any]]:
+def variants(parts: bool, study: Study, model: Fitted) -> dict[str, dict[str, Any]]:
     """Name → what the section `retrieve` says."""
+    from llm4rec.fitting import tried
     from llm4rec.retrieve.entries import FACTORS, KINDS
 
     found: dict[str, dict[str, Any]] = {EVERYTHING: {}}
     if not parts:
         return found
-    lacking = {
-        "item_text": not study.catalog.fields,
-        "temporal": study.split.train.times is None,
-        "quality": study.split.train.ratings is None,
-    }
-    for key, names in (("kinds", KINDS), ("factors", FACTORS)):
-        had = tuple(name for name in names if not lacking.get(name, False))
-        for name in had:
-            found[f"without {name}"] = {key: tuple(other for other in had if other != name)}
+    had = tried(model.config, study.catalog, study.split.train, model.remarks)
+    for axis, (key, names) in enumerate((("kinds", KINDS), ("factors", FACTORS))):
+        there = np.flatnonzero(had.any(axis=1 - axis))
+        all_of_them = tuple(names[place] for place in there)
+        for name in all_of_them:
+            found[f"without {name}"] = {key: tuple(other for other in all_of_them if other != name)}
     return found
 
 
@@ -88,22 +89,28 @@ def grounded(model: Fitted, study: Study, config: Config, options: dict[str, Any
 
 def at_random(model: Fitted) -> Fitted:
     """The same weights on random entries."""
-    from llm4rec.retrieve.relevance import Grounding
-    from llm4rec.retrieve.texts import ItemTexts
+    import torch
 
-    real = model.grounding.repository
-    if real is None:
-        return model
     draw = np.random.default_rng(0)
     order = draw.permutation(len(model.catalog))
     vectors = {name: values[order] for name, values in model.vectors.items()}
-    texts = None
-    if real.texts is not None:
-        texts = ItemTexts(model.catalog.take(order), vectors, model.config.retrieve.neighbours)
-    log = real.memories.log
-    memories = replace(real.memories, log=replace(log, items=draw.permutation(log.items)))
+    scorer = replace(model.scorer)
+    vars(scorer)["vectors"] = model.scorer.vectors[torch.from_numpy(order)]
+    mixed = replace(
+        model,
+        catalog=model.catalog.take(order),
+        vectors=vectors,
+        scorer=scorer,
+        memories=None
+        if model.memories is None
+        else replace(model.memories, items=draw.permutation(model.memories.items)),
+        remarks={
+            manner: replace(said, items=draw.permutation(said.items))
+            for manner, said in model.remarks.items()
+        },
+    )
     found = replace(model)
-    vars(found)["grounding"] = Grounding(replace(real, texts=texts, memories=memories), model.relevance)
+    vars(found)["grounding"] = mixed.grounding
     return found
 
 
@@ -124,15 +131,14 @@ def compare(study: Study, config: Config, *, seeds: int, parts: bool, models: Pa
         start = time.perf_counter()
         model = fitted(study, config, seed, None if models is None else models / f"seed-{seed}")
         per_seed["nothing retrieved"].append(ndcg(model, test))
-        for name, options in variants(parts and seed == 0, study).items():
+        for name, options in variants(parts and seed == 0, study, model).items():
             began = time.perf_counter()
             found = grounded(model, study, config, options)
             per_seed.setdefault(name, []).append(ndcg(found, test))
             told.append({
                 "seed": seed,
                 "variant": name,
-                "weights": found.relevance.weights,
-                "gamma": found.relevance.gamma,
+                **found.relevance.told(),
                 "validation": found.about["retrieval"]["gain"],
                 "seconds": round(time.perf_counter() - began, 1),
             })

@@ -138,6 +138,23 @@ def test_fit_says_what_it_did_and_leaves_no_checkpoint(data: Path, tmp_path: Pat
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+def test_fit_reads_reviews_and_tags_beside_the_events(data: Path, tmp_path: Path) -> None:
+    rows = [(f"u{u}", f"i{(u + step) % N_ITEMS}", "shiny") for u in range(N_USERS) for step in range(5)]
+    schema = ["userId", "movieId", "tag"]
+    pl.DataFrame([*rows, ("u1", "i99", "lost")], schema=schema, orient="row").write_csv(tmp_path / "tags.csv")
+    files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
+    place = tmp_path / "model"
+    found = answered(llm4rec("fit", *files, "--tags", tmp_path / "tags.csv", "--out", place, *SETTINGS,
+                             "--set", 'retrieve.kinds=["tag"]', "--json"))  # fmt: skip
+    assert found["rejected"] == 1 and "retrieval" in found
+    aside = pl.read_parquet(found["rejected_file"]).row(0, named=True)
+    assert (aside["row"], aside["reason"]) == (len(rows) + 2, "the item i99 is not in the items file")
+    missing = llm4rec("fit", *files, "--out", place, *SETTINGS, "--set", 'retrieve.kinds=["review"]')
+    assert missing.exit_code == 2 and "'review': that needs reviews" in missing.stderr
+    unread = llm4rec("fit", *files, "--reviews", data / "items.parquet", "--out", place, *SETTINGS)
+    assert unread.exit_code == 2 and "items.parquet has no column 'user_id'" in unread.stderr
+
+
 def test_fit_without_a_terminal_logs_a_line_per_epoch(data: Path, tmp_path: Path) -> None:
     files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
     lines = llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS).stderr.splitlines()

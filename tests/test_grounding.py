@@ -12,7 +12,9 @@ import pytest
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.remarks import Remarks, build_remarks
 from llm4rec.errors import InputError
+from llm4rec.fitting import hold_out
 from llm4rec.recommender import Recommender
 from llm4rec.retrieve.entries import ITEM_TEXT, MEMORY
 from llm4rec.retrieve.relevance import Relevance
@@ -50,6 +52,9 @@ TINY: dict[str, Any] = {
 """A network that learns next to nothing."""
 
 
+MEMORIES_ALONE = Relevance.of({"weights": {"memory": {"semantic": 50}}})
+
+
 def fitted(stay: float, *, enabled: bool = True) -> Recommender:
     retrieve = TINY["retrieve"] | {"enabled": enabled}
     return Recommender.fit(log(stay), CATALOG, Config.model_validate(TINY | {"retrieve": retrieve}))
@@ -70,7 +75,7 @@ def test_retrieval_stays_where_people_gain_by_it(model: Recommender) -> None:
     assert model.fitted.relevance.any and model.fitted.memories is not None
     told = model.meta["retrieval"]
     assert told["gain"]["mean"] > told["gain"]["error"] > 0
-    assert told["weights"] == model.fitted.relevance.weights
+    assert told["weights"] == model.fitted.relevance.told()["weights"]
     best = model.recommend(Query(("i3", "i11")), 2)
     assert set(best.item_ids) < {"i19", "i27", "i35"}  # of the same kind
 
@@ -125,7 +130,7 @@ def test_a_new_item_is_found_by_what_it_says(model: Recommender) -> None:
 def test_a_persons_own_events_are_no_memories_of_theirs(model: Recommender) -> None:
     """Memories alone: somebody who is the only one to have taken an item is told nothing by it."""
     past = build_log(pl.Series(["ann", "ann", "bob", "bob"]), np.array([0, 9, 1, 9]))
-    only = replace(model.fitted, memories=past, relevance=Relevance(((0.0,) * 4, (50.0, 0.0, 0.0, 0.0))))
+    only = replace(model.fitted, memories=past, relevance=MEMORIES_ALONE)
     told = Recommender(only).recommend(Query(("i0",), user="bob"), 1)
     assert told.item_ids == ("i9",)
     untold: Any = only.grounding.lifts(build_log(pl.Series(["ann"]), np.array([0])), 0)
@@ -134,7 +139,7 @@ def test_a_persons_own_events_are_no_memories_of_theirs(model: Recommender) -> N
 
 def test_the_time_of_asking_says_what_is_remembered(model: Recommender) -> None:
     past = build_log(pl.Series(["ann", "ann"]), np.array([0, 9]), times=np.array([100, 200]))
-    only = replace(model.fitted, memories=past, relevance=Relevance(((0.0,) * 4, (50.0, 0.0, 0.0, 0.0))))
+    only = replace(model.fitted, memories=past, relevance=MEMORIES_ALONE)
     asked = Recommender(only)
     assert asked.hears_time and not model.hears_time  # whose events have no times
     early, late = (asked.recommend(Query(("i0",), context=Context(time)), 1) for time in (199, 200))
@@ -143,8 +148,7 @@ def test_the_time_of_asking_says_what_is_remembered(model: Recommender) -> None:
 
 def test_what_is_remembered_live_is_told_to_others_and_goes_with_the_person(model: Recommender) -> None:
     past = build_log(pl.Series(["ann", "ann"]), np.array([0, 9]), times=np.array([100, 200]))
-    weights = ((0.0,) * 4, (50.0, 0.0, 0.0, 0.0))
-    frozen = Recommender(replace(model.fitted, memories=past, histories=past, relevance=Relevance(weights)))
+    frozen = Recommender(replace(model.fitted, memories=past, histories=past, relevance=MEMORIES_ALONE))
     assert frozen.recommend(Query(("i1",)), 1).item_ids != ("i30",)
     newer = build_log(pl.Series(["cy", "cy", "ann"]), np.array([1, 30, 31]), times=np.array([300, 400, 500]))
     grown = frozen.remember(newer)
@@ -184,3 +188,65 @@ def test_only_events_of_the_catalogue_are_remembered(model: Recommender) -> None
         model.remember(build_log(pl.Series(["ann"]), np.array([4]), times=np.array([1])))
     with pytest.raises(InputError, match="by their user_id, a text, not by 7"):
         model.forget_user(7)  # pyright: ignore[reportArgumentType]
+
+
+def spoken(events: EventLog) -> Remarks:
+    """Of everything that is done somebody says of which kind it is."""
+    words = ["abcdefgh"[i % N_KINDS] * 3 for i in events.items.tolist()]
+    frame = pl.DataFrame({"user_id": events.user_ids[events.rows], "text": words})
+    return build_remarks(frame, events.items)
+
+
+@pytest.fixture(scope="module")
+def read_aloud() -> Recommender:
+    """A model that knows of no item what it is, but by what is said of it."""
+    config = Config.model_validate(TINY | {"retrieve": {"neighbours": 100, "kinds": ("review",)}})
+    bare = Catalog(CATALOG.table.select("item_id"))
+    return Recommender.fit(log(0.9), bare, config, remarks={"review": spoken(log(0.9))})
+
+
+def test_reviews_speak_for_items_like_those_of_a_history(read_aloud: Recommender) -> None:
+    assert list(read_aloud.meta["retrieval"]["weights"]) == ["review"]
+    items, lifts = read_aloud.fitted.grounding.lifts(build_log(pl.Series(["x", "x"]), np.array([3, 11])), 0)
+    assert items.tolist() == [19, 27, 35] and lifts.min() > 1  # of the same kind
+    off = replace(read_aloud.fitted, relevance=Relevance())
+    same = Query(("i3", "i11"), allow=("i19", "i20"))
+    before, after = (one.recommend(same, 2) for one in (Recommender(off), read_aloud))
+    lead = {one: dict(zip(one.item_ids, one.scores, strict=True)) for one in (before, after)}
+    gained = [lead[one]["i19"] - lead[one]["i20"] for one in (before, after)]
+    assert gained[1] > gained[0] + 1
+
+
+def test_without_a_clock_nothing_is_read_of_what_is_asked(read_aloud: Recommender) -> None:
+    train, _ = hold_out(log(0.9), read_aloud.config.train.validation_people, read_aloud.config.train.seed)
+    kept = read_aloud.fitted.remarks["review"]
+    assert kept.about(train).all() and len(kept) < log(0.9).n_events
+    assert not spoken(log(0.9)).about(train).all()
+
+
+def test_reviews_are_kept_and_go_with_the_person(read_aloud: Recommender, tmp_path: Path) -> None:
+    read_aloud.save(tmp_path / "model")
+    read = Recommender.load(tmp_path / "model")
+    query = Query(("i3", "i11"))
+    assert read.recommend(query, 9) == read_aloud.recommend(query, 9)
+    gone = read.forget_user("person-7")
+    assert "person-7" in read.fitted.remarks["review"].user_ids
+    assert "person-7" not in gone.fitted.remarks["review"].user_ids
+    said = gone.fitted.remark_vectors["review"]
+    assert len(said) == len(gone.fitted.remarks["review"]) < len(read.fitted.remarks["review"])
+    asked = build_log(pl.Series(["x", "x"]), np.array([3, 11]))
+    for model, told in ((read, True), (gone, False)):
+        repository = model.fitted.grounding.repository
+        assert repository is not None
+        sources = repository.retrieve(asked, 0).sources
+        assert ("person-7" in model.fitted.remarks["review"].user_ids[sources]) == told
+    read.save(tmp_path / "unsigned", histories=False)
+    unsigned = Recommender.load(tmp_path / "unsigned")
+    assert set(unsigned.fitted.remarks["review"].user_ids) == {""}
+    assert unsigned.recommend(query, 9) == read.recommend(query, 9)  # asked by nobody in particular
+
+
+def test_reviews_that_are_asked_for_and_not_given_are_refused() -> None:
+    config = Config.model_validate(TINY | {"retrieve": {"kinds": ("memory", "review")}})
+    with pytest.raises(InputError, match="retrieve can't weigh 'review': that needs reviews"):
+        Recommender.fit(log(0.9), CATALOG, config)

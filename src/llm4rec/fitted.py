@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
+from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
@@ -26,11 +27,12 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
-from llm4rec.retrieve.entries import ITEM_TEXT
+from llm4rec.retrieve.entries import KINDS, Kind, Retriever
 from llm4rec.retrieve.memories import Memories
+from llm4rec.retrieve.neighbours import item_texts, similar_items
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
-from llm4rec.retrieve.texts import ItemTexts
+from llm4rec.retrieve.sayings import Sayings
 from llm4rec.settings import Config
 from llm4rec.types import Floats, Ints
 
@@ -70,6 +72,8 @@ class Fitted:
         about: how it came about; values JSON can hold.
         arrivals: what is known of items that came after training.
         memories: what people did, as it is remembered to others; None where that weighs nothing.
+        remarks: reviews and tags, where they weigh anything.
+        remark_vectors: what each of them means [r, w].
         relevance: what retrieved entries weigh.
     """
 
@@ -86,6 +90,8 @@ class Fitted:
     about: Mapping[str, Any]
     arrivals: Arrivals = field(default_factory=Arrivals)
     memories: EventLog | None = None
+    remarks: Mapping[Manner, Remarks] = field(default_factory=dict[Manner, Remarks])
+    remark_vectors: Mapping[Manner, Floats] = field(default_factory=dict[Manner, Floats])
     relevance: Relevance = field(default_factory=Relevance)
 
     @property
@@ -110,21 +116,42 @@ class Fitted:
         """What retrieval adds; the repository is made when it is first asked for."""
         if not self.relevance.any:
             return Grounding()
-        texts = self.texts if self.relevance.weighs(ITEM_TEXT) else None
-        return Grounding(self.repository(texts, self.memories), self.relevance)
+        return Grounding(self.repository(self.memories, self.relevance.kinds), self.relevance)
 
     @cached_property
-    def texts(self) -> ItemTexts | None:
-        """What the items say, searchable; None where they say nothing."""
-        if not self.catalog.fields:
-            return None
-        return ItemTexts(self.catalog, self.vectors, self.config.retrieve.neighbours)
+    def retrievers(self) -> dict[Kind, Retriever]:
+        """What finds entries of each kind but memories, as far as it was asked for before."""
+        return {}
 
-    def repository(self, texts: ItemTexts | None, memories: EventLog | None) -> Repository:
-        """What is retrieved from: what items say and what people did, None where they are not asked."""
+    def repository(self, memories: EventLog | None, kinds: Container[Kind]) -> Repository:
+        """What entries of some kinds are retrieved from.
+
+        Args:
+            memories: what people did; None where it is not remembered.
+            kinds: those wanted; one that there are no entries of is left out.
+        """
+        found: dict[Kind, Retriever] = {}
+        for kind in KINDS:
+            if kind in kinds and kind != "memory":
+                if kind not in self.retrievers and (made := self._retriever(kind)) is not None:
+                    self.retrievers[kind] = made
+                found |= {kind: self.retrievers[kind]} if kind in self.retrievers else {}
         options = self.config.retrieve
-        remembered = None if memories is None else Memories(memories, len(self.catalog), options.memories)
-        return Repository(texts, remembered, options)
+        if "memory" in kinds and memories is not None:
+            found["memory"] = Memories(memories, len(self.catalog), options.memories)
+        return Repository(found, options)
+
+    def _retriever(self, kind: Kind) -> Retriever | None:
+        neighbours, n_items = self.config.retrieve.neighbours, len(self.catalog)
+        if kind == "similar_item":
+            directions = self.scorer.network.head.directions(self.scorer.vectors)
+            return similar_items(directions.numpy(), neighbours)
+        if kind == "item_text":
+            return item_texts(self.catalog, self.vectors, neighbours) if self.catalog.fields else None
+        if kind == "memory" or kind not in self.remarks:
+            return None
+        said, vectors = self.remarks[kind], self.remark_vectors.get(kind)
+        return Sayings(KINDS.index(kind), said, vectors, n_items, neighbours)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""

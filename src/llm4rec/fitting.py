@@ -16,9 +16,10 @@ from llm4rec.choosing import Questions, sample
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
+from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
-from llm4rec.encode.vectors import frozen_vectors
+from llm4rec.encode.vectors import frozen_vectors, read_texts
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
 from llm4rec.model import origin
@@ -29,7 +30,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Scorer
-from llm4rec.retrieve.entries import MEMORY
+from llm4rec.retrieve.entries import KINDS
 from llm4rec.retrieve.relevance import Grounding
 from llm4rec.settings import Config
 from llm4rec.train import checkpoint
@@ -46,6 +47,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     people: Catalog | None = None,
     valid: Cases | None = None,
     histories: EventLog | None = None,
+    remarks: Mapping[Manner, Remarks] | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
@@ -62,7 +64,8 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     if checkpoints is not None and not resume:
         checkpoint.discard(checkpoints)
     histories = histories or events
-    _tried(config, catalog, events)
+    remarks = {} if remarks is None or not config.retrieve.enabled else remarks
+    tried(config, catalog, events, remarks)
     events, valid = _with_questions(events, valid, config)
     people = None if people is None else _unprotected(people, config.data.protected)
     encode = config.encode
@@ -131,32 +134,59 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     )
     if not config.retrieve.enabled:
         return fitted
-    return ground(fitted, questions, events)
+    return ground(heard(fitted, remarks, events, progress), questions, events)
+
+
+def heard(
+    fitted: Fitted, remarks: Mapping[Manner, Remarks], events: EventLog, progress: Progress = silent
+) -> Fitted:
+    """The model with reviews and tags to retrieve from, read with the encoder of its items.
+
+    Where no clock tells what came after a question, only words on what `events` hold are taken.
+    """
+    timed = events.times is not None
+    said = {
+        manner: each if timed and each.times is not None else each.select(each.about(events))
+        for manner, each in remarks.items()
+    }
+    config, encoder = fitted.config.encode.text, fitted.about["text_encoder"]
+    meant = {manner: read_texts(each.texts, config, encoder, progress) for manner, each in said.items()}
+    return replace(fitted, remarks=said, remark_vectors=meant)
 
 
 def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
-    """The model with retrieval from its items and `events`, where the questions are answered better by it."""
-    found = fitted.repository(fitted.texts, events)
-    tried = _tried(fitted.config, fitted.catalog, events)
-    relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, tried)
-    about = {"gain": None if gain is None else asdict(gain), **asdict(relevance)}
-    fitted = replace(fitted, about={**fitted.about, "retrieval": about})
+    """The model with retrieval, as far as the questions are answered better by it.
+
+    It retrieves from its items, from the remarks it is given with, and from `events`.
+    """
+    weighed = tried(fitted.config, fitted.catalog, events, fitted.remarks)
+    found = fitted.repository(events, [kind for kind, row in zip(KINDS, weighed, strict=True) if row.any()])
+    relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, weighed)
+    about = {"gain": None if gain is None else asdict(gain), **relevance.told()}
+    kinds = relevance.kinds
+    grounded = replace(
+        fitted,
+        about={**fitted.about, "retrieval": about},
+        memories=events if "memory" in kinds else None,
+        remarks={manner: each for manner, each in fitted.remarks.items() if manner in kinds},
+        remark_vectors={manner: each for manner, each in fitted.remark_vectors.items() if manner in kinds},
+        relevance=relevance,
+    )
     if not relevance.any:
-        return fitted
-    prior = questions.prior(fitted.scorer, fitted.linear, Grounding(found, relevance), events)
-    memories = events if relevance.weighs(MEMORY) else None
-    return replace(fitted, memories=memories, relevance=relevance, prior=prior)
+        return grounded
+    grounding = Grounding(found.only(kinds), relevance)
+    return replace(grounded, prior=questions.prior(fitted.scorer, fitted.linear, grounding, events))
 
 
-def _tried(config: Config, catalog: Catalog, events: EventLog) -> Bools:
+def tried(config: Config, catalog: Catalog, events: EventLog, remarks: Mapping[Manner, Remarks]) -> Bools:
     """Which factors of retrieval such data has [kind, factor].
 
     Raises:
         InputError: where others are asked for.
     """
-    return config.retrieve.tried(
-        said=len(catalog.fields) > 0, clock=events.times is not None, rated=events.ratings is not None
-    )
+    kinds = {"memory", "similar_item", *remarks, *(("item_text",) if catalog.fields else ())}
+    rated = events.ratings is not None or any(np.isfinite(each.ratings).any() for each in remarks.values())
+    return config.retrieve.tried(kinds=kinds, clock=events.times is not None, rated=rated)
 
 
 def _decoder(config: Config) -> Decoder | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.remarks import Manner, Remarks, build_remarks
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import TokenSpace
 from llm4rec.errors import ArtefactError
@@ -36,6 +37,7 @@ from llm4rec.store import artefact
 from llm4rec.types import Array, Floats
 
 KIND = "model"
+REMARKS: dict[Manner, str] = {"review": "reviews", "tag": "tags"}
 WEIGHTS, HALF_WEIGHTS = "network", "network_bfloat16"
 
 
@@ -45,7 +47,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     Args:
         fitted: the model.
         path: the directory to make, or to replace where it holds a model.
-        histories: whether known people's histories go with it, and what is remembered of them to others.
+        histories: whether known people's histories go with it, what is remembered of them to others, and who
+            said what of an item.
 
     Raises:
         ArtefactError: where something else is in the way, or the disk refuses.
@@ -59,6 +62,9 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     relevance = fitted.relevance if histories else fitted.relevance.without(MEMORY)
     if histories and fitted.memories is not None:
         tables["memories"] = fitted.memories.to_frame(fitted.catalog.ids)
+    for manner, said in fitted.remarks.items():
+        unsigned = said if histories else replace(said, user_ids=pl.repeat("", len(said), eager=True))
+        tables[REMARKS[manner]] = unsigned.to_frame(fitted.catalog.ids)
     people_fields = () if fitted.people is None else fitted.people.fields
     artefact.write(
         path,
@@ -77,13 +83,14 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
                 "floors": fitted.prior.floors,
             },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
-            "relevance": asdict(relevance),
+            "relevance": relevance.told(),
             "about": fitted.about,
         },
         tensors={
             **_weight_arrays(network),
             "vectors": fitted.vectors,
             "linear": fitted.linear.tensors(),
+            **_remark_tensors(fitted),
             "arrivals": fitted.arrivals.tensors(),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
@@ -151,6 +158,11 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         ids = SemanticIds(**kept.tensors("ids"))
         generator = Generator(code_head(network), ids, config.generate.beam, meta["generator"]["share"])
         scorer = replace(scorer, join=generator.joined)
+    remarks: dict[Manner, Remarks] = {
+        manner: _remarks(kept.table(name), catalog)
+        for manner, name in REMARKS.items()
+        if f"{name}.parquet" in kept
+    }
     return Fitted(
         config=config,
         catalog=catalog,
@@ -165,6 +177,8 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         about=meta["about"],
         arrivals=_arrivals(kept, len(catalog)),
         memories=_log(kept.table("memories"), catalog) if "memories.parquet" in kept else None,
+        remarks=remarks,
+        remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
         relevance=_relevance(meta.get("relevance")),
     )
 
@@ -189,9 +203,23 @@ def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:
 
 
 def _relevance(told: Mapping[str, Any] | None) -> Relevance:
-    if told is None:  # as above
+    if told is None or not isinstance(told["weights"], Mapping):  # as above
         return Relevance()
-    return Relevance(tuple(tuple(row) for row in told["weights"]), told["gamma"])
+    return Relevance.of(told)
+
+
+def _remark_tensors(fitted: Fitted) -> dict[str, dict[str, Array]]:
+    if not fitted.remarks:
+        return {}
+    return {"remarks": {manner: vectors for manner, vectors in fitted.remark_vectors.items()}}
+
+
+def _remarks(table: pl.DataFrame, catalog: Catalog) -> Remarks:
+    return build_remarks(table, catalog.numbers(table["item_id"]))
+
+
+def _meant(arrays: Mapping[str, Array]) -> dict[Manner, Floats]:
+    return {manner: arrays[manner] for manner in REMARKS if manner in arrays}
 
 
 def _prior(told: Mapping[str, Any], log_popularity: Floats) -> Prior:

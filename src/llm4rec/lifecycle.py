@@ -132,6 +132,11 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
     changed: dict[str, Any] = {
         name: None if log is None else log.without(user) for name, log in _remembered(fitted).items()
     }
+    for manner, said in fitted.remarks.items():
+        others = (said.user_ids != user).to_numpy()
+        changed["remarks"] = {**changed.get("remarks", fitted.remarks), manner: said.select(others)}
+        vectors = changed.get("remark_vectors", fitted.remark_vectors)
+        changed["remark_vectors"] = {**vectors, manner: vectors[manner][others]}
     scorer = replace(fitted.scorer)  # with nothing kept of what it read
     if fitted.people is not None:
         others = np.flatnonzero((fitted.people.ids != user).to_numpy())
@@ -139,7 +144,10 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
             tokens = {name: each.take(torch.from_numpy(others)) for name, each in scorer.people.items()}
             scorer = replace(scorer, people=tokens)
         changed["people"] = fitted.people.take(others)
-    return _as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
+    found = _as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
+    for manner in fitted.remarks:
+        found.retrievers.pop(manner, None)
+    return found
 
 
 def _remembered(fitted: Fitted) -> dict[str, EventLog | None]:
@@ -162,7 +170,9 @@ def _check(fitted: Fitted, events: EventLog, purpose: str) -> None:
 
 def _as_indexed(fitted: Fitted, changed: Fitted) -> Fitted:
     """`changed` with the indexes of `fitted`, whose items it has: making them anew takes seconds."""
-    vars(changed).update({name: vars(fitted)[name] for name in ("index", "texts") if name in vars(fitted)})
+    if "index" in vars(fitted):
+        vars(changed)["index"] = fitted.index
+    changed.retrievers.update(fitted.retrievers)
     return changed
 
 

@@ -6,7 +6,7 @@ history → backbone over fused item vectors → time of asking → dense head �
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
 from llm4rec.data.legal import legal_for, legal_items
 from llm4rec.data.queries import check, list_length
+from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
@@ -51,6 +52,7 @@ class Recommender:
         people: Catalog | None = None,
         valid: Cases | None = None,
         histories: EventLog | None = None,
+        remarks: Mapping[Manner, Remarks] | None = None,
         checkpoints: Path | None = None,
         resume: bool = False,
         progress: Progress = silent,
@@ -66,6 +68,9 @@ class Recommender:
                 `train.validation_people` people is kept from training for it.
             histories: what known people did, kept so that they can be asked for by name; `events` where
                 None. Give it where `events` are the training part of more.
+            remarks: reviews and tags of the items, to be retrieved from. What was said after a moment is not
+                retrieved for it; where there are no times, only what is said of the events' items by those
+                who took them.
             checkpoints: a directory for unfinished work; None keeps none.
             resume: take up the unfinished work in `checkpoints` instead of starting anew.
             progress: told of every step.
@@ -83,6 +88,7 @@ class Recommender:
                 people=people,
                 valid=valid,
                 histories=histories,
+                remarks=remarks,
                 checkpoints=checkpoints,
                 resume=resume,
                 progress=progress,
@@ -163,8 +169,9 @@ class Recommender:
 
         It does where validation gained by it as context, and where it says what is remembered.
         """
-        remembered = self.fitted.memories is not None and self.fitted.memories.times is not None
-        return bool(self.fitted.about["training"]["context_kept"]) or remembered or self.fitted.relevance.ages
+        told = (self.fitted.memories, *self.fitted.remarks.values())
+        dated = any(each is not None and each.times is not None for each in told)
+        return bool(self.fitted.about["training"]["context_kept"]) or dated or self.fitted.relevance.ages
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -257,7 +264,8 @@ class Recommender:
         """The same model, remembering further events of people it knows or does not.
 
         They become part of the histories that are asked for by name, and memories to others where retrieval
-        uses such. Nothing is trained. Each call adds to what is known already, so no event should be given twice.
+        uses such. Nothing is trained. Each call adds to what is known already, so no event should be given
+        twice.
 
         Raises:
             InputError: where they are no events of this catalogue, or have times and those known have none,

@@ -40,14 +40,16 @@ def test_each_part_is_left_out_and_random_entries_lose(script: ModuleType, tmp_p
     table = found["tables"]["all"]
     assert set(table) - {"people"} == {
         "nothing retrieved", "retrieval", "random entries", "without item_text", "without memory",
-        "without semantic", "without overlap",
+        "without semantic", "without overlap", "without similar_item",
     }  # fmt: skip
     assert table["nothing retrieved"]["difference"] == [0, 0, 0]
     assert table["retrieval"]["difference"][1] > 0.05  # the lower end
     assert table["random entries"]["ndcg@10"] < table["retrieval"]["ndcg@10"] - 0.05
     weights = {(told["variant"], told["seed"]): told["weights"] for told in found["weighed"]}
-    assert not any(weights["without item_text", 0][0]) and not any(weights["without memory", 0][1])
-    assert all(row[0] == 0 for row in weights["without semantic", 0])
+    for kind in ("item_text", "memory"):
+        assert kind not in weights[f"without {kind}", 0]
+    assert all(row["semantic"] == 0 for row in weights["without semantic", 0].values())
+    assert any(row["semantic"] > 0 for row in weights["retrieval", 0].values())
     assert {path.name for path in tmp_path.iterdir()} >= {"seed-0", "seed-1"}
     assert set(found["tables"]) == {"all", "people with fewer than 5 events"}
     again = script.compare(study(tmp_path, 0.9), config, seeds=1, parts=False, models=tmp_path)

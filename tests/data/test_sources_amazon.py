@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm4rec.data.ingest import ingest
 from llm4rec.data.sources import amazon, get, tables
 from llm4rec.errors import InputError
 
@@ -294,3 +295,24 @@ def test_a_price_reads_back_as_it_was_written(amount: float) -> None:
 )
 def test_junk_is_no_price(junk: object) -> None:
     assert amazon.price(junk) is None
+
+
+@pytest.mark.parametrize("edition", ["amazon-2014/Beauty", "amazon-2023/Beauty"])
+def test_reviews_join_the_histories(tmp_path: Path, edition: str) -> None:
+    if edition.startswith("amazon-2014"):
+        lay(tmp_path / "reviews_Beauty.json", {**REVIEW_14, "unixReviewTime": 1369700000}, REVIEW_14)
+        lay(tmp_path / "meta_Beauty.json", "{'asin': '0205616461', 'title': 'Cream'}")
+    else:
+        new = {"user_id": "A1", "parent_asin": "0205616461", "rating": 5.0, "timestamp": 1369699200000,
+               "title": "Nice", "text": 'Smells "great" &amp;\nlasts'}  # fmt: skip
+        lay(tmp_path / "Beauty.jsonl", {**new, "timestamp": 1369700000000}, new)
+        lay(tmp_path / "meta_Beauty.jsonl", {"parent_asin": "0205616461", "title": "Cream"})
+    out = tmp_path / "out"
+    get(edition, out, source_dir=tmp_path)
+    files = {name: str(out / f"{name}.parquet") for name in ("interactions", "items", "reviews")}
+    found = ingest(files["interactions"], files["items"], remarks={"review": files["reviews"]})
+    said = found.remarks["review"]
+    assert said.times is not None and said.times.tolist() == [1369699200, 1369700000]
+    assert said.texts[0].startswith('Nice\nSmells "great" &') and said.texts[0].endswith("lasts")
+    assert said.ratings.tolist() == [5, 5] and said.user_ids.to_list() == ["A1", "A1"]
+    assert said.about(found.log).all() and not found.report.counts["rejected"]

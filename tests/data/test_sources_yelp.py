@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from llm4rec.data.ingest import ingest
 from llm4rec.data.sources import get, yelp
 from llm4rec.errors import InputError
 
@@ -147,3 +148,18 @@ def test_the_form_is_named_as_the_way_to_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", [None, 5, "", "2018-13-01", "07/07/2018"])
 def test_what_is_no_time(moment: object) -> None:
     assert yelp.seconds(moment) is None
+
+
+def test_reviews_join_the_histories(tmp_path: Path) -> None:
+    lay_all(tmp_path)
+    out = tmp_path / "out"
+    get("yelp", out, source_dir=tmp_path)
+    files = {name: str(out / f"{name}.parquet") for name in ("interactions", "items", "reviews")}
+    found = ingest(files["interactions"], files["items"], remarks={"review": files["reviews"]})
+    said = found.remarks["review"]
+    assert said.user_ids.to_list() == ["u2"] and said.texts.to_list() == ['Slow,\nbut "fine".']
+    assert found.catalog.ids[said.items].to_list() == ["b1"] and said.ratings.tolist() == [3]
+    assert said.times is not None and said.times.tolist() == [1531001351]
+    assert said.about(found.log).tolist() == [True]
+    without_words = found.report.rejected.filter(pl.col("file") == files["reviews"])
+    assert without_words["row"].to_list() == [2]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm4rec.data.events import EventLog, build_log
-from llm4rec.retrieve.entries import Entries
-from llm4rec.retrieve.memories import DAY, SHRUNK, Memories
+from llm4rec.retrieve.entries import DAY, Asked, Entries
+from llm4rec.retrieve.memories import SHRUNK, Memories
 
 ALONE = np.ones(1, dtype=np.float32)
 
@@ -33,9 +33,8 @@ PAST = log(
 
 
 def asked(item: int, owner: str = "", day: int | None = 10, past: EventLog = PAST, most: int = 10) -> Entries:
-    return Memories(past, 4, most).following(
-        np.array([item]), ALONE, owner, None if day is None else day * DAY
-    )
+    now = None if day is None else day * DAY
+    return Memories(past, 4, most).entries(Asked(np.array([item]), ALONE, owner=owner, now=now))
 
 
 def test_a_memory_is_what_somebody_took_next() -> None:
@@ -68,7 +67,7 @@ def test_of_many_memories_the_newest_are_kept() -> None:
 
 def test_overlap_is_what_else_of_the_history_the_same_person_took() -> None:
     weights = np.array([1, 0.5], dtype=np.float32)
-    found = Memories(PAST, 4, 10).following(np.array([0, 1]), weights, "", 10 * DAY)
+    found = Memories(PAST, 4, 10).entries(Asked(np.array([0, 1]), weights, now=10 * DAY))
     # ann after 0, bob after 0, ann after 1: ann took both
     assert found.items.tolist() == [1, 2, 2]
     np.testing.assert_allclose(found.overlap, [0.5 / 1.5, 0, 1 / 1.5])
@@ -85,13 +84,13 @@ def test_without_a_clock_memories_have_no_age_and_without_ratings_no_quality() -
 
 def test_an_empty_history_finds_nothing() -> None:
     nothing = np.zeros(0, dtype=np.int64)
-    assert len(Memories(PAST, 4, 10).following(nothing, nothing.astype(np.float32), "ann", None)) == 0
+    assert len(Memories(PAST, 4, 10).entries(Asked(nothing, nothing.astype(np.float32), owner="ann"))) == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=30))
 def test_law_memories_are_every_others_next_event_by_now(events: list[tuple[int, int, int]]) -> None:
     past = log(*[(f"u{user}", item, day, 3) for user, item, day in events])
-    found = Memories(past, 5, 100).following(np.array([2]), ALONE, "u0", 5 * DAY)
+    found = Memories(past, 5, 100).entries(Asked(np.array([2]), ALONE, owner="u0", now=5 * DAY))
     expected = [
         int(past.items[place + 1])
         for place in range(past.n_events - 1)

@@ -12,13 +12,12 @@ import pytest
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import InputError
-from llm4rec.retrieve.entries import FACTORS, ITEM_TEXT, KINDS, MEMORY, Entries
-from llm4rec.retrieve.memories import DAY, Memories
+from llm4rec.retrieve.entries import DAY, FACTORS, ITEM_TEXT, KINDS, MEMORY, Asked, Entries
+from llm4rec.retrieve.memories import Memories
+from llm4rec.retrieve.neighbours import item_texts
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository, RetrieveConfig
-from llm4rec.retrieve.texts import ItemTexts
 from llm4rec.retrieve.trial import GAMMAS, Trial
-from llm4rec.types import Floats, Ints
 
 N_ITEMS = 40
 ALL = np.ones((len(KINDS), len(FACTORS)), dtype=bool)
@@ -33,16 +32,21 @@ def entry(kind: int, item: int, **values: float) -> Entries:
 
 def test_relevance_is_equation_9_and_time_equation_10() -> None:
     found = entry(MEMORY, 3, weights=0.5, semantic=0.8, ages=30, quality=0.25, overlap=0.4)
-    relevance = Relevance(((9, 9, 9, 9), (1, 2, 3, 4)), gamma=0.01)
+    relevance = weighed(item_text=(9, 9, 9, 9), memory=(1, 2, 3, 4), gamma=0.01)
     expected = 0.5 * np.array([1 * 0.8, 2 * np.exp(-0.3), 3 * 0.25, 4 * 0.4])
     np.testing.assert_allclose(relevance.contributions(found), expected[None], rtol=1e-6)
 
 
 def test_what_is_not_known_of_an_entry_says_nothing() -> None:
-    relevance = Relevance(((1, 1, 1, 1), (1, 1, 1, 1)), gamma=0.01)
+    relevance = weighed(item_text=(1, 1, 1, 1), memory=(1, 1, 1, 1), gamma=0.01)
     assert relevance.contributions(entry(ITEM_TEXT, 3, semantic=0.8)).tolist() == [
         [pytest.approx(0.8), 0, 0, 0]
     ]
+
+
+def weighed(*, gamma: float, **weights: tuple[float, ...]) -> Relevance:
+    named = {kind: dict(zip(FACTORS, row, strict=True)) for kind, row in weights.items()}
+    return Relevance.of({"weights": named, "gamma": gamma})
 
 
 def said(groups: int = 8) -> Catalog:
@@ -55,7 +59,8 @@ def said(groups: int = 8) -> Catalog:
 
 def repository(log: EventLog, catalog: Catalog) -> Repository:
     config = RetrieveConfig()
-    return Repository(ItemTexts(catalog, {}, 8), Memories(log, N_ITEMS, config.memories), config)
+    memories = Memories(log, N_ITEMS, config.memories)
+    return Repository({"item_text": item_texts(catalog, {}, 8), "memory": memories}, config)
 
 
 def people(n: int = 200, *, stay: float = 0.9) -> EventLog:
@@ -93,13 +98,13 @@ def test_weights_are_the_most_likely_of_a_conditional_logit() -> None:
     config = RetrieveConfig(anchors=1)
 
     class Told(Memories):
-        def following(self, anchors: Ints, weights: Floats, owner: str, now: int | None) -> Entries:
+        def entries(self, asked: Asked) -> Entries:
             return entry(MEMORY, 1, semantic=2.0)
 
     empty = EventLog(pl.Series([], dtype=pl.String), np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64))
     n = 400
     targets = np.where(np.arange(n) % 4 < 3, 1, 0)
-    trial = Trial(Repository(None, Told(empty, 4, 1), config), targets, np.arange(n) // 4, ALL)
+    trial = Trial(Repository({"memory": Told(empty, 4, 1)}, config), targets, np.arange(n) // 4, ALL)
     history = EventLog(pl.Series([str(i) for i in range(n)]), np.arange(n + 1), np.full(n, 3))
     scores = np.tile(np.log(np.array([0.3, 0.3, 1e-9, 0.4], dtype=np.float32)), (n, 1))
     trial.ask(np.arange(n), scores, history)
@@ -110,7 +115,7 @@ def test_weights_are_the_most_likely_of_a_conditional_logit() -> None:
 
 def test_grounding_adds_relevance_and_probabilities_still_sum_to_one() -> None:
     log = people()
-    relevance = Relevance(((0, 0, 0, 1.5), (2.0, 0, 0, 0)), GAMMAS[0])
+    relevance = weighed(item_text=(0, 0, 0, 1.5), memory=(2.0, 0, 0, 0), gamma=GAMMAS[0])
     found = Grounding(repository(log, said()), relevance)
     histories = log.histories(np.array([0, 5]), np.array([3, 0]))
     before = np.full((2, N_ITEMS), -np.log(N_ITEMS), dtype=np.float32)
@@ -139,12 +144,14 @@ def test_now_is_the_time_of_asking_else_the_last_event() -> None:
 def test_only_what_is_tried_is_weighed() -> None:
     log = people()
     rows, ends = np.arange(log.n_users), log.lengths - 1
-    tried = ALL & np.array([True, False])[:, None] & np.array([False, True, True, True])
+    alone = np.array(KINDS) == "item_text"
+    tried = alone[:, None] & np.array([False, True, True, True])
     trial = Trial(repository(log.heads(ends), said()), log.items[log.offsets[1:] - 1], rows, tried)
     trial.ask(rows, np.full((log.n_users, N_ITEMS), -np.log(N_ITEMS)), log.histories(rows, ends))
     found, _ = trial.chosen()
-    assert found.weights == ((0, 0, 0, pytest.approx(found.weights[ITEM_TEXT][3])), (0, 0, 0, 0))
-    assert found.weights[ITEM_TEXT][3] > 0
+    assert list(found.told()["weights"]) == ["item_text"]
+    *others, overlap = found.weights[ITEM_TEXT]
+    assert not any(others) and overlap > 0
 
 
 @pytest.mark.parametrize(
@@ -153,10 +160,14 @@ def test_only_what_is_tried_is_weighed() -> None:
         ({"factors": ("temporal",)}, "'temporal': that needs the time of every event"),
         ({"factors": ("semantic", "quality")}, "'quality': that needs ratings"),
         ({"kinds": ("item_text",)}, "'item_text': that needs items with features"),
+        ({"kinds": ("memory", "review")}, "'review': that needs reviews"),
+        ({"kinds": ("tag",)}, "'tag': that needs tags"),
     ],
 )
 def test_what_the_data_has_not_is_refused_in_a_sentence(asked: dict[str, Any], needs: str) -> None:
     with pytest.raises(InputError, match=needs):
-        RetrieveConfig(enabled=True, **asked).tried(said=False, clock=False, rated=False)
-    found = RetrieveConfig(enabled=True, **asked).tried(said=True, clock=True, rated=True)
+        RetrieveConfig(enabled=True, **asked).tried(
+            kinds={"memory", "similar_item"}, clock=False, rated=False
+        )
+    found = RetrieveConfig(enabled=True, **asked).tried(kinds=KINDS, clock=True, rated=True)
     assert found.sum() == len(asked.get("kinds", KINDS)) * len(asked.get("factors", FACTORS))

@@ -14,6 +14,7 @@ import polars as pl
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.ingest import DataConfig, Ingested, ingest
+from llm4rec.data.remarks import Manner
 from llm4rec.data.split import Split, given, global_time, leave_last_out
 from llm4rec.errors import InputError
 from llm4rec.store.manifest import MANIFEST
@@ -28,10 +29,12 @@ class Source:
     items: str | None = None
     users: str | None = None
     given: bool = False
+    reviews: str | None = None
+    tags: str | None = None
 
     @classmethod
     def folder(cls, path: Path) -> Source:
-        """A directory with interactions, items and, maybe, users, as `data get` writes them.
+        """A directory with interactions and maybe items, users, reviews and tags, as `data get` writes them.
 
         Raises:
             InputError: if the directory or its events are not there.
@@ -41,12 +44,23 @@ class Source:
             raise InputError(
                 f"{path} holds no interactions.parquet. `llm4rec data get NAME --out {path}` writes one."
             )
-        items, users = path / "items.parquet", path / "users.parquet"
+        files = {name: path / f"{name}.parquet" for name in ("items", "users", "reviews", "tags")}
+        found = {name: str(file) if file.is_file() else None for name, file in files.items()}
         return cls(
-            str(interactions),
-            str(items) if items.is_file() else None,
-            str(users) if users.is_file() else None,
+            str(interactions), found["items"], found["users"], reviews=found["reviews"], tags=found["tags"]
         )
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Every file by what it holds."""
+        named = {name: getattr(self, name) for name in ("interactions", "items", "users", "reviews", "tags")}
+        return {name: file for name, file in named.items() if file is not None}
+
+    @property
+    def remarks(self) -> dict[Manner, str]:
+        """The files of what people said."""
+        named: dict[Manner, str | None] = {"review": self.reviews, "tag": self.tags}
+        return {manner: file for manner, file in named.items() if file is not None}
 
     def content(self) -> str:
         """SHA-256 over the content of all files.
@@ -55,10 +69,10 @@ class Source:
             InputError: naming a file that does not exist.
         """
         found = hashlib.sha256()
-        for file in (self.interactions, self.items, self.users):
-            if file is not None and not Path(file).is_file():
+        for holds, file in self.files.items():
+            if not Path(file).is_file():
                 raise InputError(f"The file {file} does not exist.")
-            found.update((_digest(Path(file)) if file is not None else "none").encode())
+            found.update(f"{holds} {_digest(Path(file))}\n".encode())
         return found.hexdigest()
 
 
@@ -94,6 +108,7 @@ def read(source: Source, protocol: str, config: DataConfig, progress: Progress =
         source.interactions,
         source.items,
         source.users,
+        remarks=source.remarks,
         config=config,
         only_items_with_events=source.given,
         progress=progress,

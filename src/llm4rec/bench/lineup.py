@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llm4rec.data.catalog import Catalog, Modality
 from llm4rec.data.events import EventLog
+from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Split
 from llm4rec.errors import InputError
 from llm4rec.types import Progress, Rankings, Recommends, silent
@@ -28,6 +29,7 @@ class Task:
     catalog: Catalog
     people: Catalog | None
     config: Config
+    remarks: Mapping[Manner, Remarks] = field(default_factory=dict[Manner, Remarks])
     seed: int = 0
     checkpoints: Path | None = None
     progress: Progress = field(default=silent)
@@ -66,6 +68,7 @@ def _ours(task: Task) -> Recommender:
         config,
         people=task.people,
         valid=task.split.valid,
+        remarks=task.remarks,
         checkpoints=task.checkpoints,
         resume=True,
         progress=task.progress,
@@ -73,7 +76,7 @@ def _ours(task: Task) -> Recommender:
 
 
 def _ids(task: Task) -> Recommender:
-    return _ours(replace(task, catalog=replace(task.catalog, fields=()), people=None))
+    return _ours(replace(task, catalog=replace(task.catalog, fields=()), people=None, remarks={}))
 
 
 def _without(modality: Modality) -> Callable[[Task], Recommends]:
@@ -92,6 +95,12 @@ def _unaided(task: Task) -> Task:
     """The task with a configuration without linear part."""
     linear = task.config.linear.model_copy(update={"items": 0})
     return replace(task, config=task.config.model_copy(update={"linear": linear}))
+
+
+def _without_retrieval(task: Task) -> Task:
+    """The task with a configuration without retrieval."""
+    retrieve = task.config.retrieve.model_copy(update={"enabled": False})
+    return replace(task, config=task.config.model_copy(update={"retrieve": retrieve}))
 
 
 def _generating(**options: Any) -> Callable[[Task], Recommends]:
@@ -189,6 +198,9 @@ LINEUP: dict[str, Entry] = {
     "ours-linear": Entry(
         lambda task: _ours(_unaided(task)), "ours without the linear part", by_name_only=True
     ),
+    "ours-retrieval": Entry(
+        lambda task: _ours(_without_retrieval(task)), "ours with nothing retrieved", by_name_only=True
+    ),
     "dense": Entry(
         _generating(mode="off"), "ours with the dense head and the linear part", by_name_only=True
     ),
@@ -203,8 +215,8 @@ LINEUP: dict[str, Entry] = {
         by_name_only=True,
     ),
     "tiger": Entry(
-        lambda task: _generating(mode="only")(_unaided(task)),
-        "codes of content, no dense head and no linear part, in the manner of TIGER",
+        lambda task: _generating(mode="only")(_without_retrieval(_unaided(task))),
+        "codes of content, no dense head, no linear part, nothing retrieved, in the manner of TIGER",
         by_name_only=True,
     ),
 }

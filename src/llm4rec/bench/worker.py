@@ -53,6 +53,7 @@ def run(task: job.Job) -> dict[str, Any]:
             split=study.split,
             catalog=study.catalog,
             people=study.data.people,
+            remarks=study.data.remarks,
             config=config,
             seed=task.seed,
             checkpoints=checkpoints,

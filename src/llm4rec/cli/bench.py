@@ -120,7 +120,7 @@ def plan_facts(source: Source, study: Study, seeds: int) -> dict[str, str]:
         "commit": facts.commit(),
         "version": llm4rec.__version__,
         "machine": facts.machine(),
-        "data": ", ".join(f for f in (source.interactions, source.items, source.users) if f is not None),
+        "data": ", ".join(source.files.values()),
         "size": f"{log.n_users:,} people, {len(study.catalog):,} items, {log.n_events:,} events",
         "protocol": f"{study.split.protocol}, {len(study.split.test):,} questions, whole catalogue ranked, "
         "seen items left out",

@@ -13,6 +13,7 @@ from llm4rec.errors import InputError, LLM4RecError
 if TYPE_CHECKING:
     from llm4rec.data.features import Declared
     from llm4rec.data.ingest import Ingested
+    from llm4rec.data.remarks import Manner
     from llm4rec.recommender import Config, Recommender
     from llm4rec.types import Progress
 
@@ -49,6 +50,10 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     out: Annotated[Path, typer.Option(help="Directory to write the model to; an older model is replaced.")],
     items: Annotated[str | None, typer.Option(help="Items with their features, in the same formats.")] = None,
     users: Annotated[str | None, typer.Option(help="People with their features.")] = None,
+    reviews: Annotated[
+        str | None, typer.Option(help="Reviews of the items, to be retrieved from: who, what, text, when.")
+    ] = None,
+    tags: Annotated[str | None, typer.Option(help="Tags that people gave to items, likewise.")] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
     settings: console.Settings = [],  # noqa: B006  # typer copies defaults
     columns: console.Columns = [],  # noqa: B006
@@ -78,6 +83,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     the histories it keeps are of all rows, so that nobody is recommended what they have done.
     """
     from llm4rec import config as configuration
+    from llm4rec.data.ingest import ingest
     from llm4rec.keeping import KIND
     from llm4rec.recommender import Config
     from llm4rec.store import artefact, files
@@ -91,16 +97,24 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         if out.resolve() in rejected.resolve().parents:
             raise InputError(f"--rejected {rejected} lies in --out {out}, which holds the model alone.")
         console.check_parquet(rejected, "--rejected")
-    console.check_not_read(
-        aside, "--rejected", {"--interactions": interactions, "--items": items, "--users": users}
-    )
+    read = {"--interactions": interactions, "--items": items, "--users": users}
+    console.check_not_read(aside, "--rejected", {**read, "--reviews": reviews, "--tags": tags})
     settings_read = configuration.load(Config, file=config, settings=settings)
     if not histories:  # a memory is a part of somebody's history
         settings_read = settings_read.without_memories()
     mapping = console.pairs(columns, "--map", "role=column")
     kinds = _modalities(console.pairs(modality, "--modality", "column=kind"))
     with console.progress() as report:
-        data = _ingest(interactions, items, users, mapping, kinds, settings_read, report)
+        data = ingest(
+            interactions,
+            items,
+            users,
+            remarks=_given({"review": reviews, "tag": tags}),
+            columns=mapping,
+            modalities=kinds,
+            config=settings_read.data,
+            progress=report,
+        )
         n_rejected = console.set_aside(data.report.rejected, aside)
         for sentence in data.report.notes:
             console.note(sentence)
@@ -138,20 +152,8 @@ def _modalities(declared: dict[str, str]) -> dict[str, Declared]:
     return found
 
 
-def _ingest(  # hands the options of the command through
-    interactions: str,
-    items: str | None,
-    users: str | None,
-    mapping: dict[str, str],
-    kinds: dict[str, Declared],
-    config: Config,
-    report: Progress,
-) -> Ingested:
-    from llm4rec.data.ingest import ingest
-
-    return ingest(
-        interactions, items, users, columns=mapping, modalities=kinds, config=config.data, progress=report
-    )
+def _given(sources: dict[Manner, str | None]) -> dict[Manner, str]:
+    return {manner: source for manner, source in sources.items() if source is not None}
 
 
 def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Progress) -> Recommender:
@@ -177,6 +179,7 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
             people=data.people,
             valid=valid,
             histories=histories,
+            remarks=data.remarks,
             checkpoints=checkpoints,
             resume=resume,
             progress=report,

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from llm4rec.errors import InputError
 
 ROLES = ("user", "item", "time", "order", "rating", "type", "split")
+"""Roles that columns of events play."""
 CANONICAL = {
     "user": "user_id",
     "item": "item_id",
@@ -17,6 +18,9 @@ CANONICAL = {
     "rating": "rating",
     "type": "event_type",
     "split": "split",
+    "text": "text",
+    "summary": "summary",
+    "tag": "tag",
 }
 ALIASES: dict[str, tuple[str, ...]] = {
     "user": (
@@ -37,6 +41,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "rating": ("rating", "ratings", "stars", "overall", "score"),
     "type": ("event_type", "event", "action", "interaction_type", "behavior", "behaviour"),
     "split": ("split", "subset"),
+    "text": ("text", "review_text", "review", "body", "comment", "content"),
+    "summary": ("summary", "review_title", "headline", "title"),
+    "tag": ("tag", "tag_name", "label"),
 }  # fmt: skip
 """Names recognised per role, best first; case, spaces, dashes and underscores make no difference."""
 
@@ -60,8 +67,8 @@ def roles_of(mapping: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for role, column in mapping.items():
         name = _OTHER_NAMES.get(role, role)
-        if name not in ROLES:
-            raise InputError(f"There is no role {role!r} a column could play. Roles: {', '.join(ROLES)}.")
+        if name not in CANONICAL:
+            raise InputError(f"There is no role {role!r} a column could play. Roles: {', '.join(CANONICAL)}.")
         found[name] = column
     return found
 

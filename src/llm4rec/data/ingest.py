@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,7 @@ from llm4rec.data.interactions import (
     read_events,
     sort_events,
 )
+from llm4rec.data.remarks import Manner, Remarks, read_remarks
 from llm4rec.data.report import Report, Sieve
 from llm4rec.data.requests import read_requests
 from llm4rec.data.split import Parts
@@ -83,6 +84,7 @@ class Ingested:
             file who have no events. None where no users file was given.
         parts: the file's `split` column, lower case, along the events of `log`; None where it has none.
         report: counts, notes and rejected rows.
+        remarks: reviews and tags of the items, where such were given.
     """
 
     log: EventLog
@@ -90,6 +92,7 @@ class Ingested:
     people: Catalog | None
     parts: Parts | None
     report: Report
+    remarks: Mapping[Manner, Remarks] = field(default_factory=dict[Manner, Remarks])
 
     def numbered_by(self, catalog: Catalog) -> tuple[EventLog, Parts | None, int]:
         """The events in another catalogue's item numbers, their parts, and how many it does not know."""
@@ -99,11 +102,12 @@ class Ingested:
         return log, None if self.parts is None else self.parts.select(keep), int((~keep).sum())
 
 
-def ingest(  # three sources and how to read them
+def ingest(  # noqa: PLR0913  # the sources and how to read them
     interactions: str,
     items: str | None = None,
     users: str | None = None,
     *,
+    remarks: Mapping[Manner, str] = {},
     columns: Mapping[str, str] = {},
     modalities: Mapping[str, Declared] = {},
     config: DataConfig = DataConfig(),  # noqa: B008  # frozen
@@ -116,6 +120,7 @@ def ingest(  # three sources and how to read them
         interactions: file or database URL of the events.
         items: the same for items. Without it the catalogue is the items that occur in the events.
         users: the same for people.
+        remarks: the same for reviews and tags.
         columns: role (user, item, time, order, rating, type, split) → column, where names don't tell.
         modalities: column of `items` or `users` → modality or "ignore", where inference is not wanted.
         config: which events count.
@@ -153,11 +158,16 @@ def ingest(  # three sources and how to read them
     log, parts = _log(frame, user_ids), _parts(frame, sieve)
     people, said = aligned(tables["user"], log.user_ids) if "user" in tables else (None, [])
     notes += said
+    heard: dict[Manner, Remarks] = {}
+    for manner, source in remarks.items():
+        heard[manner], aside, said = read_remarks(source, manner, catalog, mapping)
+        notes += said
+        rejected.append(aside)
     progress("read events", 1, 1)
     counts = {"events_read": sieve.n_read, "duplicates": duplicates}
     counts |= {"rejected": sum(map(len, rejected)), "left_out": sieve.frame.height - frame.height}
     counts |= {"events": log.n_events, "people": log.n_users, "items": len(catalog)}
-    return Ingested(log, catalog, people, parts, Report(counts, tuple(notes), pl.concat(rejected)))
+    return Ingested(log, catalog, people, parts, Report(counts, tuple(notes), pl.concat(rejected)), heard)
 
 
 def _filtered(sieve: Sieve, config: DataConfig) -> tuple[pl.DataFrame, list[str]]:

@@ -74,6 +74,24 @@ def frozen_vectors(
     return FrozenVectors(found | stacked, name, None if reader is None else reader.name, notes + said + told)
 
 
+def read_texts(
+    texts: pl.Series, config: TextConfig, encoder: str | None, progress: Progress = silent
+) -> Floats:
+    """Vectors of texts that are no item's [n, w].
+
+    Args:
+        texts: what is read.
+        config: which text encoder.
+        encoder: the name of the one the items were read with; None where they have no texts.
+        progress: told how far the encoding is.
+
+    Raises:
+        InputError: where the encoder can't be opened.
+    """
+    opened = open_encoder(config, texts.n_unique())[0] if encoder is None else reopen_encoder(config, encoder)
+    return encode_cached(opened, texts.cast(pl.String), cache=cache_dir(), progress=progress)
+
+
 def _reader(catalog: Catalog, config: ImageConfig, name: str | None) -> tuple[ImageEncoder | None, list[str]]:
     """What reads the image files of a catalogue, None where there are none or nothing is to read them."""
     columns = [catalog.table[f.name] for f in catalog.by_modality("image")]

@@ -8,10 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from llm4rec.data.events import EventLog
-from llm4rec.retrieve.entries import MEMORY, Entries
+from llm4rec.retrieve.entries import MEMORY, Asked, Entries, entries, scaled
 from llm4rec.types import Floats, Ints
 
-DAY = 86_400
 SHRUNK = 1.0
 """Memories that are taken to speak for nothing beside those of an anchor: few say less than many."""
 
@@ -30,17 +29,11 @@ class Memories:
     n_items: int
     most: int
 
-    def following(self, anchors: Ints, weights: Floats, owner: str, now: int | None) -> Entries:
-        """What others took after each of the `anchors` [a], which weigh `weights` [a].
-
-        Args:
-            anchors: items, each once.
-            weights: how much each counts.
-            owner: whose history it is; a person's own events are no memories of theirs.
-            now: when it is asked, in UTC seconds; nothing later is remembered. None without a clock.
-        """
-        own = self._own(owner)
-        places = [self._after(anchor, own, now) for anchor in anchors.tolist()]
+    def entries(self, asked: Asked) -> Entries:
+        """What others took after each of the anchors; a person's own events are no memories of theirs."""
+        anchors, weights = asked.anchors, asked.weights
+        own = self._own(asked.owner)
+        places = [self._after(anchor, own, asked.now) for anchor in anchors.tolist()]
         counts = np.array([len(each) for each in places], dtype=np.int64)
         after = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
         rows = self._rows[after]
@@ -52,16 +45,14 @@ class Memories:
             pairs // max(len(anchors), 1), weights[pairs % max(len(anchors), 1)], len(people)
         )
         total = float(weights.sum())
-        return Entries(
-            kinds=np.full(len(after), MEMORY),
-            items=self.log.items[after],
+        return entries(
+            MEMORY,
+            self.log.items[after],
             anchors=anchors[anchor],
             sources=after,
             weights=(weights[anchor] / (counts[anchor] + SHRUNK)).astype(np.float32),
             semantic=np.ones(len(after), dtype=np.float32),
-            ages=np.full(len(after), np.nan, dtype=np.float32)
-            if now is None or self.log.times is None
-            else ((now - self.log.times[after]) / DAY).astype(np.float32),
+            ages=asked.ages(None if self.log.times is None else self.log.times[after]),
             quality=self._qualities[after],
             overlap=((common[place] - weights[anchor]) / np.float32(total or 1)).astype(np.float32),
         )
@@ -109,9 +100,4 @@ class Memories:
 
     @cached_property
     def _qualities(self) -> Floats:
-        """The rating of each event [e] between the lowest, 0, and the highest, 1; NaN where there is none."""
-        ratings = self.log.ratings
-        if ratings is None or not np.isfinite(ratings).any():
-            return np.full(self.log.n_events, np.nan, dtype=np.float32)
-        low, high = np.nanmin(ratings), np.nanmax(ratings)
-        return ((ratings - low) / max(high - low, 1e-9)).astype(np.float32)
+        return scaled(self.log.ratings, self.log.n_events)

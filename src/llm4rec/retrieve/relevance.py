@@ -8,13 +8,15 @@ with weights λ ≥ 0 for each kind of entry. Items of the history get nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from llm4rec.data.events import EventLog
 from llm4rec.model.lifts import lift
-from llm4rec.retrieve.entries import FACTORS, KINDS, Entries, by_item
+from llm4rec.retrieve.entries import FACTORS, KINDS, Entries, Kind, by_item
 from llm4rec.retrieve.repository import Repository
 from llm4rec.types import Floats, Ints
 
@@ -34,7 +36,12 @@ class Relevance:
     @property
     def any(self) -> bool:
         """Whether anything retrieved changes a score."""
-        return any(self.weighs(kind) for kind in range(len(KINDS)))
+        return len(self.kinds) > 0
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds whose entries change a score."""
+        return tuple(kind for place, kind in enumerate(KINDS) if self.weighs(place))
 
     @property
     def ages(self) -> bool:
@@ -50,6 +57,21 @@ class Relevance:
         nothing = (0.0,) * len(FACTORS)
         weights = (nothing if place == kind else row for place, row in enumerate(self.weights))
         return replace(self, weights=tuple(weights))
+
+    def told(self) -> dict[str, Any]:
+        """The same as values JSON can hold; `of` reads them."""
+        weights = {
+            kind: dict(zip(FACTORS, row, strict=True)) for kind, row in zip(KINDS, self.weights, strict=True)
+        }
+        return {"weights": {kind: weights[kind] for kind in self.kinds}, "gamma": self.gamma}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Relevance:
+        """What `told` gave; a weight that is not named is 0."""
+        weights = [
+            [float(told["weights"].get(kind, {}).get(factor, 0)) for factor in FACTORS] for kind in KINDS
+        ]
+        return cls(tuple(map(tuple, weights)), told.get("gamma", 0.0))
 
     def contributions(self, entries: Entries) -> Floats:
         """What each factor of each entry adds to the score of its item [e, 4] (nats)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,8 @@ from pydantic import Field as Option
 from llm4rec.config import Section
 from llm4rec.data.events import EventLog
 from llm4rec.errors import InputError
-from llm4rec.retrieve.entries import FACTORS, ITEM_TEXT, KINDS, Entries, Factor, Kind, joined
-from llm4rec.retrieve.memories import DAY, Memories
-from llm4rec.retrieve.texts import ItemTexts
-from llm4rec.types import Bools, Floats, Ints
+from llm4rec.retrieve.entries import FACTORS, KINDS, Asked, Entries, Factor, Kind, Retriever, joined
+from llm4rec.types import Bools, Ints
 
 
 class RetrieveConfig(Section):
@@ -29,13 +28,16 @@ class RetrieveConfig(Section):
         default=0.6, gt=0, le=1, description="What each older anchor weighs beside the next newer one."
     )
     neighbours: int = Option(
-        default=200, ge=1, description="Items alike that one item finds by meaning, and as many by words."
+        default=200,
+        ge=1,
+        description="Other items that one item finds by meaning, and as many by words, per kind of entry.",
     )
     memories: int = Option(default=1000, ge=1, description="Newest memories that one item finds [events].")
     kinds: tuple[Kind, ...] | None = Option(
         default=None,
         min_length=1,
-        description="Kinds of entries tried, of item_text and memory; all that the data has where not given.",
+        description="Kinds of entries tried, of item_text, similar_item, review, tag and memory; all that "
+        "the data has where not given.",
     )
     factors: tuple[Factor, ...] | None = Option(
         default=None,
@@ -44,31 +46,38 @@ class RetrieveConfig(Section):
         "data has where not given.",
     )
 
-    def tried(self, *, said: bool, clock: bool, rated: bool) -> Bools:
+    def tried(self, *, kinds: Container[str], clock: bool, rated: bool) -> Bools:
         """Which factors [kind, factor] get a weight, in the order of `KINDS` and `FACTORS`.
 
         Args:
-            said: whether the items have features.
+            kinds: those that there are entries of.
             clock: whether events have times.
-            rated: whether events have ratings.
+            rated: whether events or reviews have ratings.
 
         Raises:
             InputError: where one that is asked for can't be had from such data.
         """
-        lacking = {
-            "item_text": None if said else "items with features",
-            "temporal": None if clock else "the time of every event",
-            "quality": None if rated else "ratings",
-        }
+        lacking: dict[str, str] = {kind: need for kind, need in _NEEDS.items() if kind not in kinds}
+        lacking |= {"temporal": "the time of every event"} if not clock else {}
+        lacking |= {"quality": "ratings"} if not rated else {}
         for asked in (*(self.kinds or ()), *(self.factors or ())) if self.enabled else ():
             if (lack := lacking.get(asked)) is not None:
                 raise InputError(
                     f"retrieve can't weigh {asked!r}: that needs {lack}, and the data has none. "
                     "Leave it out of retrieve.kinds or retrieve.factors."
                 )
-        kinds = np.array([each in (self.kinds or KINDS) for each in KINDS])
-        factors = np.array([each in (self.factors or FACTORS) for each in FACTORS])
-        return kinds[:, None] & factors
+        wanted = np.array([each in (self.kinds or KINDS) and each not in lacking for each in KINDS])
+        factors = np.array([each in (self.factors or FACTORS) and each not in lacking for each in FACTORS])
+        return wanted[:, None] & factors
+
+
+_NEEDS: dict[Kind, str] = {
+    "item_text": "items with features",
+    "similar_item": "items",
+    "review": "reviews",
+    "tag": "tags",
+    "memory": "events",
+}
 
 
 @dataclass(frozen=True)
@@ -76,14 +85,18 @@ class Repository:
     """Where entries come from.
 
     Attributes:
-        texts: what items say about themselves; None where they say nothing.
-        memories: what people did; None where it is not remembered.
+        retrievers: what finds the entries of each kind that there are.
         config: how much is retrieved.
     """
 
-    texts: ItemTexts | None
-    memories: Memories | None
+    retrievers: Mapping[Kind, Retriever]
     config: RetrieveConfig
+
+    def only(self, kinds: Container[Kind]) -> Repository:
+        """The same with entries of some kinds."""
+        return Repository(
+            {kind: each for kind, each in self.retrievers.items() if kind in kinds}, self.config
+        )
 
     def retrieve(self, histories: EventLog, row: int) -> Entries:
         """The entries for one history; nothing in them is later than its time of asking, or its last event.
@@ -92,37 +105,15 @@ class Repository:
         """
         history = histories.history(row)
         anchors, places = _newest(history, self.config.anchors)
-        weights = (np.float32(self.config.fading) ** np.arange(len(anchors))).astype(np.float32)
-        times = None if histories.times is None else histories.times[histories.offsets[row] + places]
-        now = _now(histories, row)
-        parts = [] if self.texts is None else self._texts(self.texts, anchors, weights, times, now)
-        if self.memories is not None:
-            parts.append(self.memories.following(anchors, weights, str(histories.user_ids[row]), now))
-        found = joined(parts)
+        asked = Asked(
+            anchors,
+            (np.float32(self.config.fading) ** np.arange(len(anchors))).astype(np.float32),
+            None if histories.times is None else histories.times[histories.offsets[row] + places],
+            str(histories.user_ids[row]),
+            _now(histories, row),
+        )
+        found = joined([each.entries(asked) for each in self.retrievers.values()])
         return found.only(~np.isin(found.items, history))
-
-    def _texts(
-        self, texts: ItemTexts, anchors: Ints, weights: Floats, times: Ints | None, now: int | None
-    ) -> list[Entries]:
-        parts: list[Entries] = []
-        for place, anchor in enumerate(anchors.tolist()):
-            alike = texts.alike(anchor)
-            n = len(alike.items)
-            age = np.nan if times is None or now is None or times[place] < 0 else (now - times[place]) / DAY
-            parts.append(
-                Entries(
-                    kinds=np.full(n, ITEM_TEXT),
-                    items=alike.items,
-                    anchors=np.full(n, anchor),
-                    sources=alike.items,
-                    weights=np.full(n, weights[place]),
-                    semantic=alike.meaning,
-                    ages=np.full(n, age, dtype=np.float32),
-                    quality=np.full(n, np.nan, dtype=np.float32),
-                    overlap=alike.words,
-                )
-            )
-        return parts
 
 
 def _newest(history: Ints, most: int) -> tuple[Ints, Ints]:
