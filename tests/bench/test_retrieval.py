@@ -48,8 +48,8 @@ def test_each_part_is_left_out_and_random_entries_lose(script: ModuleType, tmp_p
     weights = {(told["variant"], told["seed"]): told["weights"] for told in found["weighed"]}
     for kind in ("item_text", "memory"):
         assert kind not in weights[f"without {kind}", 0]
-    assert all(row["semantic"] == 0 for row in weights["without semantic", 0].values())
-    assert any(row["semantic"] > 0 for row in weights["retrieval", 0].values())
+    assert all(row["overlap"] == 0 for row in weights["without overlap", 0].values())
+    assert any(row["overlap"] > 0 for row in weights["retrieval", 0].values())
     assert {path.name for path in tmp_path.iterdir()} >= {"seed-0", "seed-1"}
     assert set(found["tables"]) == {"all", "people with fewer than 5 events"}
     again = script.compare(study(tmp_path, 0.9), config, seeds=1, parts=False, models=tmp_path)
