@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.remarks import Remarks, build_remarks
-from llm4rec.errors import InputError
+from llm4rec.errors import ArtefactError, InputError
 from llm4rec.fitting import hold_out
 from llm4rec.recommender import Recommender
 from llm4rec.retrieve.entries import ITEM_TEXT, MEMORY
+from llm4rec.retrieve.index import VectorIndex
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.types import Context, Query
@@ -250,3 +252,27 @@ def test_reviews_that_are_asked_for_and_not_given_are_refused() -> None:
     config = Config.model_validate(TINY | {"retrieve": {"kinds": ("memory", "review")}})
     with pytest.raises(InputError, match="retrieve can't weigh 'review': that needs reviews"):
         Recommender.fit(log(0.9), CATALOG, config)
+
+
+def test_the_index_of_many_texts_is_a_checked_file_that_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VectorIndex, "of", partial(VectorIndex.of, exact=10))
+    model = fitted(0.9)
+    model.save(tmp_path / "model")
+    file = tmp_path / "model" / "item_text.index"
+    query = Query(("i3", "i11"))
+    expected = model.recommend(query, 10)
+    read = Recommender.load(tmp_path / "model")
+    assert read.recommend(query, 10) == expected and read.fitted.index_files == {"item_text": file}
+    grown = read.upsert_items(pl.DataFrame({"item_id": ["new"], "title": ["the ddd of 99"]}))
+    assert "new" in grown.recommend(query, 4).item_ids and not grown.fitted.index_files
+    read.save(tmp_path / "again")
+    assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"!")
+    with pytest.raises(ArtefactError, match=r"item_text\.index.*was altered"):
+        Recommender.load(tmp_path / "model")
+    file.unlink()
+    without = Recommender.load(tmp_path / "model")
+    assert without.recommend(query, 10) == expected and not without.fitted.index_files

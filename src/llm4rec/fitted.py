@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
+from llm4rec.retrieve.index import VectorIndex
 from llm4rec.retrieve.memories import Memories
-from llm4rec.retrieve.neighbours import item_texts, similar_items
+from llm4rec.retrieve.neighbours import Neighbours, item_texts, similar_items
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.retrieve.sayings import Sayings
@@ -74,6 +76,7 @@ class Fitted:
         memories: what people did, as it is remembered to others; None where that weighs nothing.
         remarks: reviews and tags, where they weigh anything.
         remark_vectors: what each of them means [r, w].
+        index_files: where the index of a kind's vectors is kept; it is made anew for the others.
         relevance: what retrieved entries weigh.
     """
 
@@ -93,6 +96,7 @@ class Fitted:
     remarks: Mapping[Manner, Remarks] = field(default_factory=dict[Manner, Remarks])
     remark_vectors: Mapping[Manner, Floats] = field(default_factory=dict[Manner, Floats])
     relevance: Relevance = field(default_factory=Relevance)
+    index_files: Mapping[Kind, Path] = field(default_factory=dict[Kind, Path])
 
     @property
     def new_items(self) -> Ints:
@@ -123,6 +127,17 @@ class Fitted:
         """What finds entries of each kind but memories, as far as it was asked for before."""
         return {}
 
+    @property
+    def inverted(self) -> dict[Kind, VectorIndex]:
+        """The indexes of large kinds that entries are retrieved from, by kind."""
+        found: dict[Kind, VectorIndex] = {}
+        for kind in self.relevance.kinds:
+            made = self.retrievers.get(kind)
+            meant = made.documents.meant if isinstance(made, Neighbours | Sayings) else None
+            if meant is not None and meant.cells is not None:
+                found[kind] = meant
+        return found
+
     def repository(self, memories: EventLog | None, kinds: Container[Kind]) -> Repository:
         """What entries of some kinds are retrieved from.
 
@@ -143,15 +158,22 @@ class Fitted:
 
     def _retriever(self, kind: Kind) -> Retriever | None:
         neighbours, n_items = self.config.retrieve.neighbours, len(self.catalog)
+        path, seed = self.index_files.get(kind), self.config.train.seed
+
+        def indexed(vectors: Floats) -> VectorIndex:
+            return VectorIndex.of(vectors, seed=seed) if path is None else VectorIndex.read(path, vectors)
+
         if kind == "similar_item":
             directions = self.scorer.network.head.directions(self.scorer.vectors)
-            return similar_items(directions.numpy(), neighbours)
+            return similar_items(directions.numpy(), neighbours, indexed)
         if kind == "item_text":
-            return item_texts(self.catalog, self.vectors, neighbours) if self.catalog.fields else None
+            return (
+                item_texts(self.catalog, self.vectors, neighbours, indexed) if self.catalog.fields else None
+            )
         if kind == "memory" or kind not in self.remarks:
             return None
         said, vectors = self.remarks[kind], self.remark_vectors.get(kind)
-        return Sayings(KINDS.index(kind), said, vectors, n_items, neighbours)
+        return Sayings(KINDS.index(kind), said, vectors, n_items, neighbours, indexed)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""

@@ -163,19 +163,21 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     found = fitted.repository(events, [kind for kind, row in zip(KINDS, weighed, strict=True) if row.any()])
     relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, weighed)
     about = {"gain": None if gain is None else asdict(gain), **relevance.told()}
-    kinds = relevance.kinds
+    kinds, prior = relevance.kinds, fitted.prior
+    if relevance.any:
+        grounding = Grounding(found.only(kinds), relevance)
+        prior = questions.prior(fitted.scorer, fitted.linear, grounding, events)
     grounded = replace(
         fitted,
+        prior=prior,
         about={**fitted.about, "retrieval": about},
         memories=events if "memory" in kinds else None,
         remarks={manner: each for manner, each in fitted.remarks.items() if manner in kinds},
         remark_vectors={manner: each for manner, each in fitted.remark_vectors.items() if manner in kinds},
         relevance=relevance,
     )
-    if not relevance.any:
-        return grounded
-    grounding = Grounding(found.only(kinds), relevance)
-    return replace(grounded, prior=questions.prior(fitted.scorer, fitted.linear, grounding, events))
+    grounded.retrievers.update(fitted.retrievers)
+    return grounded
 
 
 def tried(config: Config, catalog: Catalog, events: EventLog, remarks: Mapping[Manner, Remarks]) -> Bools:

@@ -30,7 +30,7 @@ from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
-from llm4rec.retrieve.entries import MEMORY
+from llm4rec.retrieve.entries import KINDS, MEMORY
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -100,6 +100,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **_id_tensors(fitted.generator),
         },
         tables=tables,
+        indexes={kind: index.write for kind, index in fitted.inverted.items()},
     )
 
 
@@ -180,6 +181,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         remarks=remarks,
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
         relevance=_relevance(meta.get("relevance")),
+        index_files={kind: file for kind in KINDS if (file := kept.index(kind)) is not None},
     )
 
 

@@ -61,6 +61,7 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
         scorer=scorer,
         prior=fitted.prior.extended(n_new),
         generator=generator,
+        index_files={kind: file for kind, file in fitted.index_files.items() if kind in fitted.remarks},
     )
 
 
@@ -144,6 +145,7 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
             tokens = {name: each.take(torch.from_numpy(others)) for name, each in scorer.people.items()}
             scorer = replace(scorer, people=tokens)
         changed["people"] = fitted.people.take(others)
+    changed["index_files"] = {k: file for k, file in fitted.index_files.items() if k not in fitted.remarks}
     found = _as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
     for manner in fitted.remarks:
         found.retrievers.pop(manner, None)

@@ -567,3 +567,27 @@ def test_a_crash_does_not_hide_the_older_from_a_writer_that_may_not_replace(tmp_
     with pytest.raises(ArtefactError, match="already"):
         write_model(tmp_path / "m", 2, overwrite=False)
     assert generation(tmp_path / "m") == 1
+
+
+def test_an_index_is_checked_and_may_be_removed(tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    parts = {"texts": {"note.txt": "kept"}, "indexes": {"near": lambda file: file.write_bytes(b"cells")}}
+    artefact.write(place, kind="k", meta={}, **parts)
+    read = artefact.read(place, "k")
+    assert read.index("near") == place / "near.index" and read.index("far") is None
+    (place / "near.index").write_bytes(b"other")
+    with pytest.raises(ArtefactError, match=r"near\.index .*was altered"):
+        artefact.read(place, "k").index("near")
+    (place / "near.index").write_bytes(b"cut")
+    with pytest.raises(ArtefactError, match="cut short"):
+        artefact.read(place, "k")
+    (place / "near.index").unlink()
+    (place / "near.index").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ArtefactError, match="not a plain file"):
+        artefact.read(place, "k")
+    (place / "near.index").unlink()
+    without = artefact.read(place, "k")
+    assert without.index("near") is None and without.text("note.txt") == "kept"
+    artefact.write(place, kind="k", meta={}, **parts)  # what is left is replaced as ever
+    with pytest.raises(ValueError, match="can't be the name of a file"):
+        artefact.write(tmp_path / "b", kind="k", meta={}, indexes={"../near": lambda file: None})

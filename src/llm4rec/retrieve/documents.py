@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm4rec.retrieve.index import VectorIndex
 from llm4rec.types import Floats, Ints
 
+SAID_OF_ONE = 4
+"""Documents looked at for each subject wanted, where many are about one."""
 _WORD = re.compile(r"\w+")
 
 
@@ -35,15 +38,15 @@ class Documents:
 
     Args:
         said: terms of each document [n].
-        vectors: unit vectors of what they mean [n, w], zeros for those that mean nothing; None without.
+        meant: what each means, searchable [n]; None where only words are compared.
         neighbours: subjects found by meaning, and as many by words.
         subjects: what each document is about [n], numbers from 0; itself where None.
     """
 
     def __init__(
-        self, said: list[list[str]], vectors: Floats | None, neighbours: int, subjects: Ints | None = None
+        self, said: list[list[str]], meant: VectorIndex | None, neighbours: int, subjects: Ints | None = None
     ) -> None:
-        self.said, self.vectors, self.neighbours, self.subjects = said, vectors, neighbours, subjects
+        self.said, self.meant, self.neighbours, self.subjects = said, meant, neighbours, subjects
         self._words = _index(said)
 
     def __len__(self) -> int:
@@ -59,33 +62,47 @@ class Documents:
         """
         n = len(self) if upto is None else upto
         barred = own if without is None else np.concatenate([own, without])
-        barred = barred[barred < n]
-        meaning = words = np.zeros(n, dtype=np.float32)
-        if self.vectors is not None and len(own):
-            query = self.vectors[own].mean(axis=0)
+        meaning = words = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+        if self.meant is not None and len(own):
+            query = self.meant.vectors[own].mean(axis=0)
             query /= max(float(np.linalg.norm(query)), 1e-12)
-            meaning = self._margin(self.vectors[:n] @ query, barred)
+            meaning = self._margin(*self._near(self.meant, query, barred, n), barred)
         asked = [term for document in own.tolist() for term in self.said[document]]
         if self._words is not None and asked:
             scores = self._words.get_scores(asked)
             most = max(float(scores[own].max()), 1e-9)
-            words = self._margin((scores[:n] / most).astype(np.float32), barred)
-        found = np.flatnonzero((meaning > 0) | (words > 0))
-        return Alike(found, meaning[found], words[found])
+            words = self._margin(np.arange(n), (scores[:n] / most).astype(np.float32), barred)
+        found = np.union1d(meaning[0], words[0])
+        return Alike(found, _spread(found, *meaning), _spread(found, *words))
 
-    def _margin(self, scores: Floats, barred: Ints) -> Floats:
-        """How much each score [n] is above the best of the first subject that is left out; 0 of others."""
-        scores = scores.astype(np.float32)
-        scores[barred] = -np.inf
+    def _near(self, meant: VectorIndex, query: Floats, barred: Ints, n: int) -> tuple[Ints, Floats]:
+        """Documents [k] and their cosines: all of the first n, or of many the nearest."""
+        if meant.cells is None:
+            return np.arange(n), (meant.vectors[:n] @ query).astype(np.float32)
+        remarks = 1 if self.subjects is None else SAID_OF_ONE
+        return meant.search(query, remarks * (self.neighbours + 1) + len(barred), n)
+
+    def _margin(self, documents: Ints, scores: Floats, barred: Ints) -> tuple[Ints, Floats]:
+        """Documents that are above the best of the first subject that is left out, and how much above."""
+        allowed = ~np.isin(documents, barred)
+        documents, scores = documents[allowed], scores[allowed]
         best = scores
         if self.subjects is not None and len(scores):  # what many say of one counts once
-            subjects = self.subjects[: len(scores)]
-            best = np.full(int(subjects.max()) + 1, -np.inf, dtype=np.float32)
-            np.maximum.at(best, subjects, scores)
-        left_out = 0.0
+            _, subject = np.unique(self.subjects[documents], return_inverse=True)
+            best = np.full(int(subject.max()) + 1, -np.inf, dtype=np.float32)
+            np.maximum.at(best, subject, scores)
+        left_out = np.float32(0)
         if len(best) > self.neighbours:
-            left_out = max(float(np.partition(best, -self.neighbours - 1)[-self.neighbours - 1]), 0.0)
-        return np.maximum(scores - np.float32(left_out), 0)
+            left_out = max(np.partition(best, -self.neighbours - 1)[-self.neighbours - 1], left_out)
+        above = scores > left_out
+        return documents[above], scores[above] - left_out
+
+
+def _spread(documents: Ints, some: Ints, values: Floats) -> Floats:
+    """The values of some of the documents [k], which ascend; 0 of the others."""
+    found = np.zeros(len(documents), dtype=np.float32)
+    found[np.searchsorted(documents, some)] = values
+    return found
 
 
 def words_of(text: str) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from llm4rec.data.catalog import Catalog
 from llm4rec.retrieve.documents import Alike, Documents, unit, words_of
 from llm4rec.retrieve.entries import ITEM_TEXT, SIMILAR_ITEM, Asked, Entries, entries, joined
+from llm4rec.retrieve.index import Indexed, VectorIndex
 from llm4rec.types import Floats
 
 REMEMBERED = 50_000
@@ -53,25 +54,31 @@ class Neighbours:
         return self.documents.alike(np.array([item]))
 
 
-def item_texts(catalog: Catalog, vectors: Mapping[str, Floats], neighbours: int) -> Neighbours:
+def item_texts(
+    catalog: Catalog, vectors: Mapping[str, Floats], neighbours: int, indexed: Indexed = VectorIndex.of
+) -> Neighbours:
     """What items say of themselves.
 
     Args:
         catalog: the items; a text field gives its words, a categorical one its values.
         vectors: frozen vectors [i, w] of each text and image field.
         neighbours: items found by meaning, and as many by words.
+        indexed: makes unit vectors searchable.
     """
-    return Neighbours(ITEM_TEXT, Documents(terms(catalog), _side_by_side(vectors), neighbours))
+    meant = _side_by_side(vectors)
+    index = None if meant is None else indexed(meant)
+    return Neighbours(ITEM_TEXT, Documents(terms(catalog), index, neighbours))
 
 
-def similar_items(directions: Floats, neighbours: int) -> Neighbours:
+def similar_items(directions: Floats, neighbours: int, indexed: Indexed = VectorIndex.of) -> Neighbours:
     """Items whose fused vectors point the same way, equation (21).
 
     Args:
         directions: what the dense head compares with states [i, d].
         neighbours: items found.
+        indexed: makes unit vectors searchable.
     """
-    return Neighbours(SIMILAR_ITEM, Documents([[]] * len(directions), unit(directions), neighbours))
+    return Neighbours(SIMILAR_ITEM, Documents([[]] * len(directions), indexed(unit(directions)), neighbours))
 
 
 def terms(catalog: Catalog) -> list[list[str]]:

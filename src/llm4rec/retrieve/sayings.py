@@ -9,6 +9,7 @@ import numpy as np
 from llm4rec.data.remarks import Remarks
 from llm4rec.retrieve.documents import Alike, Documents, unit, words_of
 from llm4rec.retrieve.entries import TAG, Asked, Entries, entries, joined, scaled
+from llm4rec.retrieve.index import Indexed, VectorIndex
 from llm4rec.types import Floats, Ints
 
 REMEMBERED = 10_000
@@ -26,14 +27,21 @@ class Sayings:
         vectors: what each remark means [r, w]; None where only words are compared.
         n_items: size of the catalogue.
         neighbours: items found by meaning of what is said of them, and as many by words.
+        indexed: makes unit vectors searchable.
     """
 
     def __init__(
-        self, kind: int, remarks: Remarks, vectors: Floats | None, n_items: int, neighbours: int
+        self,
+        kind: int,
+        remarks: Remarks,
+        vectors: Floats | None,
+        n_items: int,
+        neighbours: int,
+        indexed: Indexed = VectorIndex.of,
     ) -> None:
         self.kind, self.remarks, self.n_items = kind, remarks, n_items
         said = [_terms(text, whole=kind == TAG) for text in remarks.texts.to_list()]
-        meant = None if vectors is None else unit(vectors)
+        meant = None if vectors is None else indexed(unit(vectors))
         self.documents = Documents(said, meant, neighbours, remarks.items)
         self._alike = lru_cache(REMEMBERED)(self._found)
 

@@ -4,6 +4,7 @@
     meta.json            plain values
     <name>.safetensors   a set of named arrays
     <name>.parquet       a table
+    <name>.index         what can be made again of the others: it may be missing
     <name>.<suffix>      a text
 
 A directory is written beside its place and moved there when it is whole. The checksums guard against
@@ -44,7 +45,8 @@ from llm4rec.store.manifest import (
 from llm4rec.types import Array
 
 T = TypeVar("T")
-_Part = Mapping[str, Array] | pl.DataFrame | str
+_Part = Mapping[str, Array] | pl.DataFrame | str | Callable[[Path], None]
+INDEX = ".index"
 
 
 def write(
@@ -55,6 +57,7 @@ def write(
     tensors: Mapping[str, Mapping[str, Array]] | None = None,
     tables: Mapping[str, pl.DataFrame] | None = None,
     texts: Mapping[str, str] | None = None,
+    indexes: Mapping[str, Callable[[Path], None]] | None = None,
     overwrite: bool = True,
 ) -> None:
     """Write an artefact to `path`, whole or not at all.
@@ -69,6 +72,7 @@ def write(
         tensors: sets of named arrays of booleans, integers or floats, one file per set.
         tables: tables, one file each.
         texts: texts by file name, suffix included.
+        indexes: what writes each index to the file it is given.
         overwrite: whether an artefact that is there may be replaced.
 
     Raises:
@@ -76,7 +80,7 @@ def write(
         ValueError: on a name that isn't a plain file name, or an array of Python objects.
     """
     path = _real(path)  # a link keeps pointing at the place that is written
-    files = _names(tensors or {}, tables or {}, texts or {})
+    files = _names(tensors or {}, tables or {}, texts or {}, indexes or {})
     try:
         replace.recover(path)
         check_place(path, kind, overwrite=overwrite)
@@ -92,15 +96,19 @@ def write(
 
 
 def _names(
-    tensors: Mapping[str, Mapping[str, Array]], tables: Mapping[str, pl.DataFrame], texts: Mapping[str, str]
+    tensors: Mapping[str, Mapping[str, Array]],
+    tables: Mapping[str, pl.DataFrame],
+    texts: Mapping[str, str],
+    indexes: Mapping[str, Callable[[Path], None]],
 ) -> dict[str, _Part]:
     """Every part by the name of its file."""
     files: dict[str, _Part] = {}
     for name, arrays in tensors.items():
         files[f"{name}.safetensors"] = {key: _plain(name, key, array) for key, array in arrays.items()}
     files |= {f"{name}.parquet": table for name, table in tables.items()}
+    files |= {f"{name}{INDEX}": writes for name, writes in indexes.items()}
     for name, text in texts.items():
-        if name in (MANIFEST, META) or name.endswith((".safetensors", ".parquet")):
+        if name in (MANIFEST, META) or name.endswith((".safetensors", ".parquet", INDEX)):
             raise ValueError(
                 f"A text can't be called {name!r}: that name is taken or has a meaning of its own."
             )
@@ -128,6 +136,8 @@ def _fill(directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[st
         elif isinstance(part, pl.DataFrame):
             with file.open("wb") as stream:
                 part.write_parquet(stream)
+        elif callable(part):
+            part(file)
         else:
             save_file(dict(part), file)
         entries[name] = _seal(file)
@@ -214,6 +224,13 @@ class Artefact:
         """One text by its file name."""
         return self._load(name, lambda stream: stream.read().decode("utf-8"))
 
+    def index(self, name: str) -> Path | None:
+        """The file of an index, checked; None where there is none, or where it was removed since."""
+        file = f"{name}{INDEX}"
+        if file not in self or not (self.path / file).exists():
+            return None
+        return self._load(file, lambda stream: Path(stream.name))
+
     def __contains__(self, file: object) -> bool:
         """Whether there is a file of that name, suffix included."""
         return file in self.manifest.files
@@ -226,7 +243,7 @@ def read(path: Path, kind: str) -> Artefact:
     """Open the artefact at `path`.
 
     The manifest, the plain values, and the presence and size of every file are checked here, the
-    contents of the other files when they are loaded.
+    contents of the other files when they are loaded. An index may be missing.
 
     Raises:
         ArtefactError: where there is none, or it is incomplete, altered, of a newer format or another kind.
@@ -235,7 +252,8 @@ def read(path: Path, kind: str) -> Artefact:
         place = _find(_real(path), kind)
         manifest = Manifest.read(place, kind)
         for file, entry in manifest.files.items():
-            parts.check_size(place, kind, file, entry)
+            if not file.endswith(INDEX) or os.path.lexists(place / file):
+                parts.check_size(place, kind, file, entry)
     except OSError as error:
         raise ArtefactError(f"The {kind} at {path} can't be read: {error.strerror or error}.") from error
     meta: dict[str, Any] = parts.load(place, manifest, META, parts.values)
