@@ -71,7 +71,7 @@ def variants(parts: bool, study: Study, model: Fitted) -> dict[str, dict[str, An
         all_of_them = tuple(names[place] for place in there)
         for name in all_of_them:
             found[f"without {name}"] = {key: tuple(other for other in all_of_them if other != name)}
-    return found
+    return found | {"without attention": {"attention": False}}
 
 
 def grounded(model: Fitted, study: Study, config: Config, options: dict[str, Any]) -> Fitted:
@@ -140,6 +140,7 @@ def compare(study: Study, config: Config, *, seeds: int, parts: bool, models: Pa
                 "variant": name,
                 **found.relevance.told(),
                 "validation": found.about["retrieval"]["gain"],
+                "attention": found.about["retrieval"]["attention"],
                 "seconds": round(time.perf_counter() - began, 1),
             })
             if name == EVERYTHING and parts and seed == 0:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
@@ -17,6 +18,7 @@ from llm4rec.data.remarks import Remarks, build_remarks
 from llm4rec.errors import ArtefactError, InputError
 from llm4rec.fitting import hold_out
 from llm4rec.recommender import Recommender
+from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import ITEM_TEXT, MEMORY
 from llm4rec.retrieve.index import VectorIndex
 from llm4rec.retrieve.relevance import Relevance
@@ -276,3 +278,42 @@ def test_the_index_of_many_texts_is_a_checked_file_that_can_be_made_again(
     file.unlink()
     without = Recommender.load(tmp_path / "model")
     assert without.recommend(query, 10) == expected and not without.fitted.index_files
+
+
+@pytest.fixture(scope="module")
+def attentive(model: Recommender) -> Recommender:
+    """The model with attention whose gate somebody opened."""
+    condition = Condition(model.config.model.embedding_size, seed=3)
+    torch.nn.init.constant_(condition.gate.bias, 0.5)
+    return Recommender(replace(model.fitted, condition=condition.eval()))
+
+
+def test_attention_to_what_is_retrieved_is_part_of_every_answer(
+    model: Recommender, attentive: Recommender, tmp_path: Path
+) -> None:
+    query = Query(("i3", "i11"))
+    expected = attentive.recommend(query, 10)
+    assert expected != Recommender(replace(model.fitted, condition=None)).recommend(query, 10)
+    found = large(attentive).recommend(query, 10)
+    assert found.item_ids == expected.item_ids
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    attentive.save(tmp_path / "model")
+    assert Recommender.load(tmp_path / "model").recommend(query, 10) == expected
+    empty = Query()  # nothing is found for it
+    assert attentive.recommend(empty, 10).item_ids == model.recommend(empty, 10).item_ids
+
+
+def test_whether_attention_is_kept_is_told(model: Recommender) -> None:
+    told = model.meta["retrieval"]["attention"]
+    assert told["kept"] == (told["mean"] > told["error"]) == (model.fitted.condition is not None)
+    off = Config.model_validate(TINY | {"retrieve": {"neighbours": 8, "attention": False}})
+    without = Recommender.fit(log(0.9), CATALOG, off)
+    assert without.meta["retrieval"]["attention"] is None and without.fitted.condition is None
+    assert without.meta["retrieval"]["weights"] == model.meta["retrieval"]["weights"]
+
+
+def test_attention_of_another_shape_is_refused(attentive: Recommender, tmp_path: Path) -> None:
+    wrong = Recommender(replace(attentive.fitted, condition=Condition(8)))
+    wrong.save(tmp_path / "model")
+    with pytest.raises(ArtefactError, match=r"condition\.safetensors .* can't be understood"):
+        Recommender.load(tmp_path / "model")

@@ -40,7 +40,7 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
     # a wish may lift what no search would have reached
     scored = n if wish is None else len(fitted.catalog)
     people = fitted.person_rows(histories)
-    log_scores = fitted.scorer.log_scores(histories, people, scored, mask, added=True)
+    log_scores = fitted.scorer.log_scores(histories, people, scored, mask, added=True, attend=fitted.attend)
     log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
     log_scores = fitted.grounding.add(log_scores, histories)
     mixed = fitted.prior.mix(log_scores, histories.lengths)
@@ -75,6 +75,8 @@ def log_wish(fitted: Fitted, text: str, reader: Callable[[], TextEncoder]) -> Fl
 def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Rankings:
     """The best n of the candidates of each history; nothing as long as the catalogue is made."""
     states = fitted.scorer.states(histories, fitted.person_rows(histories))
+    if fitted.attend is not None:
+        states = fitted.attend(states, histories)
     items = np.full((len(states), n), -1, dtype=np.int64)
     scores = np.full((len(states), n), -np.inf, dtype=np.float32)
     for row, state in enumerate(states.unsqueeze(1)):

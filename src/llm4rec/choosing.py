@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
@@ -19,13 +20,18 @@ from llm4rec.model import prior, weighing
 from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
-from llm4rec.model.scorer import Scorer
+from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.retrieve import trial as retrieval
+from llm4rec.retrieve.condition import Condition, retrieved
+from llm4rec.retrieve.conditioning import Held, Stage
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.topn import top_n
 from llm4rec.train.stages import Metric
 from llm4rec.types import Bools, Floats, Ints, Rankings
+
+AT_ONCE = 60_000_000
+"""Scores of cases × items that attention is trained beside: 240 MB; of a larger catalogue fewer cases are."""
 
 
 def sample(cases: Cases, most: int, seed: int) -> Cases:
@@ -152,10 +158,50 @@ class Questions:
             del log_scores
         return trial.chosen()
 
-    def prior(self, scorer: Scorer, beside: Linear, grounding: Grounding, events: EventLog) -> Prior:
+    def condition(
+        self, scorer: Scorer, beside: Linear, grounding: Grounding, seed: int
+    ) -> tuple[Condition | None, retrieval.Gain | None]:
+        """Attention to what is retrieved, and what is gained by it beside all that is added to the scores."""
+        repository, history = grounding.repository, self.cases.histories()
+        first = np.array([t in history.history(c) for c, t in enumerate(self._answers.tolist())], dtype=bool)
+        rows = np.flatnonzero(~first)
+        most = min(len(rows), retrieval.MOST, AT_ONCE // self.n_items)
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+        if repository is None or not len(rows):
+            return None, None
+        chosen = history.histories(rows, history.lengths[rows])
+        people = person_rows(self.people, chosen)
+        beside_dense = np.empty((len(rows), self.n_items), dtype=np.float32)
+        states, exponents = [Tensor()] * len(rows), np.array([beside.exponent(n) for n in chosen.lengths])
+        for part, some in scorer.chunks(chosen):
+            dense = scorer.log_scores(some, people[part], added=True)
+            whole = grounding.add(beside.add(dense, some), some)
+            beside_dense[part] = whole - exponents[part, None].astype(np.float32) * dense
+            beside_dense[part[some.rows], some.items] = -np.inf
+            for row, state in zip(part.tolist(), scorer.states(some, people[part]), strict=True):
+                states[row] = state
+        told = retrieved(repository, chosen, grounding.relevance.gamma)
+        held = Held(
+            torch.stack(states).clone(),
+            told,
+            torch.from_numpy(exponents).float(),
+            beside_dense,
+            self._answers[rows],
+            self.cases.rows[rows],
+        )
+        return Stage(held, scorer.vectors.clone(), _logits(scorer), seed).chosen()
+
+    def prior(
+        self,
+        scorer: Scorer,
+        beside: Linear,
+        grounding: Grounding,
+        events: EventLog,
+        attend: Attend | None = None,
+    ) -> Prior:
         """Recent popularity in `events`, its windows and shares those that suit the answers."""
         trial = prior.Trial(events, self.n_items, self._answers, self.cases.histories().lengths)
-        for rows, chosen, log_scores in self._asked(scorer):
+        for rows, chosen, log_scores in self._asked(scorer, attend):
             log_scores = grounding.add(beside.add(log_scores, chosen), chosen)
             trial.ask(rows, log_scores, unseen(chosen, self.n_items))
             del log_scores
@@ -166,12 +212,12 @@ class Questions:
         """The first answer of each case [c]."""
         return self.cases.targets[self.cases.target_offsets[:-1]]
 
-    def _asked(self, scorer: Scorer) -> Iterator[tuple[Ints, EventLog, Floats]]:
+    def _asked(self, scorer: Scorer, attend: Attend | None = None) -> Iterator[tuple[Ints, EventLog, Floats]]:
         """(cases [b], their histories, log-probability of every item [b, i]), chunk by chunk."""
         histories = self.cases.histories()
         people = person_rows(self.people, histories)
         for rows, chosen in scorer.chunks(histories):
-            yield rows, chosen, scorer.log_scores(chosen, people[rows], added=True)
+            yield rows, chosen, scorer.log_scores(chosen, people[rows], added=True, attend=attend)
 
 
 @dataclass(frozen=True)
@@ -193,6 +239,12 @@ class _Answers:
             best = top_n(log_scores, n, None if keep_seen else chosen)
             items[rows], scores[rows] = best.items, best.scores
         return Rankings(items, scores)
+
+
+def _logits(scorer: Scorer) -> Callable[[Tensor], Tensor]:
+    """The dense head's logits [b, i] of states [b, d], through which gradients reach the states."""
+    head, none, prepared = scorer.network.head, scorer.vectors[:0].clone(), scorer.prepared.clone()
+    return lambda states: head.prepared(states, none)[0] @ prepared.T
 
 
 def unseen(histories: EventLog, n_items: int) -> Bools:

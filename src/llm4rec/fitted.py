@@ -27,7 +27,8 @@ from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
-from llm4rec.model.scorer import Scorer
+from llm4rec.model.scorer import Attend, Scorer
+from llm4rec.retrieve.condition import Condition, retrieved
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
 from llm4rec.retrieve.index import VectorIndex
 from llm4rec.retrieve.memories import Memories
@@ -76,6 +77,7 @@ class Fitted:
         memories: what people did, as it is remembered to others; None where that weighs nothing.
         remarks: reviews and tags, where they weigh anything.
         remark_vectors: what each of them means [r, w].
+        condition: attention to what is retrieved; None where validation does not gain by it.
         index_files: where the index of a kind's vectors is kept; it is made anew for the others.
         relevance: what retrieved entries weigh.
     """
@@ -96,6 +98,7 @@ class Fitted:
     remarks: Mapping[Manner, Remarks] = field(default_factory=dict[Manner, Remarks])
     remark_vectors: Mapping[Manner, Floats] = field(default_factory=dict[Manner, Floats])
     relevance: Relevance = field(default_factory=Relevance)
+    condition: Condition | None = None
     index_files: Mapping[Kind, Path] = field(default_factory=dict[Kind, Path])
 
     @property
@@ -121,6 +124,20 @@ class Fitted:
         if not self.relevance.any:
             return Grounding()
         return Grounding(self.repository(self.memories, self.relevance.kinds), self.relevance)
+
+    @cached_property
+    def attend(self) -> Attend | None:
+        """What states become by what is retrieved for their histories; None where they stay as they are."""
+        condition, repository = self.condition, self.grounding.repository
+        if condition is None or repository is None:
+            return None
+        vectors, gamma = self.scorer.vectors, self.relevance.gamma
+
+        def attend(states: Tensor, histories: EventLog) -> Tensor:
+            with torch.inference_mode():
+                return condition(states, vectors, retrieved(repository, histories, gamma))
+
+        return attend
 
     @cached_property
     def retrievers(self) -> dict[Kind, Retriever]:

@@ -163,21 +163,29 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     found = fitted.repository(events, [kind for kind, row in zip(KINDS, weighed, strict=True) if row.any()])
     relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, weighed)
     about = {"gain": None if gain is None else asdict(gain), **relevance.told()}
-    kinds, prior = relevance.kinds, fitted.prior
-    if relevance.any:
-        grounding = Grounding(found.only(kinds), relevance)
-        prior = questions.prior(fitted.scorer, fitted.linear, grounding, events)
+    kinds = relevance.kinds
+    grounding = Grounding(found.only(kinds), relevance) if relevance.any else Grounding()
+    condition, opened = None, None
+    if relevance.any and fitted.config.retrieve.attention and fitted.scorer.join is None:
+        seed = fitted.config.train.seed
+        condition, opened = questions.condition(fitted.scorer, fitted.linear, grounding, seed)
+    about["attention"] = None if opened is None else {**asdict(opened), "kept": condition is not None}
     grounded = replace(
         fitted,
-        prior=prior,
         about={**fitted.about, "retrieval": about},
         memories=events if "memory" in kinds else None,
         remarks={manner: each for manner, each in fitted.remarks.items() if manner in kinds},
         remark_vectors={manner: each for manner, each in fitted.remark_vectors.items() if manner in kinds},
         relevance=relevance,
+        condition=condition,
     )
     grounded.retrievers.update(fitted.retrievers)
-    return grounded
+    if not relevance.any:
+        return grounded
+    prior = questions.prior(fitted.scorer, fitted.linear, grounding, events, grounded.attend)
+    found = replace(grounded, prior=prior)
+    found.retrievers.update(fitted.retrievers)
+    return found
 
 
 def tried(config: Config, catalog: Catalog, events: EventLog, remarks: Mapping[Manner, Remarks]) -> Bools:

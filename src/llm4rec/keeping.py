@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import Module
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
@@ -30,6 +31,7 @@ from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import KINDS, MEMORY
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
@@ -91,6 +93,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "vectors": fitted.vectors,
             "linear": fitted.linear.tensors(),
             **_remark_tensors(fitted),
+            **({} if fitted.condition is None else {"condition": _arrays(fitted.condition)}),
             "arrivals": fitted.arrivals.tensors(),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
@@ -181,6 +184,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         remarks=remarks,
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
         relevance=_relevance(meta.get("relevance")),
+        condition=_condition(kept, config.model.embedding_size),
         index_files={kind: file for kind in KINDS if (file := kept.index(kind)) is not None},
     )
 
@@ -208,6 +212,25 @@ def _relevance(told: Mapping[str, Any] | None) -> Relevance:
     if told is None or not isinstance(told["weights"], Mapping):  # as above
         return Relevance()
     return Relevance.of(told)
+
+
+def _arrays(module: Module) -> dict[str, Array]:
+    return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+
+
+def _condition(kept: artefact.Artefact, size: int) -> Condition | None:
+    if "condition.safetensors" not in kept:
+        return None
+
+    def made(arrays: dict[str, Array]) -> Condition:
+        found = Condition(size)
+        try:
+            found.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        except RuntimeError as error:
+            raise ValueError(str(error)) from None
+        return found.eval()
+
+    return kept.built("condition", made)
 
 
 def _remark_tensors(fitted: Fitted) -> dict[str, dict[str, Array]]:

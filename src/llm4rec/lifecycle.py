@@ -101,7 +101,8 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
     promised = np.zeros(len(new))
     for rows in np.array_split(asked, -(-len(asked) // 16)):  # a large catalogue's scores fill the memory
         histories = events.histories(rows, events.lengths[rows])
-        log_scores = fitted.scorer.log_scores(histories, fitted.person_rows(histories), added=True)
+        people = fitted.person_rows(histories)
+        log_scores = fitted.scorer.log_scores(histories, people, added=True, attend=fitted.attend)
         log_scores = fitted.grounding.add(fitted.linear.add(log_scores, histories), histories)
         promised += np.exp(log_scores[:, new]).sum(axis=0)
     return _as_indexed(fitted, replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked))))

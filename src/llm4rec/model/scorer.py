@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, cast
@@ -33,6 +33,10 @@ class Join(Protocol):
     ) -> Tensor:
         """Log-probabilities [b, i] of states [b, d] and the dense head's `log_p` [b, i]."""
         ...
+
+
+Attend = Callable[[Tensor, EventLog], Tensor]
+"""States h' [b, d] of states h [b, d] after the histories of b rows, equation (12)."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ class Scorer:
         legal: Bools | None = None,
         *,
         added: bool = False,
+        attend: Attend | None = None,
     ) -> Floats:
         """Log-probability of every item as the next event [b, i] (nats).
 
@@ -136,9 +141,12 @@ class Scorer:
             n: length of the lists that are wanted: at least so many legal items have a finite score.
             legal: [b, i], the items among which those are sought; None for all.
             added: whether something is added to the scores, so that each item's must be finite.
+            attend: what turns the states into those that are scored; None leaves them.
         """
         with torch.inference_mode():
             states = self.states(histories, people)
+            if attend is not None:
+                states = attend(states, histories)
             # as `network.score`, but what it makes of the items is made once
             log_p = (self.prepared_states(states) @ self.prepared.T).log_softmax(dim=-1)
             if self.join is not None:

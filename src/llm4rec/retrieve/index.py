@@ -19,7 +19,7 @@ from llm4rec.types import Floats, Ints
 
 EXACT = 50_000
 """Vectors up to which every one is compared."""
-PROBES = 48
+PROBES = 128
 """Cells looked into at first; recall@50 at a million is in docs/benchmarks.md."""
 AGAIN = 2
 """How many times as many as are wanted are scored again."""

@@ -33,6 +33,10 @@ class RetrieveConfig(Section):
         description="Other items that one item finds by meaning, and as many by words, per kind of entry.",
     )
     memories: int = Option(default=1000, ge=1, description="Newest memories that one item finds [events].")
+    attention: bool = Option(
+        default=True,
+        description="Whether attention to what is retrieved is tried; validation decides whether it stays.",
+    )
     kinds: tuple[Kind, ...] | None = Option(
         default=None,
         min_length=1,

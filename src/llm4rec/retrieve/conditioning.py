@@ -1,0 +1,130 @@
+"""The second stage: cross-attention to what is retrieved, trained on held-out next items, judged by others.
+
+The backbone has not learnt the answers it is trained on, nor does a person's own history tell them, so that
+the gate can't come to trust what will not be there at test time. Everything else is held still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llm4rec.model.prior import FEWEST, TOP
+from llm4rec.retrieve.condition import Condition, Retrieved
+from llm4rec.retrieve.trial import FOLDS, Gain
+from llm4rec.types import Floats, Ints
+
+EPOCHS, BATCH = 12, 64
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.01
+INNER = 4
+"""One person in so many chooses the epoch."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Cases with held-out answers.
+
+    Attributes:
+        states: h [c, d].
+        told: what each attends to.
+        exponents: what log p of the dense head is multiplied by [c].
+        beside: what is added to it, −∞ for items of the history [c, i].
+        targets: the answers [c]; none is an item of its history.
+        people: who each is of [c].
+    """
+
+    states: Tensor
+    told: Retrieved
+    exponents: Tensor
+    beside: Floats
+    targets: Ints
+    people: Ints
+
+    def scores(self, dense: Callable[[Tensor], Tensor], states: Tensor, rows: Ints) -> Tensor:
+        """Whole scores of some cases [b, i] (nats, up to a constant) with states h' [b, d]."""
+        beside = torch.from_numpy(self.beside[rows])
+        return self.exponents[rows][:, None] * dense(states).log_softmax(dim=-1) + beside
+
+
+class Stage:
+    """What is trained, and what it is trained beside.
+
+    Args:
+        held: the cases.
+        vectors: item vectors z [i, d].
+        dense: logits [b, i] of states [b, d].
+        seed: of weights and order.
+    """
+
+    def __init__(self, held: Held, vectors: Tensor, dense: Callable[[Tensor], Tensor], seed: int) -> None:
+        self.held, self.vectors, self.dense, self.seed = held, vectors, dense, seed
+
+    def chosen(self) -> tuple[Condition | None, Gain | None]:
+        """The module trained on all cases, and what NDCG@10 gains by one that is trained on other people.
+
+        None where that is not above its standard error, or where there are too few cases to tell.
+        """
+        rows = np.arange(len(self.held.targets))
+        fold = np.unique(self.held.people, return_inverse=True)[1] % FOLDS
+        if len(rows) < FEWEST or len(np.unique(fold)) < FOLDS:
+            return None, None
+        gain = np.zeros(len(rows))
+        for number in range(FOLDS):
+            found, judged = self.trained(rows[fold != number]), rows[fold == number]
+            gain[judged] = self.ndcg(found, judged) - self.ndcg(None, judged)
+        told = Gain(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))))
+        return (self.trained(rows) if told.mean > told.error else None), told
+
+    def trained(self, rows: Ints) -> Condition:
+        """The module of the best epoch on some of the cases' people, trained on the others."""
+        people = np.unique(self.held.people[rows])
+        draw = np.random.default_rng([self.seed, 5])
+        inner = np.isin(self.held.people[rows], draw.permutation(people)[: max(1, len(people) // INNER)])
+        found = Condition(self.vectors.shape[1], self.seed)
+        optimizer = torch.optim.AdamW(found.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        best, kept = self._mean_loss(found, rows[inner]), _copy(found)
+        for _ in range(EPOCHS):
+            order = draw.permutation(rows[~inner])
+            for batch in np.array_split(order, -(-len(order) // BATCH)) if len(order) else ():
+                optimizer.zero_grad()
+                self._loss(found, batch).backward()
+                optimizer.step()
+            if (loss := self._mean_loss(found, rows[inner])) < best:
+                best, kept = loss, _copy(found)
+        found.load_state_dict(kept)
+        return found.eval()
+
+    def ndcg(self, condition: Condition | None, rows: Ints) -> Floats:
+        """NDCG@10 of some cases [b]; ties count against the answer."""
+        found = [self._ndcg(condition, part) for part in np.array_split(rows, -(-len(rows) // 256))]
+        return np.concatenate(found)
+
+    @torch.no_grad()
+    def _ndcg(self, condition: Condition | None, rows: Ints) -> Floats:
+        scores = self._scores(condition, rows).numpy()
+        own = scores[np.arange(len(rows)), self.held.targets[rows]]
+        ahead = (scores >= own[:, None]).sum(axis=1) - 1
+        return np.where(ahead < TOP, 1 / np.log2(ahead + 2.0), 0).astype(np.float32)
+
+    def _scores(self, condition: Condition | None, rows: Ints) -> Tensor:
+        states = self.held.states[rows]
+        if condition is not None:
+            states = condition(states, self.vectors, self.held.told.take(rows))
+        return self.held.scores(self.dense, states, rows)
+
+    def _loss(self, condition: Condition, rows: Ints) -> Tensor:
+        return F.cross_entropy(self._scores(condition, rows), torch.from_numpy(self.held.targets[rows]))
+
+    @torch.no_grad()
+    def _mean_loss(self, condition: Condition, rows: Ints) -> float:
+        parts = np.array_split(rows, -(-len(rows) // 256))
+        return sum(float(self._loss(condition, part)) * len(part) for part in parts) / len(rows)
+
+
+def _copy(module: Condition) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
