@@ -303,9 +303,23 @@ def test_attention_to_what_is_retrieved_is_part_of_every_answer(
     assert attentive.recommend(empty, 10).item_ids == model.recommend(empty, 10).item_ids
 
 
+def test_how_open_the_gate_is_is_told_by_person(model: Recommender, attentive: Recommender) -> None:
+    people = log(0.9)
+    rows = np.arange(5)
+    found = attentive.openness(people.histories(rows, people.lengths[rows]))
+    np.testing.assert_allclose(found, np.tanh(0.5), rtol=1e-5)  # a bias and nothing of the state
+    closed = Recommender(replace(model.fitted, condition=None))
+    assert not closed.openness(people.histories(rows, people.lengths[rows])).any()
+
+
 def test_whether_attention_is_kept_is_told(model: Recommender) -> None:
     told = model.meta["retrieval"]["attention"]
-    assert told["kept"] == (told["mean"] > told["error"]) == (model.fitted.condition is not None)
+    assert (
+        told["kept"]
+        == (told["openness"] > 0)
+        == (told["mean"] > told["error"])
+        == (model.fitted.condition is not None)
+    )
     off = Config.model_validate(TINY | {"retrieve": {"neighbours": 8, "attention": False}})
     without = Recommender.fit(log(0.9), CATALOG, off)
     assert without.meta["retrieval"]["attention"] is None and without.fitted.condition is None

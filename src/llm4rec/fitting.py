@@ -165,11 +165,11 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     about = {"gain": None if gain is None else asdict(gain), **relevance.told()}
     kinds = relevance.kinds
     grounding = Grounding(found.only(kinds), relevance) if relevance.any else Grounding()
-    condition, opened = None, None
+    condition, told = None, None
     if relevance.any and fitted.config.retrieve.attention and fitted.scorer.join is None:
         seed = fitted.config.train.seed
-        condition, opened = questions.condition(fitted.scorer, fitted.linear, grounding, seed)
-    about["attention"] = None if opened is None else {**asdict(opened), "kept": condition is not None}
+        condition, told = questions.condition(fitted.scorer, fitted.linear, grounding, seed)
+    about["attention"] = None if told is None else {**told, "kept": condition is not None}
     grounded = replace(
         fitted,
         about={**fitted.about, "retrieval": about},

@@ -192,6 +192,18 @@ class Recommender:
         assert fused.weights is not None  # asked for above
         return fused.weights.numpy()
 
+    def openness(self, histories: EventLog) -> Floats:
+        """How open the gate of equation (12) is for each history [b], from 0 to 1.
+
+        It is 0 where validation did not keep attention to what is retrieved.
+        """
+        condition, scorer = self.fitted.condition, self.fitted.scorer
+        if condition is None:
+            return np.zeros(histories.n_users, dtype=np.float32)
+        with torch.inference_mode():
+            states = scorer.states(histories, self.fitted.person_rows(histories))
+            return condition.openness(states).abs().numpy()
+
     def known_history(self, user: str) -> EventLog | None:
         """What a person known from training did, or None for anyone else."""
         known = self.known_histories(pl.Series([user], dtype=pl.String))
