@@ -1,11 +1,11 @@
 """What retrieval and attention to it add to one recommendation: milliseconds, cold and warm.
 
-    OMP_NUM_THREADS=1 python benchmarks/retrieval_cost.py --data ml-100k --models models/seed-0 --out cost.json
+    OMP_NUM_THREADS=1 python benchmarks/retrieval_cost.py --data ml-100k --models seed-0 --out cost.json
 
-The model in --models (or one that is fitted and left there, without retrieval) is asked for 10 items after the
-histories of a leave-last-out test, one at a time: with nothing retrieved; with every kind of entry that the
-data has, all weights 1; and with an attention whose gate is open, whatever validation would keep. The three
-take turns, so that what else the machine does falls on all. Cold: nothing about an anchor was asked before.
+The model in --models (or one that is fitted and left there, without retrieval) is asked for 10 items after
+the histories of a leave-last-out test, one at a time: with nothing retrieved; with every kind of entry that
+the data has, all weights 1; and with an attention whose gate is open, whatever validation would keep. The
+three take turns, so that what else the machine does falls on all. Cold: no anchor was asked for before.
 """
 
 from __future__ import annotations

@@ -311,8 +311,8 @@ def test_histories_can_be_left_out_of_the_model(data: Path, tmp_path: Path) -> N
     files = ("--interactions", data / "events.csv", "--items", data / "items.parquet")
     llm4rec("fit", *files, "--out", tmp_path / "model", *SETTINGS, "--no-histories")
     assert not list((tmp_path / "model").glob("*memor*"))
-    kept = json.loads((tmp_path / "model" / "meta.json").read_text())["config"]["retrieve"]["kinds"]
-    assert kept == ["item_text"]
+    kept = json.loads((tmp_path / "model" / "meta.json").read_text())["config"]["retrieve"]
+    assert kept["memories"] == 0
     result = llm4rec("recommend", "--model", tmp_path / "model", "--user", "u1")
     assert result.exit_code == 0 and "no history of 'u1'" in result.stderr
     stored = b"".join(file.read_bytes() for file in (tmp_path / "model").rglob("*") if file.is_file())

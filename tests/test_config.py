@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from llm4rec import config
-from llm4rec.errors import ConfigError
+from llm4rec.errors import ConfigError, InputError
+from llm4rec.retrieve.entries import KINDS
 
 
 class Train(config.Section):
@@ -261,7 +262,11 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 def test_without_memories_nothing_people_did_is_retrieved() -> None:
     from llm4rec import Config
 
-    assert Config().without_memories().retrieve.kinds == ("item_text",)
+    retrieve = Config().without_memories().retrieve
+    tried = retrieve.tried(kinds=KINDS, clock=True, rated=True).any(axis=1)
+    assert [kind for kind, wanted in zip(KINDS, tried, strict=True) if not wanted] == ["memory"]
+    with pytest.raises(InputError, match=r"'memory': that needs retrieve\.memories above 0"):
+        retrieve.model_copy(update={"kinds": ("memory",)}).tried(kinds=KINDS, clock=True, rated=True)
     asked = 'retrieve.kinds=["memory"]'
     only = config.load(Config, environment={}, settings=[asked])
     with pytest.raises(ConfigError, match="retrieves nothing but histories"):

@@ -17,7 +17,6 @@ from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import COMPACT, BackboneConfig
 from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
-from llm4rec.retrieve.entries import KINDS
 from llm4rec.retrieve.repository import RetrieveConfig
 from llm4rec.train.loop import TrainConfig
 
@@ -56,12 +55,14 @@ class Config(Section):
         Raises:
             ConfigError: where nothing but that is to be retrieved.
         """
-        kinds = tuple(kind for kind in self.retrieve.kinds or KINDS if kind != "memory")
-        if not kinds and self.retrieve.enabled:
-            raise ConfigError(
-                'retrieve.kinds=["memory"] retrieves nothing but histories, and the model is to keep none.'
-            )
-        retrieve = self.retrieve.model_copy(update={"kinds": kinds})
+        kinds = self.retrieve.kinds
+        if kinds is not None:
+            kinds = tuple(kind for kind in kinds if kind != "memory")
+            if not kinds and self.retrieve.enabled:
+                raise ConfigError(
+                    'retrieve.kinds=["memory"] retrieves nothing but histories, and the model keeps none.'
+                )
+        retrieve = self.retrieve.model_copy(update={"kinds": kinds, "memories": 0})
         return self.model_copy(update={"retrieve": retrieve})
 
 

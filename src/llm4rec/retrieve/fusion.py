@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llm4rec.retrieve.entries import KINDS, Entries, by_item
+from llm4rec.retrieve.entries import FACTORS, KINDS, Entries
 from llm4rec.types import Floats, Ints
 
 CONSTANT = 60
@@ -20,23 +20,23 @@ def fused(entries: Entries, most: int) -> Ints:
 
     Source: Cormack, Clarke and Büttcher, Reciprocal Rank Fusion outperforms Condorcet, SIGIR 2009.
     """
-    known = np.unique(entries.items)
+    known, place = np.unique(entries.items, return_inverse=True)
     scores = np.zeros(len(known))
     for kind in range(len(KINDS)):
-        some = entries.only(entries.kinds == kind)
-        for values in (some.semantic, some.overlap):
-            found = values * some.weights > 0
-            items, sums = by_item(some.items[found], (values * some.weights)[found][:, None])
-            order = np.argsort(-sums[:, 0], kind="stable")
-            scores[np.searchsorted(known, items[order])] += 1 / (CONSTANT + 1 + np.arange(len(order)))
+        some = np.flatnonzero(entries.kinds == kind)
+        for values in (entries.semantic, entries.overlap) if len(some) else ():
+            sums = np.bincount(place[some], values[some] * entries.weights[some], len(known))
+            order = np.argsort(-sums, kind="stable")[: np.count_nonzero(sums > 0)]
+            scores[order] += 1 / (CONSTANT + 1 + np.arange(len(order)))
     return known[np.argsort(-scores, kind="stable")[:most]]
 
 
 def evidence(entries: Entries, items: Ints, gamma: float) -> Floats:
     """What speaks for each of some items: its entries' factors summed by kind [j, kinds · 4]."""
-    factors = entries.factors(gamma)
-    n, width = factors.shape
-    wide = np.zeros((n, len(KINDS), width), dtype=np.float32)
-    wide[np.arange(n), entries.kinds] = factors
-    known, sums = by_item(entries.items, wide.reshape(n, len(KINDS) * width))
-    return sums[np.searchsorted(known, items)]
+    sums = np.zeros((len(items), len(KINDS), len(FACTORS)), dtype=np.float32)
+    order = np.argsort(items)
+    place = np.searchsorted(items, entries.items, sorter=order)
+    place = order[place.clip(max=len(items) - 1)] if len(items) else np.zeros(0, dtype=np.int64)
+    about = np.flatnonzero(items[place] == entries.items) if len(items) else place
+    np.add.at(sums, (place[about], entries.kinds[about]), entries.only(about).factors(gamma))
+    return sums.reshape(len(items), len(KINDS) * len(FACTORS))

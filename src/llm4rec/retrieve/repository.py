@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from pydantic import Field as Option
@@ -32,7 +33,9 @@ class RetrieveConfig(Section):
         ge=1,
         description="Other items that one item finds by meaning, and as many by words, per kind of entry.",
     )
-    memories: int = Option(default=1000, ge=1, description="Newest memories that one item finds [events].")
+    memories: int = Option(
+        default=1000, ge=0, description="Newest memories that one item finds; 0 leaves them out [events]."
+    )
     attention: bool = Option(
         default=True,
         description="Whether attention to what is retrieved is tried; validation decides whether it stays.",
@@ -62,6 +65,7 @@ class RetrieveConfig(Section):
             InputError: where one that is asked for can't be had from such data.
         """
         lacking: dict[str, str] = {kind: need for kind, need in _NEEDS.items() if kind not in kinds}
+        lacking |= {"memory": "retrieve.memories above 0"} if not self.memories else {}
         lacking |= {"temporal": "the time of every event"} if not clock else {}
         lacking |= {"quality": "ratings"} if not rated else {}
         for asked in (*(self.kinds or ()), *(self.factors or ())) if self.enabled else ():
@@ -82,6 +86,10 @@ _NEEDS: dict[Kind, str] = {
     "tag": "tags",
     "memory": "events",
 }
+
+
+RECENT = 16
+"""Histories whose entries are kept at hand."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +115,25 @@ class Repository:
 
         Items of the history itself are not spoken for.
         """
-        history = histories.history(row)
+        times = None
+        if histories.times is not None:
+            times = histories.times[histories.offsets[row] : histories.offsets[row + 1]].tobytes()
+        owner, now = str(histories.user_ids[row]), _now(histories, row)
+        return self._found(histories.history(row).tobytes(), times, owner, now)
+
+    @cached_property
+    def _found(self) -> Callable[[bytes, bytes | None, str, int | None], Entries]:
+        """What was found lately, for attention and relevance ask one after the other."""
+        return lru_cache(RECENT)(self._find)
+
+    def _find(self, items: bytes, moments: bytes | None, owner: str, now: int | None) -> Entries:
+        history = np.frombuffer(items, dtype=np.int64)
         anchors, places = _newest(history, self.config.anchors)
-        asked = Asked(
-            anchors,
-            (np.float32(self.config.fading) ** np.arange(len(anchors))).astype(np.float32),
-            None if histories.times is None else histories.times[histories.offsets[row] + places],
-            str(histories.user_ids[row]),
-            _now(histories, row),
-        )
+        weights = (np.float32(self.config.fading) ** np.arange(len(anchors))).astype(np.float32)
+        times = None if moments is None else np.frombuffer(moments, dtype=np.int64)[places]
+        asked = Asked(anchors, weights, times, owner, now)
         found = joined([each.entries(asked) for each in self.retrievers.values()])
-        return found.only(~np.isin(found.items, history))
+        return found.only(np.flatnonzero(~np.isin(found.items, history)))
 
 
 def _newest(history: Ints, most: int) -> tuple[Ints, Ints]:
