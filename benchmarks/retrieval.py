@@ -146,6 +146,8 @@ def compare(study: Study, config: Config, *, seeds: int, parts: bool, models: Pa
             if name == EVERYTHING and parts and seed == 0:
                 per_seed["random entries"] = [ndcg(at_random(found), test)]
         print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+    if parts:  # what the parts, of one seed, stand beside
+        per_seed[f"{EVERYTHING}, first seed"] = per_seed[EVERYTHING][:1]
     first = test.targets[test.target_offsets[:-1]]
     apart = {
         "all": np.ones(len(test), dtype=bool),

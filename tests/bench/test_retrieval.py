@@ -41,6 +41,7 @@ def test_each_part_is_left_out_and_random_entries_lose(script: ModuleType, tmp_p
     assert set(table) - {"people"} == {
         "nothing retrieved", "retrieval", "random entries", "without item_text", "without memory",
         "without semantic", "without overlap", "without similar_item", "without attention",
+        "retrieval, first seed",
     }  # fmt: skip
     assert table["nothing retrieved"]["difference"] == [0, 0, 0]
     assert table["retrieval"]["difference"][1] > 0.05  # the lower end
