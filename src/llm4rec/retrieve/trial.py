@@ -23,6 +23,8 @@ GAMMAS = tuple(float(np.log(2) / days) for days in (7, 30, 180, 730))
 MOST = 3000
 """Cases that are asked at most: what is retrieved for each is held in memory."""
 FOLDS = 2
+LEAST = 1e-4
+"""A weight that adds less than this at the root mean square of its factor is none [nats]."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class _Stack:
             return -np.inf, np.zeros(len(columns))
         found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(start))
         weights = np.zeros(len(columns))
-        weights[usable] = found.x / scale[usable]
+        weights[usable] = np.where(found.x < LEAST, 0, found.x) / scale[usable]
         return -float(found.fun), weights
 
     def ndcg(self, model: _Model) -> Array:
