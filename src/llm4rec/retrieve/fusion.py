@@ -26,17 +26,20 @@ def fused(entries: Entries, most: int) -> Ints:
         some = np.flatnonzero(entries.kinds == kind)
         for values in (entries.semantic, entries.overlap) if len(some) else ():
             sums = np.bincount(place[some], values[some] * entries.weights[some], len(known))
-            order = np.argsort(-sums, kind="stable")[: np.count_nonzero(sums > 0)]
+            found = np.flatnonzero(sums > 0)
+            order = found[np.argsort(-sums[found], kind="stable")]
             scores[order] += 1 / (CONSTANT + 1 + np.arange(len(order)))
     return known[np.argsort(-scores, kind="stable")[:most]]
 
 
 def evidence(entries: Entries, items: Ints, gamma: float) -> Floats:
     """What speaks for each of some items: its entries' factors summed by kind [j, kinds · 4]."""
-    sums = np.zeros((len(items), len(KINDS), len(FACTORS)), dtype=np.float32)
+    n = len(items) * len(KINDS)
+    if not n:
+        return np.zeros((0, len(KINDS) * len(FACTORS)), dtype=np.float32)
     order = np.argsort(items)
-    place = np.searchsorted(items, entries.items, sorter=order)
-    place = order[place.clip(max=len(items) - 1)] if len(items) else np.zeros(0, dtype=np.int64)
-    about = np.flatnonzero(items[place] == entries.items) if len(items) else place
-    np.add.at(sums, (place[about], entries.kinds[about]), entries.only(about).factors(gamma))
-    return sums.reshape(len(items), len(KINDS) * len(FACTORS))
+    place = order[np.searchsorted(items, entries.items, sorter=order).clip(max=len(items) - 1)]
+    about = np.flatnonzero(items[place] == entries.items)
+    cell = place[about] * len(KINDS) + entries.kinds[about]
+    sums = [np.bincount(cell, column, n) for column in entries.only(about).factors(gamma).T]
+    return np.stack(sums, axis=1).astype(np.float32).reshape(len(items), -1)
