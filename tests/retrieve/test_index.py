@@ -91,3 +91,18 @@ def test_a_file_of_other_vectors_is_refused(tmp_path: Path) -> None:
     place.write_bytes(b"something else")
     with pytest.raises(ArtefactError, match="is no index"):
         VectorIndex.read(place, VECTORS)
+
+
+@pytest.mark.parametrize("kind", ["Flat", None])
+def test_a_file_of_faiss_without_cells_is_refused(tmp_path: Path, kind: str | None) -> None:
+    place = tmp_path / "cells.index"
+    if kind is None:  # FAISS writes what is not there, too
+        VectorIndex.of(VECTORS).write(place)
+    else:
+        import faiss
+
+        whole = faiss.index_factory(W, kind, faiss.METRIC_INNER_PRODUCT)
+        whole.add(VECTORS)
+        faiss.write_index(whole, str(place))
+    with pytest.raises(ArtefactError, match="is no index"):
+        VectorIndex.read(place, VECTORS)

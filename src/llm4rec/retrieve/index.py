@@ -98,11 +98,9 @@ class VectorIndex:
 
         probes, wanted = PROBES, min(AGAIN * k, n)
         while True:
-            options: Any = faiss.SearchParametersIVF()
-            options.nprobe = min(probes, self.cells.nlist)
-            if n < len(self):
-                selector: Any = faiss.IDSelectorRange
-                options.sel = selector(0, n)
+            selector: Any = faiss.IDSelectorRange(0, n) if n < len(self) else None
+            parameters: Any = faiss.SearchParametersIVF
+            options = parameters(nprobe=min(probes, self.cells.nlist), sel=selector)
             found = self.cells.search(query[None].astype(np.float32), wanted, params=options)[1][0]
             found = found[found >= 0]
             if len(found) >= k or options.nprobe == self.cells.nlist:
@@ -132,7 +130,9 @@ class VectorIndex:
         try:
             cells: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
         except RuntimeError:
-            raise ArtefactError(f"{path} is no index: remove it, and it is made anew.") from None
+            cells = None
+        if not isinstance(cells, faiss.IndexIVF):  # FAISS also reads kinds that have no cells
+            raise ArtefactError(f"{path} is no index: remove it, and it is made anew.")
         if (cells.ntotal, cells.d) != vectors.shape:
             raise ArtefactError(
                 f"{path} is an index of {cells.ntotal:,} vectors of {cells.d}, and there are "
