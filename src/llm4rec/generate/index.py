@@ -104,10 +104,10 @@ class ItemIndex:
     def _search(self, state: Floats, k: int, probes: int, listed: Listed | None) -> Ints:
         import faiss
 
-        options: Any = faiss.SearchParametersIVF()
-        options.nprobe = min(probes, self.index.nlist)
-        if listed is not None:
-            options.sel = _selector(listed)
+        # by keyword: FAISS before 1.14 frees the bits of a selector that is assigned while it reads them
+        parameters: Any = faiss.SearchParametersIVF
+        selector = None if listed is None else _selector(listed)
+        options = parameters(nprobe=min(probes, self.index.nlist), sel=selector)
         _, found = self.index.search((state / self.scale)[None], min(k, self.index.ntotal), params=options)
         return found[0][found[0] >= 0]
 
