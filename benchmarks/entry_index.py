@@ -33,7 +33,7 @@ def read(folder: Path, column: str) -> Floats:
     from llm4rec.retrieve.documents import unit
 
     texts = pl.read_parquet(folder / "items.parquet")[column].drop_nulls().unique(maintain_order=True)
-    return unit(read_texts(texts, TextConfig(), None)).astype(np.float32)
+    return unit(read_texts(texts, TextConfig(), None)[0]).astype(np.float32)
 
 
 def mixed(base: Floats, n: int, seed: int) -> Floats:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 
+from llm4rec import keeping
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.remarks import Remarks, build_remarks
@@ -107,6 +108,15 @@ def test_what_is_remembered_is_kept_and_read_alike(model: Recommender, tmp_path:
     assert read.fitted.relevance == model.fitted.relevance
     for query in (Query(("i3", "i11")), Query(("i1",), user="person-7")):
         assert read.recommend(query, 10).item_ids == model.recommend(query, 10).item_ids
+
+
+def test_weights_that_earlier_models_name_by_place_are_read() -> None:
+    old = {"weights": [[1.0, 0.0, 0.0, 2.0], [0.0, 3.0, 0.0, 0.0]], "gamma": 0.5}
+    expected = Relevance.of({
+        "weights": {"item_text": {"semantic": 1, "overlap": 2}, "memory": {"temporal": 3}}, "gamma": 0.5
+    })  # fmt: skip
+    assert keeping.stored_relevance(old) == expected == keeping.stored_relevance(expected.told())
+    assert not keeping.stored_relevance(None).any
 
 
 def test_without_histories_nothing_is_remembered_and_texts_still_are(

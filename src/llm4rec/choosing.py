@@ -14,6 +14,7 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases
 from llm4rec.evaluate.protocol import case_ndcg, mean_ndcg
+from llm4rec.evaluate.significance import Gain
 from llm4rec.fitted import code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
@@ -23,12 +24,12 @@ from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.retrieve import trial as retrieval
-from llm4rec.retrieve.condition import Condition, retrieved
+from llm4rec.retrieve.condition import Condition, Retrieved, retrieved
 from llm4rec.retrieve.conditioning import Held, Stage
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.topn import top_n
-from llm4rec.train.stages import Metric
+from llm4rec.train.stages import CaseMetric
 from llm4rec.types import Bools, Floats, Ints, Rankings
 
 AT_ONCE = 60_000_000
@@ -58,15 +59,10 @@ class Questions:
     n_items: int
     scorer: Scorer
 
-    def dense_metric(self, network: Network, *, timed: bool = False) -> float:
-        """NDCG@10 of the dense head with the weights of the moment.
-
-        Args:
-            network: in evaluation mode.
-            timed: whether each case is asked at the time its answer happened.
-        """
+    def dense_metric(self, network: Network) -> float:
+        """NDCG@10 of the dense head with the weights of the moment; `network` is in evaluation mode."""
         now = replace(self.scorer, network=network)  # item vectors are computed anew
-        return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items, timed=timed)
+        return mean_ndcg(_Answers(now, self.people), self.cases, self.n_items)
 
     def code_metric(self, ids: SemanticIds) -> Callable[[Network], float]:
         """NDCG@10 of the code head alone, as a function of the network."""
@@ -80,8 +76,8 @@ class Questions:
 
     def served_metric(
         self, network: Network, ids: SemanticIds | None, part: Linear, config: GenerateConfig
-    ) -> Metric:
-        """NDCG@10 of the heads with the linear part, weighed as suits `network` as it is now.
+    ) -> CaseMetric:
+        """NDCG@10 of each case [c] by the heads with the linear part, weighed as suits `network` now.
 
         Args:
             network: left in evaluation mode.
@@ -94,10 +90,10 @@ class Questions:
         found = None if ids is None else self._likeliest(scorer, ids, config)
         linear = self.linear(scorer if found is None else replace(scorer, join=found.joined), part)
 
-        def metric(network: Network, *, timed: bool = False) -> float:
+        def metric(network: Network, *, timed: bool = False) -> Floats:
             join = None if found is None else replace(found, head=code_head(network)).joined
             now = replace(self.scorer, network=network, join=join)
-            return mean_ndcg(_Answers(now, self.people, linear), self.cases, self.n_items, timed=timed)
+            return case_ndcg(_Answers(now, self.people, linear), self.cases, self.n_items, timed=timed)
 
         return metric
 
@@ -111,8 +107,7 @@ class Questions:
         if config.mode == "only" or config.share is not None or not found.share:
             return found
         both, alone = (self._ndcg(replace(scorer, join=join), part) for join in (found.joined, None))
-        gain = both - alone
-        return found if gain.mean() > gain.std() / np.sqrt(len(gain)) else replace(found, share=0.0)
+        return found if Gain.of(both - alone).exceeds() else replace(found, share=0.0)
 
     def _ndcg(self, scorer: Scorer, part: Linear) -> Floats:
         """NDCG@10 of each case [c] with the linear part, as it suits the scorer."""
@@ -148,7 +143,7 @@ class Questions:
 
     def relevance(
         self, scorer: Scorer, beside: Linear, repository: Repository, tried: Bools
-    ) -> tuple[Relevance, retrieval.Gain | None]:
+    ) -> tuple[Relevance, Gain | None]:
         """What retrieved entries weigh beside `scorer` and the linear part, and what is gained by them.
 
         Factors [kind, factor] that are not `tried` weigh nothing.
@@ -168,33 +163,27 @@ class Questions:
         is in the mean, 0 where it is not kept; None where there was too little to tell.
         """
         repository, history = grounding.repository, self.cases.histories()
-        first = np.array([t in history.history(c) for c, t in enumerate(self._answers.tolist())], dtype=bool)
-        rows = np.flatnonzero(~first)
+        again = [target in history.history(case) for case, target in enumerate(self._answers.tolist())]
+        rows = np.flatnonzero(~np.array(again, dtype=bool))
         most = min(len(rows), retrieval.MOST, AT_ONCE // self.n_items)
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
         if repository is None or not len(rows):
             return None, None
-        chosen = history.histories(rows, history.lengths[rows])
-        people = person_rows(self.people, chosen)
-        beside_dense = np.empty((len(rows), self.n_items), dtype=np.float32)
-        states, exponents = [Tensor()] * len(rows), np.array([beside.exponent(n) for n in chosen.lengths])
-        for part, some in scorer.chunks(chosen):
-            dense = scorer.log_scores(some, people[part], added=True)
-            whole = grounding.add(beside.add(dense, some), some)
-            beside_dense[part] = whole - exponents[part, None].astype(np.float32) * dense
-            beside_dense[part[some.rows], some.items] = -np.inf
-            for row, state in zip(part.tolist(), scorer.states(some, people[part]), strict=True):
-                states[row] = state
-        told = retrieved(repository, chosen, grounding.relevance.gamma)
+        asked, logits = history.histories(rows, history.lengths[rows]), _logits(scorer)
+        people = person_rows(self.people, asked)
+        exponents = np.array([beside.exponent(length) for length in asked.lengths], dtype=np.float32)
+        states = torch.empty(len(rows), scorer.vectors.shape[1])
+        told, added = Retrieved.none(len(rows)), np.empty((len(rows), self.n_items), dtype=np.float32)
+        for part, some in scorer.chunks(asked):
+            states[part] = scorer.states(some, people[part])
+            dense = logits(states[part]).log_softmax(dim=-1).numpy()
+            added[part] = grounding.add(beside.add(dense, some), some) - exponents[part, None] * dense
+            added[part[some.rows], some.items] = -np.inf
+            told.put(part, retrieved(repository, some, grounding.relevance.gamma))
         held = Held(
-            torch.stack(states).clone(),
-            told,
-            torch.from_numpy(exponents).float(),
-            beside_dense,
-            self._answers[rows],
-            self.cases.rows[rows],
+            states, told, torch.from_numpy(exponents), added, self._answers[rows], self.cases.rows[rows]
         )
-        found, gain = Stage(held, scorer.vectors.clone(), _logits(scorer), seed).chosen()
+        found, gain = Stage(held, scorer.vectors.clone(), logits, seed).chosen()
         with torch.no_grad():
             open_by = 0.0 if found is None else float(found.openness(held.states).abs().mean())
         return found, None if gain is None else {**asdict(gain), "openness": open_by}

@@ -28,7 +28,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
-from llm4rec.retrieve.condition import Condition, retrieved
+from llm4rec.retrieve.condition import Condition, attending
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
 from llm4rec.retrieve.index import VectorIndex
 from llm4rec.retrieve.memories import Memories
@@ -128,16 +128,7 @@ class Fitted:
     @cached_property
     def attend(self) -> Attend | None:
         """What states become by what is retrieved for their histories; None where they stay as they are."""
-        condition, repository = self.condition, self.grounding.repository
-        if condition is None or repository is None:
-            return None
-        vectors, gamma = self.scorer.vectors, self.relevance.gamma
-
-        def attend(states: Tensor, histories: EventLog) -> Tensor:
-            with torch.inference_mode():
-                return condition(states, vectors, retrieved(repository, histories, gamma))
-
-        return attend
+        return attending(self.condition, self.grounding, self.scorer.vectors)
 
     @cached_property
     def retrievers(self) -> dict[Kind, Retriever]:
@@ -164,10 +155,12 @@ class Fitted:
         """
         found: dict[Kind, Retriever] = {}
         for kind in KINDS:
-            if kind in kinds and kind != "memory":
-                if kind not in self.retrievers and (made := self._retriever(kind)) is not None:
-                    self.retrievers[kind] = made
-                found |= {kind: self.retrievers[kind]} if kind in self.retrievers else {}
+            if kind not in kinds:
+                continue
+            if kind not in self.retrievers and (made := self._retriever(kind)) is not None:
+                self.retrievers[kind] = made
+            if kind in self.retrievers:
+                found[kind] = self.retrievers[kind]
         options = self.config.retrieve
         if "memory" in kinds and memories is not None:
             found["memory"] = Memories(memories, len(self.catalog), options.memories)

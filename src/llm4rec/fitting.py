@@ -30,6 +30,7 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.condition import attending
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.retrieve.relevance import Grounding
 from llm4rec.settings import Config
@@ -150,8 +151,11 @@ def heard(
         for manner, each in remarks.items()
     }
     config, encoder = fitted.config.encode.text, fitted.about["text_encoder"]
-    meant = {manner: read_texts(each.texts, config, encoder, progress) for manner, each in said.items()}
-    return replace(fitted, remarks=said, remark_vectors=meant)
+    read = {manner: read_texts(each.texts, config, encoder, progress) for manner, each in said.items()}
+    notes = dict.fromkeys([*fitted.about["notes"], *(note for _, told in read.values() for note in told)])
+    meant = {manner: vectors for manner, (vectors, _) in read.items()}
+    about = {**fitted.about, "notes": list(notes)}
+    return replace(fitted, remarks=said, remark_vectors=meant, about=about)
 
 
 def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
@@ -165,13 +169,17 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
     about = {"gain": None if gain is None else asdict(gain), **relevance.told()}
     kinds = relevance.kinds
     grounding = Grounding(found.only(kinds), relevance) if relevance.any else Grounding()
-    condition, told = None, None
+    prior, condition, told = fitted.prior, None, None
     if relevance.any and fitted.config.retrieve.attention and fitted.scorer.join is None:
         seed = fitted.config.train.seed
         condition, told = questions.condition(fitted.scorer, fitted.linear, grounding, seed)
     about["attention"] = None if told is None else {**told, "kept": condition is not None}
+    if relevance.any:
+        attend = attending(condition, grounding, fitted.scorer.vectors)
+        prior = questions.prior(fitted.scorer, fitted.linear, grounding, events, attend)
     grounded = replace(
         fitted,
+        prior=prior,
         about={**fitted.about, "retrieval": about},
         memories=events if "memory" in kinds else None,
         remarks={manner: each for manner, each in fitted.remarks.items() if manner in kinds},
@@ -179,13 +187,8 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
         relevance=relevance,
         condition=condition,
     )
-    grounded.retrievers.update(fitted.retrievers)
-    if not relevance.any:
-        return grounded
-    prior = questions.prior(fitted.scorer, fitted.linear, grounding, events, grounded.attend)
-    found = replace(grounded, prior=prior)
-    found.retrievers.update(fitted.retrievers)
-    return found
+    grounded.retrievers.update({kind: fitted.retrievers[kind] for kind in kinds if kind != "memory"})
+    return grounded
 
 
 def tried(config: Config, catalog: Catalog, events: EventLog, remarks: Mapping[Manner, Remarks]) -> Bools:

@@ -32,7 +32,7 @@ from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.retrieve.condition import Condition
-from llm4rec.retrieve.entries import KINDS, MEMORY
+from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -183,7 +183,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         memories=_log(kept.table("memories"), catalog) if "memories.parquet" in kept else None,
         remarks=remarks,
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
-        relevance=_relevance(meta.get("relevance")),
+        relevance=stored_relevance(meta.get("relevance")),
         condition=_condition(kept, config.model.embedding_size),
         index_files={kind: file for kind in KINDS if (file := kept.index(kind)) is not None},
     )
@@ -208,9 +208,13 @@ def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:
     return kept.built("arrivals", lambda arrays: Arrivals.from_tensors(arrays, n_items))
 
 
-def _relevance(told: Mapping[str, Any] | None) -> Relevance:
-    if told is None or not isinstance(told["weights"], Mapping):  # as above
+def stored_relevance(told: Mapping[str, Any] | None) -> Relevance:
+    """What retrieved entries weigh in a model of whatever age."""
+    if told is None:  # as above
         return Relevance()
+    if isinstance(told["weights"], list):  # earlier models had two kinds, by place
+        rows = zip(("item_text", "memory"), told["weights"], strict=True)
+        told = {**told, "weights": {kind: dict(zip(FACTORS, row, strict=True)) for kind, row in rows}}
     return Relevance.of(told)
 
 

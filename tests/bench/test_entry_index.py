@@ -47,9 +47,9 @@ def test_texts_are_read_once_each(
 
     heard: list[str] = []
 
-    def read_texts(texts: pl.Series, *_: object) -> np.ndarray:
+    def read_texts(texts: pl.Series, *_: object) -> tuple[np.ndarray, list[str]]:
         heard.extend(texts)
-        return np.full((len(texts), 2), 3.0)
+        return np.full((len(texts), 2), 3.0), []
 
     monkeypatch.setattr(vectors, "read_texts", read_texts)
     pl.DataFrame({"title": ["a", None, "b", "a"]}).write_parquet(tmp_path / "items.parquet")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from llm4rec.errors import InputError
 from llm4rec.evaluate import significance
-from llm4rec.evaluate.significance import holm, interval, paired
+from llm4rec.evaluate.significance import Gain, holm, interval, paired
 
 
 def test_interval_is_about_two_standard_errors_each_way() -> None:
@@ -57,6 +57,14 @@ def test_chance_alone_is_found_significant_as_often_as_promised() -> None:
 def test_values_that_are_no_figures_are_refused(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="finite"):
         interval(values)
+
+
+def test_a_gain_by_hand() -> None:
+    # differences of -.1, .1, .3, .1: mean .1, standard deviation √.02, standard error √.02 / 2 = .0707
+    gain = Gain.of(np.array([-0.1, 0.1, 0.3, 0.1]))
+    assert (gain.mean, gain.error) == pytest.approx((0.1, np.sqrt(0.02) / 2))
+    assert gain.exceeds() and gain.exceeds(1.4) and not gain.exceeds(1.5)
+    assert not Gain.of(np.zeros(3)).exceeds()
 
 
 def test_paired_needs_the_same_people() -> None:

@@ -7,23 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from llm4rec.retrieve.condition import ATTENDED, Condition, Retrieved
+from llm4rec.retrieve.condition import Condition, Retrieved
 from llm4rec.retrieve.conditioning import Held, Stage
-from llm4rec.retrieve.entries import FACTORS, KINDS
 from llm4rec.types import Floats, Ints
 
 SIZE, N_ITEMS = 16, 30
-WIDE = len(KINDS) * len(FACTORS)
 
 
 def told(items: Ints, evidence: Floats | None = None, there: bool = True) -> Retrieved:
     """Each of b histories attends to `items` [b, k]."""
     b, k = items.shape
-    found = Retrieved(
-        np.zeros((b, ATTENDED), dtype=np.int64),
-        np.zeros((b, ATTENDED, WIDE), dtype=np.float32),
-        np.zeros((b, ATTENDED), dtype=bool),
-    )
+    found = Retrieved.none(b)
     found.items[:, :k], found.there[:, :k] = items, there
     if evidence is not None:
         found.evidence[:, :k, 0] = evidence

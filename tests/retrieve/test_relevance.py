@@ -173,7 +173,7 @@ def test_what_the_data_has_not_is_refused_in_a_sentence(asked: dict[str, Any], n
     assert found.sum() == len(asked.get("kinds", KINDS)) * len(asked.get("factors", FACTORS))
 
 
-def test_a_weight_of_next_to_nothing_is_none() -> None:
-    found = chosen(people(), said())
-    assert all(weight == 0 or weight > 1e-3 for row in found.weights for weight in row)
-    assert found.any
+def test_a_weight_of_next_to_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(people(), said()).any
+    monkeypatch.setattr("llm4rec.retrieve.trial.LEAST", 1e3)  # more than any adds here
+    assert not chosen(people(), said()).any

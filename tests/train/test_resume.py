@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.network import Network
 from llm4rec.train.checkpoint import STAGES
 from llm4rec.train.stages import train_in_stages
+from llm4rec.types import Floats
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -38,7 +40,7 @@ class KillAfter:
             raise Killed(stage)
 
 
-def metric(network: Network, *, timed: bool = False) -> float:
+def metric(network: Network) -> float:
     """Something that depends on every weight, so that a difference would show in the log."""
     return float(torch.stack([p.double().abs().sum() for p in network.parameters()]).sum()) % 1
 
@@ -93,10 +95,10 @@ def code_metric(network: Network) -> float:
     return float(network.codes.bias.detach().sum())
 
 
-def joined_metric(network: Network, *, timed: bool = False) -> float:
+def served_metric(network: Network, *, timed: bool = False) -> Floats:
     """Grows with every step of the backbone, and timed with what is learnt of time: both stages are kept."""
     learnt = [*network.backbone.parameters(), *(network.context.parameters() if timed else ())]
-    return float(sum(p.detach().abs().sum() for p in learnt))
+    return np.full(2, float(sum(p.detach().abs().sum() for p in learnt)), dtype=np.float32)
 
 
 def test_the_code_head_learns_and_leaves_all_else_as_it_was(toy: Toy) -> None:
@@ -115,7 +117,7 @@ def staged(
     network = toy.network(codes=(3, 4))
     told = train_in_stages(
         network, toy.material(), validate=metric, validate_codes=lambda ids: code_metric,
-        validate_served=lambda ids: joined_metric, timed=True, config=toy.config,
+        validate_served=lambda ids: served_metric, timed=True, config=toy.config,
         generate=GENERATE.model_copy(update=generate),
         attention=True, checkpoints=folder,
         **({} if progress is None else {"progress": progress}),
@@ -159,13 +161,13 @@ def test_attention_is_kept_where_it_gains_and_leaves_the_floor_where_not(toy: To
     for gains in (True, False):
         network = toy.network()
 
-        def validate(now: Network, gains: bool = gains, timed: bool = False) -> float:
+        def validate(now: Network, gains: bool = gains) -> float:
             return 0.5 + (0.1 if gains else -0.1) * now.fusion.attend
 
         floor, _ = toy.train(validate=validate)
         told = train_in_stages(
             network, toy.material(), validate=validate, validate_codes=lambda ids: validate,
-            validate_served=lambda ids: validate,
+            validate_served=lambda ids: served_metric,
             timed=False, config=toy.config, generate=GENERATE, attention=True,
         ).told  # fmt: skip
         assert told["attention_kept"] is gains

@@ -81,7 +81,8 @@ def _ids(task: Task) -> Recommender:
 
 def _without(modality: Modality) -> Callable[[Task], Recommends]:
     def fit(task: Task) -> Recommends:
-        return _ours(replace(task, catalog=task.catalog.without(modality)))
+        remarks = {} if modality == "text" else task.remarks  # they are texts too
+        return _ours(replace(task, catalog=task.catalog.without(modality), remarks=remarks))
 
     return fit
 

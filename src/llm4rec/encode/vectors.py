@@ -76,8 +76,8 @@ def frozen_vectors(
 
 def read_texts(
     texts: pl.Series, config: TextConfig, encoder: str | None, progress: Progress = silent
-) -> Floats:
-    """Vectors of texts that are no item's [n, w].
+) -> tuple[Floats, list[str]]:
+    """Vectors of texts that are no item's [n, w], and sentences on how they were read.
 
     Args:
         texts: what is read.
@@ -88,8 +88,10 @@ def read_texts(
     Raises:
         InputError: where the encoder can't be opened.
     """
-    opened = open_encoder(config, texts.n_unique())[0] if encoder is None else reopen_encoder(config, encoder)
-    return encode_cached(opened, texts.cast(pl.String), cache=cache_dir(), progress=progress)
+    opened, notes = (
+        open_encoder(config, texts.n_unique()) if encoder is None else (reopen_encoder(config, encoder), [])
+    )
+    return encode_cached(opened, texts.cast(pl.String), cache=cache_dir(), progress=progress), notes
 
 
 def _reader(catalog: Catalog, config: ImageConfig, name: str | None) -> tuple[ImageEncoder | None, list[str]]:

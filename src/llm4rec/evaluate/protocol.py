@@ -60,21 +60,22 @@ def cases_at_once(n_items: int) -> int:
     return max(1, min(1024, SCORES_AT_ONCE // max(n_items, 1)))
 
 
-def mean_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10, *, timed: bool = False) -> float:
+def mean_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10) -> float:
     """NDCG@k alone, the mean over cases: what epochs and settings are chosen by on validation.
 
     Reported figures are means over people. As a guide the mean over cases is steadier where people have
     very different numbers of cases: on the validation stretches of MovieLens the standard error of a
     paired difference between two settings is about half as large.
+    """
+    return float(case_ndcg(model, cases, n_items, k).mean())
+
+
+def case_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10, *, timed: bool = False) -> Floats:
+    """NDCG@k of each case [c].
 
     With `timed` the model is told when each case's answer happened, as the time it is asked at: that is how
     the context of a request is judged, and no evaluation is made that way.
     """
-    return float(case_ndcg(model, cases, n_items, k, timed=timed).mean())
-
-
-def case_ndcg(model: Recommends, cases: Cases, n_items: int, k: int = 10, *, timed: bool = False) -> Floats:
-    """NDCG@k of each case [c]; the arguments are those of `mean_ndcg`."""
     step = cases_at_once(n_items)
     values: list[Floats] = []
     for start in range(0, len(cases), step):

@@ -34,6 +34,32 @@ class Paired:
     p: float
 
 
+@dataclass(frozen=True)
+class Gain:
+    """What one choice gains over another on the same validation cases.
+
+    Attributes:
+        mean: mean of the differences.
+        error: its standard error.
+    """
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, differences: Array) -> Gain:
+        """Of the difference in each case [c], at least one.
+
+        >>> Gain.of(np.array([0.0, 0.2]))
+        Gain(mean=0.1, error=0.07071067811865475)
+        """
+        return cls(float(differences.mean()), float(differences.std() / np.sqrt(len(differences))))
+
+    def exceeds(self, errors: float = 1.0) -> bool:
+        """Whether the mean is above so many standard errors: what validation must show to be followed."""
+        return self.mean > errors * self.error
+
+
 def interval(
     values_per_person: Array, seed: int = 0, draws: int = 2000, *, level: float = 0.95
 ) -> tuple[float, float]:

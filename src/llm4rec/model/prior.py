@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from llm4rec.data.events import EventLog
+from llm4rec.evaluate.significance import Gain
 from llm4rec.types import Array, Bools, Floats, Ints
 
 BOUNDS = (1, 3, 10)
@@ -181,8 +182,7 @@ class Trial:
         ndcg = self.ndcg[members[self.ranked[members]]]
         nearest = int(np.argmin(np.abs(RANKED - SHARES[share])))
         better, higher = np.unravel_index(int(np.argmax(ndcg.mean(axis=0))), ndcg.shape[1:])
-        gain = ndcg[:, better, higher] - ndcg[:, window, nearest]
-        if gain.mean() > SURE * gain.std() / np.sqrt(len(gain)):
+        if Gain.of(ndcg[:, better, higher] - ndcg[:, window, nearest]).exceeds(SURE):
             return int(better), float(RANKED[higher])
         return int(window), float(SHARES[share])
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from llm4rec.data.events import EventLog
+from llm4rec.evaluate.significance import Gain
 from llm4rec.model.lifts import lift_of, log_sum
 from llm4rec.model.linear import EXPONENTS, STRENGTHS, Linear
 from llm4rec.model.prior import BOUNDS, FEWEST, TOP, classes
@@ -90,7 +91,7 @@ class Trial:
             self.ndcg[each, _ratio(*other)] - self.ndcg[each, _ratio(*one)]
             for each, one, other in zip(members, full, tempered, strict=True)
         ])
-        best = tempered if gain.mean() > gain.std() / np.sqrt(len(gain)) else full
+        best = tempered if Gain.of(gain).exceeds() else full
         if not any(strength for _, strength in best):
             return Linear()
         return replace(

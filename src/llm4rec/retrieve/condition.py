@@ -9,6 +9,7 @@ module changes nothing, nor does a history without entries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from llm4rec.data.events import EventLog
 from llm4rec.retrieve.entries import FACTORS, KINDS
 from llm4rec.retrieve.fusion import evidence, fused
+from llm4rec.retrieve.relevance import Grounding
 from llm4rec.retrieve.repository import Repository
 from llm4rec.types import Bools, Floats, Ints
 
@@ -43,23 +45,33 @@ class Retrieved:
     evidence: Floats
     there: Bools
 
+    @classmethod
+    def none(cls, b: int) -> Retrieved:
+        """Nothing, for b histories."""
+        return cls(
+            np.zeros((b, ATTENDED), dtype=np.int64),
+            np.zeros((b, ATTENDED, len(KINDS) * len(FACTORS)), dtype=np.float32),
+            np.zeros((b, ATTENDED), dtype=bool),
+        )
+
     def take(self, rows: Ints) -> Retrieved:
         """Those of some histories."""
         return Retrieved(self.items[rows], self.evidence[rows], self.there[rows])
 
+    def put(self, rows: Ints, some: Retrieved) -> None:
+        """Fill in those of some histories."""
+        self.items[rows], self.evidence[rows], self.there[rows] = some.items, some.evidence, some.there
+
 
 def retrieved(repository: Repository, histories: EventLog, gamma: float) -> Retrieved:
     """What each of b histories attends to."""
-    b = histories.n_users
-    items = np.zeros((b, ATTENDED), dtype=np.int64)
-    told = np.zeros((b, ATTENDED, len(KINDS) * len(FACTORS)), dtype=np.float32)
-    there = np.zeros((b, ATTENDED), dtype=bool)
-    for row in range(b):
+    found = Retrieved.none(histories.n_users)
+    for row in range(histories.n_users):
         entries = repository.retrieve(histories, row)
         chosen = fused(entries, ATTENDED)
-        items[row, : len(chosen)], there[row, : len(chosen)] = chosen, True
-        told[row, : len(chosen)] = evidence(entries, chosen, gamma)
-    return Retrieved(items, told, there)
+        found.items[row, : len(chosen)], found.there[row, : len(chosen)] = chosen, True
+        found.evidence[row, : len(chosen)] = evidence(entries, chosen, gamma)
+    return found
 
 
 class Condition(nn.Module):
@@ -96,3 +108,21 @@ class Condition(nn.Module):
     def openness(self, states: Tensor) -> Tensor:
         """The gate g(h) of each state [b], −1 to 1, 0 where it is closed."""
         return torch.tanh(self.gate(F.normalize(states, dim=-1)))[:, 0]
+
+
+def attending(
+    condition: Condition | None, grounding: Grounding, vectors: Tensor
+) -> Callable[[Tensor, EventLog], Tensor] | None:
+    """What turns states [b, d] into those after attention, given item vectors z [i, d].
+
+    None where there is nothing to attend with or to.
+    """
+    repository, gamma = grounding.repository, grounding.relevance.gamma
+    if condition is None or repository is None:
+        return None
+
+    def attend(states: Tensor, histories: EventLog) -> Tensor:
+        with torch.inference_mode():
+            return condition(states, vectors, retrieved(repository, histories, gamma))
+
+    return attend

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llm4rec.evaluate.significance import Gain
 from llm4rec.model.prior import FEWEST, TOP
 from llm4rec.retrieve.condition import Condition, Retrieved
-from llm4rec.retrieve.trial import FOLDS, Gain
+from llm4rec.retrieve.trial import FOLDS
 from llm4rec.types import Floats, Ints
 
 EPOCHS, BATCH = 12, 64
@@ -77,8 +78,8 @@ class Stage:
         for number in range(FOLDS):
             found, judged = self.trained(rows[fold != number]), rows[fold == number]
             gain[judged] = self.ndcg(found, judged) - self.ndcg(None, judged)
-        told = Gain(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))))
-        return (self.trained(rows) if told.mean > told.error else None), told
+        told = Gain.of(gain)
+        return (self.trained(rows) if told.exceeds() else None), told
 
     def trained(self, rows: Ints) -> Condition:
         """The module of the best epoch on some of the cases' people, trained on the others."""

@@ -88,8 +88,8 @@ _NEEDS: dict[Kind, str] = {
 }
 
 
-RECENT = 16
-"""Histories whose entries are kept at hand."""
+RECENT = 256
+"""Histories whose entries are kept at hand: as many as are answered at once."""
 
 
 @dataclass(frozen=True)

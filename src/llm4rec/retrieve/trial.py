@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from llm4rec.data.events import EventLog
+from llm4rec.evaluate.significance import Gain
 from llm4rec.model.lifts import log_sum
 from llm4rec.model.prior import FEWEST, TOP
 from llm4rec.retrieve.entries import FACTORS, KINDS, Entries, by_item
@@ -25,14 +26,6 @@ MOST = 3000
 FOLDS = 2
 LEAST = 1e-4
 """A weight that adds less than this at the root mean square of its factor is none [nats]."""
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What NDCG@10 of other people's cases gains by retrieval in the mean, and its standard error."""
-
-    mean: float
-    error: float
 
 
 class Trial:
@@ -79,8 +72,8 @@ class Trial:
             judged = _Stack([case for case, f in zip(self._told, fold, strict=True) if f == number])
             model = _fitted(of_others, self.tried)
             gain[fold == number] = judged.ndcg(model) - judged.ndcg(_Model(model.columns, 0 * model.weights))
-        found = Gain(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))))
-        if found.mean <= found.error:
+        found = Gain.of(gain)
+        if not found.exceeds():
             return Relevance(), found
         best = _fitted(_Stack(self._told), self.tried)
         return Relevance(tuple(map(tuple, best.weights.reshape(len(KINDS), -1).tolist())), best.gamma), found

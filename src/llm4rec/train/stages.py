@@ -1,7 +1,8 @@
 """The stages of training: the plain sum, cross-modal attention, the code head, both heads, query context.
 
 A later stage leaves what came before as it is unless validation gains: the code head is trained on frozen
-states with its codes fixed, and attention, joint training and context stay only where they are better.
+states with its codes fixed, attention and context stay only where they are better, and joint training only
+where it is better by more than a standard error.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens
+from llm4rec.evaluate.significance import Gain
 from llm4rec.generate.semantic_id import GenerateConfig, Quality, SemanticIds, fit_ids, quality
 from llm4rec.generate.teaching import Teaching
 from llm4rec.generate.trie import build_trie
@@ -31,13 +34,14 @@ from llm4rec.types import Floats, Progress, silent
 FLOOR, ATTENTION, CODES, JOINT, CONTEXT = STAGES
 
 Validate = Callable[[Network], float]
+Measured = TypeVar("Measured", float, Floats)
 
 
-class Metric(Protocol):
-    """A validation metric of what is served, higher is better."""
+class CaseMetric(Protocol):
+    """A validation metric of what is served, case by case, higher is better."""
 
-    def __call__(self, network: Network, *, timed: bool = False) -> float:
-        """Of the weights of the moment; `timed` asks each case at the time its answer happened."""
+    def __call__(self, network: Network, *, timed: bool = False) -> Floats:
+        """Of the weights of the moment [c]; `timed` asks each case at the time its answer happened."""
         ...
 
 
@@ -53,9 +57,9 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     network: Network,
     material: Material,
     *,
-    validate: Metric,
+    validate: Validate,
     validate_codes: Callable[[SemanticIds], Validate],
-    validate_served: Callable[[SemanticIds | None], Metric],
+    validate_served: Callable[[SemanticIds | None], CaseMetric],
     timed: bool,
     config: TrainConfig,
     generate: GenerateConfig,
@@ -111,14 +115,14 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         told |= {"ids": asdict(found), "codes": asdict(log), "joint_kept": False}
         if generate.joint_epochs:
             dense, both = validate_served(None), validate_served(ids)
-            to_beat = max(_measured(network, dense), _measured(network, both))
-            log = _learn_both(network, coded, run, both, config, generate.joint_epochs, to_beat)
-            told |= {"joint": asdict(log), "joint_kept": log.best_epoch >= 0}
+            before = max(_measured(network, dense), _measured(network, both), key=np.mean)
+            log, kept = _learn_both(network, coded, run, both, config, generate.joint_epochs, before)
+            told |= {"joint": asdict(log), "joint_kept": kept}
         material = coded
     if timed and config.context_epochs:
         served = validate_served(ids)
-        metric = _measured(network, served)
-        heard = _hear_time(network, material, run, partial(served, timed=True), config, metric)
+        metric = float(_measured(network, served).mean())
+        heard = _hear_time(network, material, run, _mean(served, timed=True), config, metric)
         told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
         told["context_kept"] = heard.best_epoch >= 0
     return Trained(ids, told | _size(network))
@@ -189,14 +193,15 @@ def _learn_both(
     network: Network,
     material: Material,
     run: Callable[..., TrainLog],
-    validate: Validate,
+    served: CaseMetric,
     config: TrainConfig,
     epochs: int,
-    to_beat: float,
-) -> TrainLog:
+    before: Floats,
+) -> tuple[TrainLog, bool]:
     """Train states and both heads, item vectors fixed; where that does not gain, all stays as it was.
 
-    A pretrained decoder is settled by then: what surrounds it is trained.
+    The best of several epochs is above what was `before` [c] by chance already: it must be so by more than
+    a standard error. A pretrained decoder is settled by then: what surrounds it is trained.
     """
     slow = config.model_copy(
         update={"patience": 2, "fewest_steps": 1, "learning_rate": config.learning_rate / 4}
@@ -204,11 +209,25 @@ def _learn_both(
     parameters = [
         p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("fusion.")
     ]
+    start = [parameter.detach().clone() for parameter in parameters]
     with only(network, parameters):
-        return run(material, validate=validate, config=slow, stage=JOINT, epochs=epochs, to_beat=to_beat)
+        log = run(
+            material, validate=_mean(served), config=slow, stage=JOINT, epochs=epochs,
+            to_beat=float(before.mean()),
+        )  # fmt: skip
+    kept = Gain.of(_measured(network, served) - before).exceeds()
+    if not kept:
+        with torch.no_grad():
+            for parameter, weights in zip(parameters, start, strict=True):
+                parameter.copy_(weights)
+    return log, kept
 
 
-def _measured(network: Network, validate: Validate) -> float:
+def _mean(served: CaseMetric, *, timed: bool = False) -> Validate:
+    return lambda network: float(served(network, timed=timed).mean())
+
+
+def _measured(network: Network, validate: Callable[[Network], Measured]) -> Measured:
     network.eval()
     with torch.no_grad():
         return validate(network)
