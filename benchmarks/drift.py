@@ -75,8 +75,7 @@ def fitted_before(
     ends = np.arange(past.n_events) - past.offsets[past.rows]
     valid = next_event_cases(past, past.rows[chosen], ends[chosen])
     train = past.select(~chosen)
-    model = Recommender.fit(train, catalog, config, people=people, valid=valid)
-    return model.remember(past.select(chosen))
+    return Recommender.fit(train, catalog, config, people=people, valid=valid)
 
 
 def asked_between(log: EventLog, begin: int, end: int, most: int) -> Cases:

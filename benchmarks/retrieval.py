@@ -84,7 +84,8 @@ def grounded(model: Fitted, study: Study, config: Config, options: dict[str, Any
     questions = Questions(valid, model.people, len(model.catalog), model.scorer)
     retrieve = config.retrieve.model_copy(update={"enabled": True, **options})
     told = model.config.model_copy(update={"retrieve": retrieve})
-    return ground(replace(model, config=told), questions, study.split.train)
+    events = study.split.train
+    return ground(replace(model, config=told), questions, events, events.joined(study.split.valid.answers))
 
 
 def at_random(model: Fitted) -> Fitted:

@@ -85,6 +85,22 @@ def test_retrieval_stays_where_people_gain_by_it(model: Recommender) -> None:
     assert set(best.item_ids) < {"i19", "i27", "i35"}  # of the same kind
 
 
+def test_memories_are_judged_and_kept_newer_than_the_network() -> None:
+    """Only the last step of each person, which chooses epochs, follows a rule: the network can't know it."""
+    draw = np.random.default_rng(2)
+    items = draw.integers(N_ITEMS, size=(300, 6))
+    items[:, 5] = (items[:, 4] + 3) % N_ITEMS
+    people = log(0.0)
+    turned = Recommender.fit(replace(people, items=items.ravel()), CATALOG, Config.model_validate(TINY))
+    assert turned.fitted.relevance.weighs(MEMORY)
+    assert turned.meta["n_events"] == 1500  # those that are trained on
+    assert turned.fitted.memories is not None and turned.fitted.memories.n_events == 1800
+    found = [
+        turned.recommend(Query((f"i{i}",)), 1).item_ids[0] == f"i{(i + 3) % N_ITEMS}" for i in range(N_ITEMS)
+    ]
+    assert np.mean(found) > 0.7
+
+
 def test_noise_leaves_no_trace() -> None:
     noise = fitted(0.0)
     assert not noise.fitted.relevance.any and noise.fitted.memories is None

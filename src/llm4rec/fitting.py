@@ -67,7 +67,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     histories = histories or events
     remarks = {} if remarks is None or not config.retrieve.enabled else remarks
     tried(config, catalog, events, remarks)
-    events, valid = _with_questions(events, valid, config)
+    events, held_out = _with_questions(events, valid, config)
+    remembered = events.joined(held_out.answers) if config.retrieve.enabled else events
+    valid = sample(held_out, config.train.validation_people, config.train.seed)
     people = None if people is None else _unprotected(people, config.data.protected)
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
@@ -135,7 +137,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     )
     if not config.retrieve.enabled:
         return fitted
-    return ground(heard(fitted, remarks, events, progress), questions, events)
+    return ground(heard(fitted, remarks, events, progress), questions, events, remembered)
 
 
 def heard(
@@ -158,13 +160,21 @@ def heard(
     return replace(fitted, remarks=said, remark_vectors=meant, about=about)
 
 
-def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
+def ground(fitted: Fitted, questions: Questions, events: EventLog, known: EventLog) -> Fitted:
     """The model with retrieval, as far as the questions are answered better by it.
 
-    It retrieves from its items, from the remarks it is given with, and from `events`.
+    It retrieves from its items, from the remarks it is given with, and from what people did.
+
+    Args:
+        fitted: the model without.
+        questions: the validation cases.
+        events: what it was trained on.
+        known: all that is known of people: memories are used, and so must be judged, when they are newer
+            than the network. What is asked of a person is no memory of theirs, and nothing is retrieved that
+            is later than the question.
     """
     weighed = tried(fitted.config, fitted.catalog, events, fitted.remarks)
-    found = fitted.repository(events, [kind for kind, row in zip(KINDS, weighed, strict=True) if row.any()])
+    found = fitted.repository(known, [kind for kind, row in zip(KINDS, weighed, strict=True) if row.any()])
     relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, weighed)
     about = {"gain": None if gain is None else asdict(gain), **relevance.told()}
     kinds = relevance.kinds
@@ -181,7 +191,7 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog) -> Fitted:
         fitted,
         prior=prior,
         about={**fitted.about, "retrieval": about},
-        memories=events if "memory" in kinds else None,
+        memories=known if "memory" in kinds else None,
         remarks={manner: each for manner, each in fitted.remarks.items() if manner in kinds},
         remark_vectors={manner: each for manner, each in fitted.remark_vectors.items() if manner in kinds},
         relevance=relevance,
@@ -222,7 +232,7 @@ def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tu
             "There is too little to learn from: at least one person needs three events or more. "
             "Check the column mapping and data.min_rating."
         )
-    return events, sample(valid, config.train.validation_people, config.train.seed)
+    return events, valid
 
 
 def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -85,6 +86,17 @@ class Entries:
     def __len__(self) -> int:
         return len(self.items)
 
+    @cached_property
+    def spoken_for(self) -> tuple[Ints, Ints]:
+        """The items that entries speak for [j], ascending, and the place of each entry's among them [e]."""
+        return np.unique(self.items, return_inverse=True)
+
+    def sums(self, values: Array) -> Floats:
+        """For each item that is spoken for, the sum of its entries' rows of `values` [e, f] → [j, f]."""
+        known, place = self.spoken_for
+        found = [np.bincount(place, weights=column, minlength=len(known)) for column in values.T]
+        return np.stack(found, axis=1).astype(np.float32)
+
     def temporal(self, gamma: float) -> Floats:
         """exp(−γ · age) of each entry [e], equation (10), with γ per day; 0 where there is no clock."""
         return np.nan_to_num(np.exp(-np.float32(gamma) * self.ages))
@@ -96,7 +108,7 @@ class Entries:
 
     def only(self, rows: Array) -> Entries:
         """The entries that `rows` (numbers, or one truth value each) names."""
-        return Entries(*(values[rows] for values in vars(self).values()))
+        return Entries(*(values[rows] for values in _columns(self)))
 
 
 def entries(  # noqa: PLR0913  # the columns of a table
@@ -141,12 +153,9 @@ def joined(parts: Sequence[Entries]) -> Entries:
         nothing = np.zeros(0, dtype=np.int64)
         number = nothing.astype(np.float32)
         return Entries(nothing, nothing, nothing, nothing, number, number, number, number, number)
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    columns = zip(*map(_columns, parts), strict=True)
     return Entries(*(np.concatenate(column) for column in columns))
 
 
-def by_item(items: Ints, values: Array) -> tuple[Ints, Floats]:
-    """Items [j], ascending, each once, and the sum of their rows of `values` [e, f] → [j, f]."""
-    known, place = np.unique(items, return_inverse=True)
-    sums = [np.bincount(place, weights=column, minlength=len(known)) for column in values.T]
-    return known, np.stack(sums, axis=1).astype(np.float32)
+def _columns(some: Entries) -> list[Array]:
+    return [getattr(some, column.name) for column in fields(some)]

@@ -20,7 +20,7 @@ def fused(entries: Entries, most: int) -> Ints:
 
     Source: Cormack, Clarke and Büttcher, Reciprocal Rank Fusion outperforms Condorcet, SIGIR 2009.
     """
-    known, place = np.unique(entries.items, return_inverse=True)
+    known, place = entries.spoken_for
     scores = np.zeros(len(known))
     for kind in range(len(KINDS)):
         some = np.flatnonzero(entries.kinds == kind)
@@ -33,13 +33,11 @@ def fused(entries: Entries, most: int) -> Ints:
 
 
 def evidence(entries: Entries, items: Ints, gamma: float) -> Floats:
-    """What speaks for each of some items: its entries' factors summed by kind [j, kinds · 4]."""
-    n = len(items) * len(KINDS)
-    if not n:
-        return np.zeros((0, len(KINDS) * len(FACTORS)), dtype=np.float32)
-    order = np.argsort(items)
-    place = order[np.searchsorted(items, entries.items, sorter=order).clip(max=len(items) - 1)]
-    about = np.flatnonzero(items[place] == entries.items)
-    cell = place[about] * len(KINDS) + entries.kinds[about]
+    """What speaks for each of some `items` that are spoken for: factors summed by kind [j, kinds · 4]."""
+    known, place = entries.spoken_for
+    row, n = np.full(len(known), -1), len(items) * len(KINDS)
+    row[np.searchsorted(known, items)] = np.arange(len(items))
+    about = np.flatnonzero(row[place] >= 0)
+    cell = row[place[about]] * len(KINDS) + entries.kinds[about]
     sums = [np.bincount(cell, column, n) for column in entries.only(about).factors(gamma).T]
-    return np.stack(sums, axis=1).astype(np.float32).reshape(len(items), -1)
+    return np.stack(sums, axis=1).astype(np.float32).reshape(len(items), len(KINDS) * len(FACTORS))

@@ -16,7 +16,7 @@ import numpy as np
 
 from llm4rec.data.events import EventLog
 from llm4rec.model.lifts import lift
-from llm4rec.retrieve.entries import FACTORS, KINDS, Entries, Kind, by_item
+from llm4rec.retrieve.entries import FACTORS, KINDS, Entries, Kind
 from llm4rec.retrieve.repository import Repository
 from llm4rec.types import Floats, Ints
 
@@ -90,10 +90,9 @@ class Grounding:
         if self.repository is None:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
         entries = self.repository.retrieve(histories, row)
-        total = self.relevance.contributions(entries).sum(axis=1, keepdims=True)
-        moved = total[:, 0] > 0
-        items, lifts = by_item(entries.items[moved], total[moved])
-        return items, lifts[:, 0]
+        lifts = entries.sums(self.relevance.contributions(entries).sum(axis=1, keepdims=True))[:, 0]
+        moved = lifts > 0
+        return entries.spoken_for[0][moved], lifts[moved]
 
     def add(self, log_scores: Floats, histories: EventLog) -> Floats:
         """Log-scores [b, i] with what was retrieved for each of b histories.

@@ -14,7 +14,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.evaluate.significance import Gain
 from llm4rec.model.lifts import log_sum
 from llm4rec.model.prior import FEWEST, TOP
-from llm4rec.retrieve.entries import FACTORS, KINDS, Entries, by_item
+from llm4rec.retrieve.entries import FACTORS, KINDS, Entries
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.types import Array, Bools, Floats, Ints
@@ -52,7 +52,7 @@ class Trial:
             if not self.asked[case] or target in history:
                 continue
             entries = self.repository.retrieve(histories, row)
-            items, values = by_item(entries.items, _columns(entries))
+            items, values = entries.spoken_for[0], entries.sums(_columns(entries))
             self._told.append(_case(log_scores[row], history, target, items, values, int(self.people[case])))
 
     def chosen(self) -> tuple[Relevance, Gain | None]:
