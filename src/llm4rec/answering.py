@@ -98,7 +98,8 @@ def _candidates(
     many are legal. Where the legal items are few, they are all of those.
     """
     history = histories.history(row)
-    scorer, generator, index = fitted.scorer, fitted.generator, fitted.index
+    scorer, index = fitted.scorer, fitted.index
+    generator = None if scorer.join is None else fitted.generator
     query = scorer.prepared_states(state)[0].numpy()
     lifts = [
         (fitted.linear.known, fitted.linear.lifts(history)),

@@ -88,10 +88,10 @@ class Questions:
         network.eval()
         scorer = replace(self.scorer, network=network)
         found = None if ids is None else self._likeliest(scorer, ids, config)
-        linear = self.linear(scorer if found is None else replace(scorer, join=found.joined), part)
+        linear = self.linear(scorer if found is None else replace(scorer, join=found.join), part)
 
         def metric(network: Network, *, timed: bool = False) -> Floats:
-            join = None if found is None else replace(found, head=code_head(network)).joined
+            join = None if found is None else replace(found, head=code_head(network)).join
             now = replace(self.scorer, network=network, join=join)
             return case_ndcg(_Answers(now, self.people, linear), self.cases, self.n_items, timed=timed)
 
@@ -106,7 +106,7 @@ class Questions:
         found = self._likeliest(scorer, ids, config)
         if config.mode == "only" or config.share is not None or not found.share:
             return found
-        both, alone = (self._ndcg(replace(scorer, join=join), part) for join in (found.joined, None))
+        both, alone = (self._ndcg(replace(scorer, join=join), part) for join in (found.join, None))
         return found if Gain.of(both - alone).exceeds() else replace(found, share=0.0)
 
     def _ndcg(self, scorer: Scorer, part: Linear) -> Floats:

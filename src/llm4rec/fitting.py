@@ -106,7 +106,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     generator = None
     if trained.ids is not None:
         generator = questions.generator(scorer, trained.ids, part, config.generate)
-        scorer = replace(scorer, join=generator.joined)
+        scorer = replace(scorer, join=generator.join)
     linear = questions.linear(scorer, part)
     fitted = Fitted(
         config=config,

@@ -161,7 +161,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
     if meta.get("generator") is not None:
         ids = SemanticIds(**kept.tensors("ids"))
         generator = Generator(code_head(network), ids, config.generate.beam, meta["generator"]["share"])
-        scorer = replace(scorer, join=generator.joined)
+        scorer = replace(scorer, join=generator.join)
     remarks: dict[Manner, Remarks] = {
         manner: _remarks(kept.table(name), catalog)
         for manner, name in REMARKS.items()

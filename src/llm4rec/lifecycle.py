@@ -53,7 +53,7 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
     )  # with nothing kept of what it read
     generator = _generator(fitted, scorer, n_new)
     if generator is not None:
-        scorer = replace(scorer, join=generator.joined)
+        scorer = replace(scorer, join=generator.join)
     return replace(
         fitted,
         catalog=catalog,

@@ -69,7 +69,22 @@ def test_content_codes_without_a_dense_head_learn_too() -> None:
         Recommender.fit(walks(), replace(CATALOG, fields=()), config(mode="only"))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_where_codes_weigh_nothing_all_is_as_without_them(tmp_path: Path) -> None:
+    """Retrieval and attention to it included, bit for bit, also after what comes and goes."""
+    options: dict[str, Any] = {"share": 0.0, "joint_epochs": 0, "exact_up_to": 0}
+    off = Recommender.fit(walks(), CATALOG, config(**options | {"mode": "off"}))
+    none = Recommender.fit(walks(), CATALOG, config(**options))
+    assert none.meta["retrieval"] == off.meta["retrieval"]
+    none.save(tmp_path / "model")
+    new = pl.DataFrame({"item_id": ["new"], "kind": [["k2"]]})
+    for one, other in [(none, off), (Recommender.load(tmp_path / "model"), off)]:
+        for a, b in [(one, other), (one.upsert_items(new), other.upsert_items(new))]:
+            assert generator(a).join is None and a.fitted.scorer.join is None
+            for query in (Query(("i3", "i4")), Query(), Query(("i9",), exclude=("i10",))):
+                assert a.recommend(query, 10) == b.recommend(query, 10)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.4, 1.0])
 def test_scores_are_joined_as_promised(model: Recommender, share: float) -> None:
     """With a beam over everything the joined scores are (1 − w) p_dense + w p_code of every item."""
     scorer = model.fitted.scorer

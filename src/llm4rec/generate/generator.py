@@ -13,6 +13,7 @@ from torch import Tensor
 from llm4rec.generate.beam import CodeModel, every, log_probability, search
 from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.generate.trie import Trie, build_trie
+from llm4rec.model.scorer import Join
 from llm4rec.types import Floats
 
 SHARES = np.linspace(0, 1, 21)
@@ -42,6 +43,11 @@ class Generator:
     @cached_property
     def trie(self) -> Trie:
         return build_trie(self.ids.codes)
+
+    @property
+    def join(self) -> Join | None:
+        """What a scorer joins; None where nothing generated counts."""
+        return self.joined if self.share else None
 
     def generate(self, states: Tensor, n: int, legal: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The n most likely legal items of each state [b, d], best first, and their log-probabilities.
@@ -93,8 +99,6 @@ class Generator:
             legal: [b, i], which items may come back; None allows all.
             added: whether the scores are not the last word, so that any item may come out on top.
         """
-        if self.share == 0:
-            return log_p
         width = min(max(n, self.beam), log_p.shape[1])
         if width == log_p.shape[1] or (added and self.share == 1):
             return self._mixed(log_p, self.every(states))
