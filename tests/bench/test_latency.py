@@ -102,7 +102,8 @@ def test_it_prints_a_line_for_every_way(
     about, *lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert about["items"] == 60 and about["threads"] == torch.get_num_threads()
     assert [line["way"] for line in lines] == [
-        "compact", "cold", "warm", "warm, exact",
+        "compact", "compact, retrieving, anchors new", "compact, retrieving, anchors known",
+        "cold", "warm", "warm, exact",
         "one LLM pass per code token and beam, one position per event",
         "one LLM pass per code token and beam, three codes per event",
     ]  # fmt: skip

@@ -71,14 +71,14 @@ class Documents:
         if self._words is not None and asked:
             scores = self._words.get_scores(asked)
             most = max(float(scores[own].max()), 1e-9)
-            words = self._margin(np.arange(n), (scores[:n] / most).astype(np.float32), barred)
+            words = self._margin(*_positive((scores[:n] / most).astype(np.float32)), barred)
         found = np.union1d(meaning[0], words[0])
         return Alike(found, _spread(found, *meaning), _spread(found, *words))
 
     def _near(self, meant: VectorIndex, query: Floats, barred: Ints, n: int) -> tuple[Ints, Floats]:
-        """Documents [k] and their cosines: all of the first n, or of many the nearest."""
+        """Documents [k] and their cosines: all above 0 of the first n, or of many the nearest."""
         if meant.cells is None:
-            return np.arange(n), (meant.vectors[:n] @ query).astype(np.float32)
+            return _positive((meant.vectors[:n] @ query).astype(np.float32))
         remarks = 1 if self.subjects is None else SAID_OF_ONE
         return meant.search(query, remarks * (self.neighbours + 1) + len(barred), n)
 
@@ -96,6 +96,12 @@ class Documents:
             left_out = max(np.partition(best, -self.neighbours - 1)[-self.neighbours - 1], left_out)
         above = scores > left_out
         return documents[above], scores[above] - left_out
+
+
+def _positive(scores: Floats) -> tuple[Ints, Floats]:
+    """Places of the scores [n] above 0 [k], and these: no others are ever above what is left out."""
+    found = np.flatnonzero(scores > 0)
+    return found, scores[found]
 
 
 def _spread(documents: Ints, some: Ints, values: Floats) -> Floats:
