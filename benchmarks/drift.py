@@ -8,7 +8,8 @@ next tenth is nobody's question; the last three tenths are three windows. In eac
 every event (or --cases of them, evenly drawn), whatever answers knowing all that the person did before:
 
 - frozen: the model as it was fitted;
-- remembering: the same, with all events between the fit and the window added to its repository;
+- remembering: the same, which has been told of all events between the fit and the window: they are
+  memories, and recent popularity is counted in them;
 - retrained: a model fitted in the same way on all events before the window.
 
 All three remember what chose their epochs, too. Differences are paired by person, intervals are bootstrapped
@@ -75,7 +76,7 @@ def fitted_before(
     ends = np.arange(past.n_events) - past.offsets[past.rows]
     valid = next_event_cases(past, past.rows[chosen], ends[chosen])
     train = past.select(~chosen)
-    return Recommender.fit(train, catalog, config, people=people, valid=valid)
+    return Recommender.fit(train, catalog, config, people=people, valid=valid, histories=past)
 
 
 def asked_between(log: EventLog, begin: int, end: int, most: int) -> Cases:

@@ -198,6 +198,18 @@ def test_what_is_remembered_live_is_told_to_others_and_goes_with_the_person(mode
     assert frozen.remember(newer.heads(np.zeros(2, dtype=np.int64))).fitted is frozen.fitted
 
 
+def test_what_is_remembered_is_popular_of_late(model: Recommender) -> None:
+    """Nobody's history says anything: what people take now leads the list, and a new item may."""
+    grown = model.upsert_items(pl.DataFrame({"item_id": ["new"], "title": ["the zzz"]}))
+    liked = np.repeat([N_ITEMS, 33, 34], 2000)
+    told = grown.remember(build_log(pl.Series([f"new-{n}" for n in range(len(liked))]), liked))
+    popular = {"new", "i33", "i34"}
+    assert popular < set(told.recommend(Query(), 4).item_ids)  # the network is sure of one
+    assert not popular & set(grown.recommend(Query(), 4).item_ids)
+    untold = replace(grown.fitted, histories=None, memories=None)  # with nothing kept of people
+    assert Recommender(untold).remember(log(0.0)).fitted.prior is grown.fitted.prior
+
+
 def test_a_person_who_is_forgotten_is_in_no_file(model: Recommender, tmp_path: Path) -> None:
     model.forget_user("person-7").save(tmp_path / "model")
     read = Recommender.load(tmp_path / "model")

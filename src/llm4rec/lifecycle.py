@@ -118,8 +118,12 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
     _check(fitted, events, "What people did is remembered from an EventLog, not from")
     if not events.n_events:
         return fitted
-    kept = {name: log for name, log in _remembered(fitted).items() if log is not None}
-    return _as_indexed(fitted, replace(fitted, **{name: log.joined(events) for name, log in kept.items()}))
+    kept: dict[str, Any] = {
+        name: log.joined(events) for name, log in _remembered(fitted).items() if log is not None
+    }
+    if "histories" in kept:
+        kept["prior"] = fitted.prior.counted(kept["histories"])
+    return _as_indexed(fitted, replace(fitted, **kept))
 
 
 def forget_user(fitted: Fitted, user: str) -> Fitted:

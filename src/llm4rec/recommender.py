@@ -275,9 +275,9 @@ class Recommender:
     def remember(self, events: EventLog) -> Self:
         """The same model, remembering further events of people it knows or does not.
 
-        They become part of the histories that are asked for by name, and memories to others where retrieval
-        uses such. Nothing is trained. Each call adds to what is known already, so no event should be given
-        twice.
+        They become part of the histories that are asked for by name, memories to others where retrieval uses
+        such, and recent popularity is counted anew with them. Nothing is trained. Each call adds to what is
+        known already, so no event should be given twice. A model without histories remembers nothing.
 
         Raises:
             InputError: where they are no events of this catalogue, or have times and those known have none,

@@ -48,6 +48,17 @@ def test_popularity_by_hand() -> None:
     assert np.exp(recent_popularity(events, 4, 0.5)).tolist() == pytest.approx([0.125, 0.375, 0.375, 0.125])
 
 
+def test_popularity_is_counted_anew_in_later_events_by_hand() -> None:
+    nothing = np.log(np.full((2, 4), 0.25, dtype=np.float32))
+    prior = Prior(nothing, (0.2, 0.7), (1.0, 0.5), floors=(0.0, 0.0))
+    found = prior.counted(log([0, 0, 1, 2], times=[1, 2, 3, 4]))
+    # 2.5, 1.5, 1.5 and .5 of 6 in the whole log; .5, 1.5, 1.5 and .5 of 4 in its newer half
+    expected = [[2.5 / 6, 1.5 / 6, 1.5 / 6, 0.5 / 6], [0.125, 0.375, 0.375, 0.125]]
+    np.testing.assert_allclose(np.exp(found.log_popularity), expected, rtol=1e-6)
+    assert found.floors == pytest.approx((np.log(0.5 / 6), np.log(0.5 / 4)))
+    assert (found.shares, found.windows) == (prior.shares, prior.windows)
+
+
 def test_recent_without_a_clock_is_each_persons_newest() -> None:
     events = log([0, 0, 0, 1, 2, 2], lengths=[4, 2])
     # half of four and half of two: items 0, 1 of the one, 2 of the other

@@ -76,6 +76,13 @@ class Prior:
         popularity = np.concatenate([self.log_popularity, more], axis=1) - grown[:, None]
         return replace(self, log_popularity=popularity, floors=tuple((floors - grown).tolist()))
 
+    def counted(self, log: EventLog) -> Prior:
+        """The same shares and windows, popularity counted anew in `log`."""
+        counts = [_recent_counts(log, self.log_popularity.shape[1], window) for window in self.windows]
+        popularity = [np.log(each / each.sum()) for each in counts]
+        floors = tuple(float(np.log(0.5 / each.sum())) for each in counts)
+        return replace(self, log_popularity=np.stack(popularity).astype(np.float32), floors=floors)
+
 
 def classes(lengths: Ints) -> Ints:
     """Class of each history length."""
@@ -160,10 +167,7 @@ class Trial:
             if number == 0:
                 shares[0] = max(shares[0], 0.5)
         used = tuple(self.windows[window] for window in chosen)
-        n_items = self.popularity.shape[1]
-        totals = [_recent_counts(self.log, n_items, window).sum() for window in used]
-        floors = tuple(float(np.log(0.5 / total)) for total in totals)
-        return Prior(self.popularity[chosen], tuple(shares), used, floors)
+        return Prior(self.popularity[chosen], tuple(shares), used).counted(self.log)
 
     def _best(self, members: Ints) -> tuple[int, float]:
         """Number of the window and share for these cases [m].
