@@ -76,7 +76,8 @@ def fitted_before(
     ends = np.arange(past.n_events) - past.offsets[past.rows]
     valid = next_event_cases(past, past.rows[chosen], ends[chosen])
     train = past.select(~chosen)
-    return Recommender.fit(train, catalog, config, people=people, valid=valid, histories=past)
+    model = Recommender.fit(train, catalog, config, people=people, valid=valid)
+    return model.remember(past.select(chosen))
 
 
 def asked_between(log: EventLog, begin: int, end: int, most: int) -> Cases:

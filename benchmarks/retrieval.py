@@ -85,7 +85,7 @@ def grounded(model: Fitted, study: Study, config: Config, options: dict[str, Any
     retrieve = config.retrieve.model_copy(update={"enabled": True, **options})
     told = model.config.model_copy(update={"retrieve": retrieve})
     events = study.split.train
-    return ground(replace(model, config=told), questions, events, events.joined(study.split.valid.answers))
+    return ground(replace(model, config=told), questions, events, events)
 
 
 def at_random(model: Fitted) -> Fitted:

@@ -67,9 +67,8 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     histories = histories or events
     remarks = {} if remarks is None or not config.retrieve.enabled else remarks
     tried(config, catalog, events, remarks)
-    events, held_out = _with_questions(events, valid, config)
-    remembered = events.joined(held_out.answers) if config.retrieve.enabled else events
-    valid = sample(held_out, config.train.validation_people, config.train.seed)
+    remembered = events
+    events, valid = _with_questions(events, valid, config)
     people = None if people is None else _unprotected(people, config.data.protected)
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
@@ -169,9 +168,9 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog, known: EventL
         fitted: the model without.
         questions: the validation cases.
         events: what it was trained on.
-        known: all that is known of people: memories are used, and so must be judged, when they are newer
-            than the network. What is asked of a person is no memory of theirs, and nothing is retrieved that
-            is later than the question.
+        known: those events, and what was held out of them to ask: it is newer than the network, as memories
+            are when they are used. What is asked of a person is no memory of theirs, and nothing is
+            retrieved that is later than the question.
     """
     weighed = tried(fitted.config, fitted.catalog, events, fitted.remarks)
     found = fitted.repository(known, [kind for kind, row in zip(KINDS, weighed, strict=True) if row.any()])
@@ -232,7 +231,7 @@ def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tu
             "There is too little to learn from: at least one person needs three events or more. "
             "Check the column mapping and data.min_rating."
         )
-    return events, valid
+    return events, sample(valid, config.train.validation_people, config.train.seed)
 
 
 def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:

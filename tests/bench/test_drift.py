@@ -39,7 +39,7 @@ def test_new_memories_recover_what_retraining_would(script: ModuleType) -> None:
     assert [window["remembered"] for window in found["windows"]] == [400, 800, 1200]
     assert all(window["cases"] == 200 for window in found["windows"])
     # what is popular in any of them was not when the frozen model was fitted
-    assert all(window["remembering"]["difference"][1] > 0.02 for window in found["windows"])
+    assert all(window["remembering"]["difference"][1] > 0 for window in found["windows"])
     last = found["windows"][-1]
     assert last["recovered"] == pytest.approx(
         last["remembering"]["difference"][0] / last["retrained"]["difference"][0]

@@ -261,13 +261,3 @@ def test_cases_know_when_their_answers_happened() -> None:
     assert replace(cases, log=replace(log, times=None)).times is None
     beyond = Cases(log, np.array([0, 1]), np.array([3, 2]), np.array([7, 8]), np.array([0, 1, 2]))
     assert beyond.times is not None and beyond.times.tolist() == [-1, -1]
-
-
-def test_answers_are_the_events_after_the_histories() -> None:
-    log = build_log(pl.Series(list("aaabb")), np.arange(5), times=np.array([10, 20, 30, 40, 50]))
-    # after none of a's events, twice, after two of them, and after all of b's, where the log holds no answer
-    cases = Cases(log, np.array([0, 0, 0, 1]), np.array([0, 0, 2, 2]), np.array([0, 0, 2, 9]), np.arange(5))
-    answers = cases.answers
-    assert answers.user_ids.to_list() == ["a", "b"]
-    assert answers.lengths.tolist() == [2, 0]
-    assert (answers.items.tolist(), answers.clock.tolist()) == ([0, 2], [10, 30])

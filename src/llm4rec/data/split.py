@@ -46,14 +46,6 @@ class Cases:
         times[held] = self.log.times[place[held]]
         return times
 
-    @property
-    def answers(self) -> EventLog:
-        """The events that follow the histories, each once, as far as the log holds them."""
-        place = self.log.offsets[self.rows] + self.ends
-        asked = np.zeros(self.log.n_events, dtype=bool)
-        asked[place[place < self.log.offsets[self.rows + 1]]] = True
-        return self.log.select(asked)
-
     def histories(self, start: int = 0, stop: int | None = None, most: int | None = None) -> EventLog:
         """The histories of cases start:stop, one row each, the newest `most` events of each.
 
