@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,16 @@ class Alike:
     documents: Ints
     meaning: Floats
     words: Floats
+
+    @classmethod
+    def all(cls, found: Sequence[Alike]) -> tuple[Alike, Ints]:
+        """All that was found, one after the other [k], and by which of the searches each [k]."""
+        nothing = np.zeros(0, dtype=np.float32)
+        documents = np.concatenate([np.zeros(0, dtype=np.int64), *(each.documents for each in found)])
+        meaning = np.concatenate([nothing, *(each.meaning for each in found)])
+        words = np.concatenate([nothing, *(each.words for each in found)])
+        searches = np.repeat(np.arange(len(found)), [len(each.documents) for each in found])
+        return cls(documents, meaning, words), searches
 
 
 class Documents:
@@ -66,26 +77,27 @@ class Documents:
         if self.meant is not None and len(own):
             query = self.meant.vectors[own].mean(axis=0)
             query /= max(float(np.linalg.norm(query)), 1e-12)
-            meaning = self._margin(*self._near(self.meant, query, barred, n), barred)
+            meaning = self._margin(*self._near(self.meant, query, barred, n))
         asked = [term for document in own.tolist() for term in self.said[document]]
         if self._words is not None and asked:
             scores = self._words.get_scores(asked)
-            most = max(float(scores[own].max()), 1e-9)
-            words = self._margin(*_positive((scores[:n] / most).astype(np.float32)), barred)
+            most = np.float32(max(float(scores[own].max()), 1e-9))
+            documents, scores = _allowed(scores[:n], barred)
+            words = self._margin(documents, scores.astype(np.float32) / most)
         found = np.union1d(meaning[0], words[0])
         return Alike(found, _spread(found, *meaning), _spread(found, *words))
 
     def _near(self, meant: VectorIndex, query: Floats, barred: Ints, n: int) -> tuple[Ints, Floats]:
-        """Documents [k] and their cosines: all above 0 of the first n, or of many the nearest."""
+        """Documents [k], none barred, and cosines: all above 0 of the first n, or of many the nearest."""
         if meant.cells is None:
-            return _positive((meant.vectors[:n] @ query).astype(np.float32))
+            return _allowed((meant.vectors[:n] @ query).astype(np.float32, copy=False), barred)
         remarks = 1 if self.subjects is None else SAID_OF_ONE
-        return meant.search(query, remarks * (self.neighbours + 1) + len(barred), n)
+        found, cosines = meant.search(query, remarks * (self.neighbours + 1) + len(barred), n)
+        allowed = ~np.isin(found, barred)
+        return found[allowed], cosines[allowed]
 
-    def _margin(self, documents: Ints, scores: Floats, barred: Ints) -> tuple[Ints, Floats]:
+    def _margin(self, documents: Ints, scores: Floats) -> tuple[Ints, Floats]:
         """Documents that are above the best of the first subject that is left out, and how much above."""
-        allowed = ~np.isin(documents, barred)
-        documents, scores = documents[allowed], scores[allowed]
         best = scores
         if self.subjects is not None and len(scores):  # what many say of one counts once
             _, subject = np.unique(self.subjects[documents], return_inverse=True)
@@ -98,8 +110,12 @@ class Documents:
         return documents[above], scores[above] - left_out
 
 
-def _positive(scores: Floats) -> tuple[Ints, Floats]:
-    """Places of the scores [n] above 0 [k], and these: no others are ever above what is left out."""
+def _allowed(scores: Floats, barred: Ints) -> tuple[Ints, Floats]:
+    """Places [k] of the scores [n] above 0, and these; the scores of those that are barred become 0.
+
+    No others are ever above what is left out.
+    """
+    scores[barred[barred < len(scores)]] = 0
     found = np.flatnonzero(scores > 0)
     return found, scores[found]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.retrieve.documents import Alike, Documents, unit, words_of
-from llm4rec.retrieve.entries import ITEM_TEXT, SIMILAR_ITEM, Asked, Entries, entries, joined
+from llm4rec.retrieve.entries import ITEM_TEXT, SIMILAR_ITEM, Asked, Entries, entries
 from llm4rec.retrieve.index import Indexed, VectorIndex
 from llm4rec.types import Floats
 
@@ -31,24 +31,18 @@ class Neighbours:
 
     def entries(self, asked: Asked) -> Entries:
         """The neighbours of each anchor."""
+        found, place = Alike.all([self.alike(anchor) for anchor in asked.anchors.tolist()])
         ages = asked.ages(asked.times)
-        parts: list[Entries] = []
-        for place, anchor in enumerate(asked.anchors.tolist()):
-            found = self.alike(anchor)
-            n = len(found.documents)
-            parts.append(
-                entries(
-                    self.kind,
-                    found.documents,
-                    anchors=np.full(n, anchor),
-                    sources=found.documents,
-                    weights=np.full(n, asked.weights[place]),
-                    semantic=found.meaning,
-                    ages=None if ages is None else np.full(n, ages[place]),
-                    overlap=found.words,
-                )
-            )
-        return joined(parts)
+        return entries(
+            self.kind,
+            found.documents,
+            anchors=asked.anchors[place],
+            sources=found.documents,
+            weights=asked.weights[place],
+            semantic=found.meaning,
+            ages=None if ages is None else ages[place],
+            overlap=found.words,
+        )
 
     def _alike(self, item: int) -> Alike:
         return self.documents.alike(np.array([item]))

@@ -8,7 +8,7 @@ import numpy as np
 
 from llm4rec.data.remarks import Remarks
 from llm4rec.retrieve.documents import Alike, Documents, unit, words_of
-from llm4rec.retrieve.entries import TAG, Asked, Entries, entries, joined, scaled
+from llm4rec.retrieve.entries import TAG, Asked, Entries, entries, scaled
 from llm4rec.retrieve.index import Indexed, VectorIndex
 from llm4rec.types import Floats, Ints
 
@@ -52,28 +52,23 @@ class Sayings:
         if times is not None and asked.now is not None:
             upto = int(np.searchsorted(times, asked.now, side="right"))
         owner = self._numbers.get(asked.owner, -1) if asked.owner else -1  # remarks may be unsigned
-        parts: list[Entries] = []
-        for place, anchor in enumerate(asked.anchors.tolist()):
-            found = self._alike(anchor, upto)
-            others = self._owners[found.documents] != owner
-            sources = found.documents[others]
-            items = self.remarks.items[sources]
-            # what many say of one item counts as what one says of it
-            _, same, counts = np.unique(items, return_inverse=True, return_counts=True)
-            parts.append(
-                entries(
-                    self.kind,
-                    items,
-                    anchors=np.full(len(items), anchor),
-                    sources=sources,
-                    weights=(asked.weights[place] / counts[same]).astype(np.float32),
-                    semantic=found.meaning[others],
-                    ages=asked.ages(None if times is None else times[sources]),
-                    quality=self._qualities[sources],
-                    overlap=found.words[others],
-                )
-            )
-        return joined(parts)
+        found, place = Alike.all([self._alike(anchor, upto) for anchor in asked.anchors.tolist()])
+        others = self._owners[found.documents] != owner
+        sources, place = found.documents[others], place[others]
+        items = self.remarks.items[sources]
+        # what many say of one item counts as what one says of it
+        _, same, counts = np.unique(place * self.n_items + items, return_inverse=True, return_counts=True)
+        return entries(
+            self.kind,
+            items,
+            anchors=asked.anchors[place],
+            sources=sources,
+            weights=(asked.weights[place] / counts[same]).astype(np.float32),
+            semantic=found.meaning[others],
+            ages=asked.ages(None if times is None else times[sources]),
+            quality=self._qualities[sources],
+            overlap=found.words[others],
+        )
 
     def _found(self, item: int, upto: int) -> Alike:
         own = self._order[self._starts[item] : self._starts[item + 1]]
