@@ -59,7 +59,7 @@ def nearest(vectors: Floats, query: Floats, upto: int) -> npt.NDArray[np.int64]:
 
 def measure(base: Floats, n: int, n_queries: int, seed: int) -> dict[str, Any]:
     """Figures of an index of n vectors made of `base`."""
-    from llm4rec.retrieve.index import VectorIndex
+    from llm4rec.retrieve.index import Cells, VectorIndex
 
     kept_out = len(base) // 20
     vectors, queries = (
@@ -74,9 +74,9 @@ def measure(base: Floats, n: int, n_queries: int, seed: int) -> dict[str, Any]:
         index = built
         if built.cells is not None:
             path = Path(place) / "entries.index"
-            built.write(path)
+            built.cells.write(path)
             told["file_mib"] = round(path.stat().st_size / (1 << 20), 1)
-            index = VectorIndex.read(path, vectors)
+            index = VectorIndex.over(vectors, Cells.read(path))
             del built
         for query in queries[:20]:
             index.search(query, K)

@@ -69,7 +69,7 @@ def variants(parts: bool, study: Study, model: Fitted) -> dict[str, dict[str, An
     for axis, (key, names) in enumerate((("kinds", KINDS), ("factors", FACTORS))):
         there = np.flatnonzero(had.any(axis=1 - axis))
         all_of_them = tuple(names[place] for place in there)
-        for name in all_of_them:
+        for name in all_of_them if len(all_of_them) > 1 else ():
             found[f"without {name}"] = {key: tuple(other for other in all_of_them if other != name)}
     return found | {"without attention": {"attention": False}}
 

@@ -76,7 +76,11 @@ def test_a_stage_is_judged_by_what_is_served(model: Recommender, split: Split, h
     ids = generator(model).ids if heads == "both" else None
     network = fitted.scorer.network
     metric = asked.served_metric(network, ids, fitted.linear, options)
-    np.testing.assert_allclose(metric(network), case_ndcg(served, split.valid, N_ITEMS), atol=1e-6)
+    twice = split.valid.take(np.concatenate([np.arange(len(split.valid)), [0]]))
+    cases = case_ndcg(served, split.valid, N_ITEMS)
+    np.testing.assert_allclose(metric(network), cases, atol=1e-6)
+    again = replace(asked, cases=twice).served_metric(network, ids, fitted.linear, options)
+    assert len(again(network)) == len(cases)  # one figure per person
     assert any(linear.strengths)
 
 
@@ -93,7 +97,7 @@ def test_codes_weigh_nothing_where_the_linear_part_says_as_much(
     model: Recommender, split: Split, monkeypatch: pytest.MonkeyPatch, gains: Floats, kept: bool
 ) -> None:
     def case_ndcg(model: Any, cases: Any, n_items: int) -> Floats:
-        return 0.3 + (0 if model.scorer.join is None else gains)
+        return np.full(len(gains), 0.3) + (0 if model.scorer.join is None else gains)
 
     fitted, asked = model.fitted, questions(model, split)
     scorer, ids = asked.scorer, generator(model).ids

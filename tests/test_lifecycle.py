@@ -252,6 +252,13 @@ def test_a_wish_reaches_what_a_search_would_not() -> None:
 
 @pytest.mark.parametrize("ids", [{"i1"}, [5], [None]])
 def test_ids_of_another_kind_are_refused(model: Recommender, ids: Any) -> None:
+    for name in ("i1", None, 5):
+        with pytest.raises(InputError, match="list of ids, each a text"):
+            model.retire_items(name)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(InputError, match="rated by ids, each a text"):
+            model.rate(Query(), name)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="by their user_id, a text, not by 3"):
+        model.known_history(3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="list of ids, each a text"):
         model.retire_items(ids if isinstance(ids, list) else [ids])
     with pytest.raises(InputError, match="takes a tuple of item ids, each a text"):

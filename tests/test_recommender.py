@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from llm4rec.answering import log_wish
 from llm4rec.bench.baselines import fit_popularity
 from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Split, leave_last_out
+from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import InputError
 from llm4rec.evaluate.metrics import per_case
 from llm4rec.recommender import Config, Recommender
-from llm4rec.types import Query, Ranking, Recommends
+from llm4rec.types import Floats, Query, Ranking, Recommends
 
 KINDS = ("ocean", "desert", "forest", "arctic")
 PER_KIND = 7  # the last of each kind is in nobody's events
@@ -231,6 +234,34 @@ def test_a_wish_moves_matching_titles_up(model: Recommender) -> None:
     exact = model.recommend(Query(history, text="desert tale ccc"), 3)
     assert exact.item_ids[0] == f"i{PER_KIND + 2}"
     assert model.recommend(Query(history, text="  "), 5) == model.recommend(Query(history), 5)
+
+
+def test_for_a_wish_the_closest_text_decides_whatever_other_text_is_missing(model: Recommender) -> None:
+    class Reader:
+        def encode(self, texts: list[str]) -> Floats:
+            return np.array([[1, 0]], dtype=np.float32)
+
+    close = torch.tensor([[-0.5, 0.0], [-0.5, -0.6], [0.0, 0.0]])
+    values = torch.stack([close, torch.zeros(3, 2)], dim=-1)
+    mask = torch.tensor([[True, False], [True, True], [False, False]])
+    scorer = replace(model.fitted.scorer, items={"text": Tokens(values, mask)})
+    reader: Any = Reader()
+    found = log_wish(replace(model.fitted, scorer=scorer), "the sea", lambda: reader)[0]
+    assert found[0] == pytest.approx(found[1]) == pytest.approx(found[2] - 0.5 / 0.05, rel=1e-4)
+
+
+def test_where_all_people_are_forgotten_strangers_are_still_served(
+    model: Recommender, tmp_path: Path
+) -> None:
+    assert model.fitted.people is not None
+    query = Query(("i1", "i2"))
+    expected = model.recommend(query, 5)
+    for user in model.fitted.people.ids.to_list():
+        model = model.forget_user(user)
+    assert model.recommend(query, 5) == expected == model.recommend(replace(query, user="u0"), 5)
+    model.save(tmp_path / "model")
+    read = Recommender.load(tmp_path / "model")
+    assert read.recommend(query, 5) == expected and read.known_history("u0") is None
 
 
 def test_a_wish_needs_texts(split: Split) -> None:

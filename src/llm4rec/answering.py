@@ -66,8 +66,9 @@ def log_wish(fitted: Fitted, text: str, reader: Callable[[], TextEncoder]) -> Fl
     if tokens is None:
         raise InputError("This model can't read a wish: its items have no text fields.")
     wish = torch.from_numpy(reader().encode([text])[0])
+    close = (tokens.values @ wish).masked_fill(~tokens.mask, -torch.inf).amax(dim=1)
     # an item without text says nothing of the wish: it stands where an unrelated text would
-    close = (tokens.values @ wish).masked_fill(~tokens.mask, 0.0).amax(dim=1)
+    close = close.masked_fill(~tokens.mask.any(dim=1), 0.0)
     return (close / WISH_TEMPERATURE).log_softmax(dim=0).unsqueeze(0).numpy()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases
-from llm4rec.evaluate.protocol import case_ndcg, mean_ndcg
+from llm4rec.evaluate.protocol import case_ndcg, mean_ndcg, person_means
 from llm4rec.evaluate.significance import Gain
 from llm4rec.fitted import code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
@@ -29,8 +29,8 @@ from llm4rec.retrieve.conditioning import Held, Stage
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.topn import top_n
-from llm4rec.train.stages import CaseMetric
-from llm4rec.types import Bools, Floats, Ints, Rankings
+from llm4rec.train.stages import PersonMetric
+from llm4rec.types import Array, Bools, Floats, Ints, Rankings
 
 AT_ONCE = 60_000_000
 """Scores of cases × items that attention is trained beside: 240 MB; of a larger catalogue fewer cases are."""
@@ -76,8 +76,8 @@ class Questions:
 
     def served_metric(
         self, network: Network, ids: SemanticIds | None, part: Linear, config: GenerateConfig
-    ) -> CaseMetric:
-        """NDCG@10 of each case [c] by the heads with the linear part, weighed as suits `network` now.
+    ) -> PersonMetric:
+        """NDCG@10 of each person's cases [p] by the heads with the linear part, weighed as suits `network`.
 
         Args:
             network: left in evaluation mode.
@@ -90,10 +90,11 @@ class Questions:
         found = None if ids is None else self._likeliest(scorer, ids, config)
         linear = self.linear(scorer if found is None else replace(scorer, join=found.join), part)
 
-        def metric(network: Network, *, timed: bool = False) -> Floats:
+        def metric(network: Network, *, timed: bool = False) -> Array:
             join = None if found is None else replace(found, head=code_head(network)).join
             now = replace(self.scorer, network=network, join=join)
-            return case_ndcg(_Answers(now, self.people, linear), self.cases, self.n_items, timed=timed)
+            answers = _Answers(now, self.people, linear)
+            return person_means(case_ndcg(answers, self.cases, self.n_items, timed=timed), self.cases.rows)
 
         return metric
 
@@ -109,9 +110,10 @@ class Questions:
         both, alone = (self._ndcg(replace(scorer, join=join), part) for join in (found.join, None))
         return found if Gain.of(both - alone).exceeds() else replace(found, share=0.0)
 
-    def _ndcg(self, scorer: Scorer, part: Linear) -> Floats:
-        """NDCG@10 of each case [c] with the linear part, as it suits the scorer."""
-        return case_ndcg(_Answers(scorer, self.people, self.linear(scorer, part)), self.cases, self.n_items)
+    def _ndcg(self, scorer: Scorer, part: Linear) -> Array:
+        """NDCG@10 of each person's cases [p] with the linear part, as it suits the scorer."""
+        answers = _Answers(scorer, self.people, self.linear(scorer, part))
+        return person_means(case_ndcg(answers, self.cases, self.n_items), self.cases.rows)
 
     def _likeliest(self, scorer: Scorer, ids: SemanticIds, config: GenerateConfig) -> Generator:
         """The generator at the share that makes the answers most likely, unless it is given."""
@@ -135,7 +137,7 @@ class Questions:
         """The linear part with the strengths and exponents that suit the answers beside `scorer`."""
         if not len(part.known):
             return part
-        trial = weighing.Trial(part, self._answers, self.cases.histories().lengths)
+        trial = weighing.Trial(part, self._answers, self.cases.histories().lengths, self.cases.rows)
         for rows, chosen, log_scores in self._asked(scorer):
             trial.ask(rows, log_scores, chosen)
             del log_scores  # before the next ones are made: a large catalogue's fill the memory
@@ -197,7 +199,8 @@ class Questions:
         attend: Attend | None = None,
     ) -> Prior:
         """Recent popularity in `events`, its windows and shares those that suit the answers."""
-        trial = prior.Trial(events, self.n_items, self._answers, self.cases.histories().lengths)
+        lengths = self.cases.histories().lengths
+        trial = prior.Trial(events, self.n_items, self._answers, lengths, self.cases.rows)
         for rows, chosen, log_scores in self._asked(scorer, attend):
             log_scores = grounding.add(beside.add(log_scores, chosen), chosen)
             trial.ask(rows, log_scores, unseen(chosen, self.n_items))

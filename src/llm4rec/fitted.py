@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.retrieve.condition import Condition, attending
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
-from llm4rec.retrieve.index import VectorIndex
+from llm4rec.retrieve.index import Cells, VectorIndex
 from llm4rec.retrieve.memories import Memories
 from llm4rec.retrieve.neighbours import Neighbours, item_texts, similar_items
 from llm4rec.retrieve.relevance import Grounding, Relevance
@@ -78,7 +77,7 @@ class Fitted:
         remarks: reviews and tags, where they weigh anything.
         remark_vectors: what each of them means [r, w].
         condition: attention to what is retrieved; None where validation does not gain by it.
-        index_files: where the index of a kind's vectors is kept; it is made anew for the others.
+        cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
     """
 
@@ -99,7 +98,7 @@ class Fitted:
     remark_vectors: Mapping[Manner, Floats] = field(default_factory=dict[Manner, Floats])
     relevance: Relevance = field(default_factory=Relevance)
     condition: Condition | None = None
-    index_files: Mapping[Kind, Path] = field(default_factory=dict[Kind, Path])
+    cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
 
     @property
     def new_items(self) -> Ints:
@@ -136,14 +135,16 @@ class Fitted:
         return {}
 
     @property
-    def inverted(self) -> dict[Kind, VectorIndex]:
-        """The indexes of large kinds that entries are retrieved from, by kind."""
-        found: dict[Kind, VectorIndex] = {}
+    def inverted(self) -> dict[Kind, Cells]:
+        """The inverted files of large kinds that entries are retrieved from, as far as they were made."""
+        found: dict[Kind, Cells] = {}
         for kind in self.relevance.kinds:
+            if kind in self.cells:
+                found[kind] = self.cells[kind]
             made = self.retrievers.get(kind)
             meant = made.documents.meant if isinstance(made, Neighbours | Sayings) else None
             if meant is not None and meant.cells is not None:
-                found[kind] = meant
+                found[kind] = meant.cells
         return found
 
     def repository(self, memories: EventLog | None, kinds: Container[Kind]) -> Repository:
@@ -167,11 +168,11 @@ class Fitted:
         return Repository(found, options)
 
     def _retriever(self, kind: Kind) -> Retriever | None:
-        neighbours, n_items = self.config.retrieve.neighbours, len(self.catalog)
-        path, seed = self.index_files.get(kind), self.config.train.seed
+        neighbours = self.config.retrieve.neighbours
+        cells, seed = self.cells.get(kind), self.config.train.seed
 
         def indexed(vectors: Floats) -> VectorIndex:
-            return VectorIndex.of(vectors, seed=seed) if path is None else VectorIndex.read(path, vectors)
+            return VectorIndex.of(vectors, seed=seed) if cells is None else VectorIndex.over(vectors, cells)
 
         if kind == "similar_item":
             directions = self.scorer.network.head.directions(self.scorer.vectors)
@@ -183,11 +184,19 @@ class Fitted:
         if kind == "memory" or kind not in self.remarks:
             return None
         said, vectors = self.remarks[kind], self.remark_vectors.get(kind)
-        return Sayings(KINDS.index(kind), said, vectors, n_items, neighbours, indexed)
+        return Sayings(KINDS.index(kind), said, vectors, neighbours, indexed)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""
         return person_rows(self.people, histories)
+
+
+def as_indexed(fitted: Fitted, changed: Fitted) -> Fitted:
+    """`changed` with the indexes of `fitted`, whose items it has: making them anew takes seconds."""
+    if "index" in vars(fitted):
+        vars(changed)["index"] = fitted.index
+    changed.retrievers.update(fitted.retrievers)
+    return changed
 
 
 def person_rows(people: Catalog | None, histories: EventLog) -> Ints:

@@ -21,7 +21,7 @@ from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
 from llm4rec.errors import InputError
-from llm4rec.fitted import Fitted, Spaces, new_network, person_rows
+from llm4rec.fitted import Fitted, Spaces, as_indexed, new_network, person_rows
 from llm4rec.model import origin
 from llm4rec.model.backbone import COMPACT
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
@@ -126,7 +126,6 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
                 "exponents": linear.exponents,
             },
             "retrieval": None,
-            "seconds": time.perf_counter() - began,
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,
             "notes": frozen.notes + _cut_notes(catalog, people, encode),
@@ -134,9 +133,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
             "n_users": events.n_users,
         },
     )
-    if not config.retrieve.enabled:
-        return fitted
-    return ground(heard(fitted, remarks, events, progress), questions, events, remembered)
+    if config.retrieve.enabled:
+        fitted = ground(heard(fitted, remarks, events, progress), questions, events, remembered)
+    about = {**fitted.about, "seconds": time.perf_counter() - began}
+    return as_indexed(fitted, replace(fitted, about=about))
 
 
 def heard(

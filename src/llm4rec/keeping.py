@@ -33,6 +33,7 @@ from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY
+from llm4rec.retrieve.index import Cells
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -103,7 +104,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **_id_tensors(fitted.generator),
         },
         tables=tables,
-        indexes={kind: index.write for kind, index in fitted.inverted.items()},
+        indexes={kind: cells.write for kind, cells in fitted.inverted.items()},
     )
 
 
@@ -185,7 +186,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
         relevance=stored_relevance(meta.get("relevance")),
         condition=_condition(kept, config.model.embedding_size),
-        index_files={kind: file for kind in KINDS if (file := kept.index(kind)) is not None},
+        cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
     )
 
 

@@ -12,15 +12,17 @@ import torch
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
+from llm4rec.data.queries import are_texts
 from llm4rec.data.upsert import upserted
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
-from llm4rec.fitted import Fitted, code_head
+from llm4rec.fitted import Fitted, as_indexed, code_head
 from llm4rec.generate.generator import Generator
 from llm4rec.model import arrivals
 from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.scorer import Scorer
+from llm4rec.retrieve.entries import KINDS
 from llm4rec.train.stages import id_vectors
 from llm4rec.types import Floats, Ints
 
@@ -54,15 +56,19 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
     generator = _generator(fitted, scorer, n_new)
     if generator is not None:
         scorer = replace(scorer, join=generator.join)
-    return replace(
+    found = replace(
         fitted,
         catalog=catalog,
         vectors=vectors,
         scorer=scorer,
         prior=fitted.prior.extended(n_new),
         generator=generator,
-        index_files={kind: file for kind, file in fitted.index_files.items() if kind in fitted.remarks},
+        cells={kind: cells for kind, cells in fitted.cells.items() if kind in fitted.remarks},
     )
+    for kind, each in fitted.retrievers.items():
+        if kind in fitted.remarks:  # what was said of items is as it was
+            found.retrievers[kind] = each
+    return found
 
 
 def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
@@ -71,8 +77,7 @@ def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
     Raises:
         InputError: where the catalogue has no item of a name.
     """
-    given: Sequence[Any] = item_ids  # whatever its type promises
-    if isinstance(item_ids, str) or not all(isinstance(name, str) for name in given):
+    if not are_texts(item_ids):
         raise InputError(f"Items are retired by a list of ids, each a text: ['50', '181'], not {item_ids!r}.")
     numbers = fitted.catalog.numbers(pl.Series(item_ids, dtype=pl.String))
     if (numbers < 0).any():
@@ -83,7 +88,7 @@ def retire(fitted: Fitted, item_ids: Sequence[str]) -> Fitted:
             + ": nothing was changed."
         )
     retired = np.union1d(fitted.catalog.retired, numbers)
-    return _as_indexed(fitted, replace(fitted, catalog=replace(fitted.catalog, retired=retired)))
+    return as_indexed(fitted, replace(fitted, catalog=replace(fitted.catalog, retired=retired)))
 
 
 def count(fitted: Fitted, events: EventLog) -> Fitted:
@@ -95,7 +100,7 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
     _check(fitted, events, "New items are counted in an EventLog, not in")
     new = fitted.new_items
     if not len(new) or not events.n_events:
-        return _as_indexed(fitted, replace(fitted, arrivals=Arrivals()))
+        return as_indexed(fitted, replace(fitted, arrivals=Arrivals()))
     asked = np.flatnonzero(events.lengths > 0)
     asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), ASKED)).astype(np.int64)]
     promised = np.zeros(len(new))
@@ -105,7 +110,7 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
         log_scores = fitted.scorer.log_scores(histories, people, added=True, attend=fitted.attend)
         log_scores = fitted.grounding.add(fitted.linear.add(log_scores, histories), histories)
         promised += np.exp(log_scores[:, new]).sum(axis=0)
-    return _as_indexed(fitted, replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked))))
+    return as_indexed(fitted, replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked))))
 
 
 def remember(fitted: Fitted, events: EventLog) -> Fitted:
@@ -123,7 +128,7 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
     }
     if "histories" in kept:
         kept["prior"] = fitted.prior.counted(kept["histories"])
-    return _as_indexed(fitted, replace(fitted, **kept))
+    return as_indexed(fitted, replace(fitted, **kept))
 
 
 def forget_user(fitted: Fitted, user: str) -> Fitted:
@@ -150,10 +155,12 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
             tokens = {name: each.take(torch.from_numpy(others)) for name, each in scorer.people.items()}
             scorer = replace(scorer, people=tokens)
         changed["people"] = fitted.people.take(others)
-    changed["index_files"] = {k: file for k, file in fitted.index_files.items() if k not in fitted.remarks}
-    found = _as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
-    for manner in fitted.remarks:
-        found.retrievers.pop(manner, None)
+    fewer = {m for m, said in fitted.remarks.items() if len(changed["remarks"][m]) < len(said)}
+    changed["cells"] = {kind: cells for kind, cells in fitted.cells.items() if kind not in fewer}
+    found = as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
+    for kind in KINDS:
+        if kind in fewer:
+            found.retrievers.pop(kind, None)
     return found
 
 
@@ -173,14 +180,6 @@ def _check(fitted: Fitted, events: EventLog, purpose: str) -> None:
             f"Events name items by their numbers in the catalogue, 0 to {n_items - 1}: Ingested.numbered_by "
             "makes them so."
         )
-
-
-def _as_indexed(fitted: Fitted, changed: Fitted) -> Fitted:
-    """`changed` with the indexes of `fitted`, whose items it has: making them anew takes seconds."""
-    if "index" in vars(fitted):
-        vars(changed)["index"] = fitted.index
-    changed.retrievers.update(fitted.retrievers)
-    return changed
 
 
 def _vectors(fitted: Fitted, catalog: Catalog, rows: Ints, note: Callable[[str], None]) -> dict[str, Floats]:

@@ -21,7 +21,7 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
 from llm4rec.data.legal import legal_for, legal_items
-from llm4rec.data.queries import check, list_length
+from llm4rec.data.queries import are_texts, check, list_length
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
@@ -200,19 +200,26 @@ class Recommender:
         condition, scorer = self.fitted.condition, self.fitted.scorer
         if condition is None:
             return np.zeros(histories.n_users, dtype=np.float32)
+        histories = histories.select(histories.items >= 0)
         with torch.inference_mode():
             states = scorer.states(histories, self.fitted.person_rows(histories))
             return condition.openness(states).abs().numpy()
 
     def known_history(self, user: str) -> EventLog | None:
-        """What a person known from training did, or None for anyone else."""
+        """What a person known from training did, or None for anyone else.
+
+        Raises:
+            InputError: where the name is no text.
+        """
+        if not are_texts([user]):
+            raise InputError(f"A person is known by their user_id, a text, not by {user!r}.")
         known = self.known_histories(pl.Series([user], dtype=pl.String))
         return known if known.n_events else None
 
     def known_histories(self, users: pl.Series) -> EventLog:
         """What each of the named people did, a row each; it is empty for those not known from training."""
         stored = self.fitted.histories
-        if stored is None:
+        if stored is None or not stored.n_users:
             return EventLog(users, np.zeros(len(users) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
         rows = numbered(users, stored.user_ids).fill_null(-1).to_numpy()
         lengths = np.where(rows >= 0, stored.lengths[rows], 0)
@@ -224,6 +231,8 @@ class Recommender:
         Raises:
             InputError: where the model has no rating head (`model.pointwise`), or an item is unknown.
         """
+        if not are_texts(item_ids):
+            raise InputError(f"Items are rated by ids, each a text: ['50', '181'], not {item_ids!r}.")
         items = self.catalog.numbers(pl.Series(item_ids, dtype=pl.String))
         if (items < 0).any():
             raise InputError(f"The model knows no item {item_ids[int(np.argmax(items < 0))]!r}.")

@@ -185,6 +185,10 @@ def test_lora_goes_where_it_is_told(language_model: Models) -> None:
     assert len(adapters) == 2 * 2 * 2 and all(min(w.shape) == 2 for w in adapters.values())
     with pytest.raises(ConfigError, match=r"no projections called wq, k_pro .* It has .*q_proj"):
         backbone(language_model("llama"), lora_targets=["self_attn.q_proj", "wq", "k_pro"])
+    gpt2 = backbone(language_model("gpt2"), lora_targets=["c_attn"])  # its projections are no nn.Linear
+    assert len([name for name, _ in gpt2.named_parameters() if "lora_" in name]) == 2 * 2
+    with pytest.raises(ConfigError, match=r"can't be given low-rank additions \(.*pretrained.tuning to full"):
+        backbone(language_model("mamba"))
 
 
 @pytest.mark.parametrize(("tuning", "trained"), [("full", True), ("frozen", False)])

@@ -102,7 +102,7 @@ def test_a_mixture_is_a_distribution_and_keeps_the_order_of_both(
 
 def chosen(events: EventLog, targets: np.ndarray, lengths: np.ndarray, network: np.ndarray) -> Prior:
     """The prior for cases whose network says log p `network` [c, i] and who have seen nothing."""
-    trial = Trial(events, network.shape[1], targets, lengths)
+    trial = Trial(events, network.shape[1], targets, lengths, np.arange(len(targets)))
     for rows in np.array_split(np.arange(len(targets)), 3):  # asked in parts, as a fit asks
         trial.ask(rows, network[rows], np.ones((len(rows), network.shape[1]), dtype=bool))
     return trial.prior()
@@ -188,7 +188,7 @@ def test_a_gain_has_to_be_sure(n_gain: int, leads: bool) -> None:
     network[:, :8], network[:, 8:19] = 0.045, 0.055
     unseen = np.ones((n, n_items), dtype=bool)
     unseen[np.arange(n_gain, n), targets[n_gain:]] = False  # what must not be ranked gains nothing
-    trial = Trial(events, n_items, targets, empty)
+    trial = Trial(events, n_items, targets, empty, np.arange(len(targets)))
     trial.ask(np.arange(n), np.log(network), unseen)
     mixed = trial.prior().mix(np.log(network), empty)
     assert (ndcg(mixed, targets).max() == 0) == leads
@@ -225,7 +225,7 @@ def test_what_was_seen_is_not_ranked() -> None:
     n, n_items = 50, 40
     network = np.full((n, n_items), 0.01, dtype=np.float32)
     network[:, :10], network[:, 20] = 0.05, 0.02
-    trial = Trial(log(list(range(n_items))), n_items, np.full(n, 20), np.full(n, 10))
+    trial = Trial(log(list(range(n_items))), n_items, np.full(n, 20), np.full(n, 10), np.arange(n))
     unseen = np.ones((n, n_items), dtype=bool)
     trial.ask(np.arange(n), np.log(network), unseen)
     assert trial.ndcg[:, 0, 0].tolist() == [0] * n

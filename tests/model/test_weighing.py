@@ -12,11 +12,11 @@ from llm4rec.data.events import EventLog
 from llm4rec.model.linear import EXPONENTS, STRENGTHS, Linear, LinearConfig, fit_linear
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.weighing import RATIOS, Trial
-from llm4rec.types import Array, Floats
+from llm4rec.types import Array, Floats, Ints
 
 
 def trial(part: Linear, targets: list[int], asked: EventLog, network: Floats) -> Trial:
-    found = Trial(part, np.array(targets), asked.lengths)
+    found = Trial(part, np.array(targets), asked.lengths, np.arange(len(targets)))
     for rows in np.array_split(np.arange(len(targets)), 3):
         found.ask(rows, network[rows], asked.histories(rows, asked.lengths[rows]))
     return found
@@ -87,7 +87,7 @@ def test_what_no_search_reached_is_no_measure_of_what_was_reached() -> None:
 def test_a_rank_beyond_ten_is_worth_nothing() -> None:
     part = Linear(np.arange(30), np.array([0, *[1] * 30]), np.array([29], np.uint16), np.ones(1, np.float16))
     network = np.log(np.arange(30, 0, -1, dtype=np.float32) / 465)[None]
-    found = Trial(part, np.array([29]), np.array([1]))
+    found = Trial(part, np.array([29]), np.array([1]), np.array([0]))
     found.ask(np.arange(1), network, log([0]))
     # lifted by w, item 29 passes item k where w > log(30 − k): eighteen others at w = log 12, ten at log 20
     worth = dict(zip(RATIOS.tolist(), found.ndcg[0].tolist(), strict=True))
@@ -116,9 +116,10 @@ def test_a_network_that_is_too_sure_counts_less() -> None:
     )
 
 
-def told(ndcg: Array) -> Trial:
+def told(ndcg: Array, people: Ints | None = None) -> Trial:
     """Likelihood asks for τ = .5 and w = 1 (ratio 2), at τ = 1 for w = 4; ranks by each are given [c, 2]."""
-    found = Trial(fitted(), np.zeros(len(ndcg), dtype=np.int64), np.full(len(ndcg), 2))
+    owners = np.arange(len(ndcg)) if people is None else people
+    found = Trial(fitted(), np.zeros(len(ndcg), dtype=np.int64), np.full(len(ndcg), 2), owners)
     found.told[:] = True
     found.likely[1, STRENGTHS == 4] = found.likely_outside[1, 0, STRENGTHS == 4] = 1
     found.likely_outside[1, EXPONENTS == 0.5, np.flatnonzero(STRENGTHS == 1)] = 2
@@ -135,6 +136,11 @@ def test_the_likelier_exponent_is_taken_where_it_ranks_higher_by_a_standard_erro
         and told(better).chosen().strengths == (1.0,) * 4
     )
     assert told(worse).chosen().exponents == (1.0,) * 4 and told(worse).chosen().strengths == (4.0,) * 4
+    # what three people say in many cases is what three people say: .04, .04 and -.04, standard error .022
+    few = np.zeros((150, 2))
+    few[:2, 0] = few[50:52, 0] = few[100:102, 1] = 1
+    assert told(np.tile(few, (40, 1))).chosen().exponents[1] == 0.5
+    assert told(np.tile(few, (40, 1)), np.tile(np.arange(3).repeat(50), 40)).chosen().exponents[1] == 1
 
 
 def test_the_strength_follows_what_held_out_items_say() -> None:

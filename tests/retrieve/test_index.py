@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llm4rec.errors import ArtefactError
-from llm4rec.retrieve.index import VectorIndex
+from llm4rec.retrieve.index import Cells, VectorIndex
 from llm4rec.types import Floats, Ints
 
 N, W = 6000, 24
@@ -56,10 +56,15 @@ def test_of_equal_ones_the_first_come() -> None:
     assert same.search(np.ones(1, dtype=np.float32), 4, 2)[0].tolist() == [0, 1]
 
 
+def cells_of(index: VectorIndex) -> Cells:
+    assert index.cells is not None
+    return index.cells
+
+
 def test_a_file_gives_the_same_answers(tmp_path: Path) -> None:
     index = VectorIndex.of(VECTORS, exact=100, seed=3)
-    index.write(tmp_path / "cells.index")
-    read = VectorIndex.read(tmp_path / "cells.index", VECTORS)
+    cells_of(index).write(tmp_path / "cells.index")
+    read = VectorIndex.over(VECTORS, Cells.read(tmp_path / "cells.index"))
     again = VectorIndex.of(VECTORS, exact=100, seed=3)
     for query in QUERIES:
         for other in (read, again):
@@ -69,35 +74,39 @@ def test_a_file_gives_the_same_answers(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(found[1], expected[1])
 
 
-def test_what_is_mapped_is_written_again_whole_also_where_its_file_is_gone(tmp_path: Path) -> None:
+def test_what_is_mapped_stays_what_it_is_where_its_file_is_replaced_or_gone(tmp_path: Path) -> None:
     first, second, third = (tmp_path / f"{name}.index" for name in "abc")
-    VectorIndex.of(VECTORS, exact=100).write(first)
-    read = VectorIndex.read(first, VECTORS)
+    cells_of(VectorIndex.of(VECTORS, exact=100)).write(first)
+    written = first.read_bytes()
+    read = Cells.read(first)
+    cells_of(VectorIndex.of(VECTORS[::-1].copy(), exact=100)).write(third)
+    third.replace(first)
     read.write(second)
-    assert second.read_bytes() == first.read_bytes()
+    assert second.read_bytes() == written != first.read_bytes()
     first.unlink()
     read.write(third)
+    assert third.read_bytes() == written
+    expected = VectorIndex.over(VECTORS, Cells.read(second))
     for query in QUERIES:
-        expected = read.search(query, 9)[0]
-        assert VectorIndex.read(second, VECTORS).search(query, 9)[0].tolist() == expected.tolist()
-        assert VectorIndex.read(third, VECTORS).search(query, 9)[0].tolist() == expected.tolist()
+        found = VectorIndex.over(VECTORS, read).search(query, 9)[0]
+        assert found.tolist() == expected.search(query, 9)[0].tolist()
 
 
 def test_a_file_of_other_vectors_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "cells.index"
-    VectorIndex.of(VECTORS, exact=100).write(place)
-    with pytest.raises(ArtefactError, match=r"of 6,000 vectors of 24, and there are 5,999 of 24: remove it"):
-        VectorIndex.read(place, VECTORS[1:])
+    cells = cells_of(VectorIndex.of(VECTORS, exact=100))
+    with pytest.raises(ArtefactError, match=r"of 6,000 vectors of 24, and there are 5,999 of 24: remove its"):
+        VectorIndex.over(VECTORS[1:], cells)
     place.write_bytes(b"something else")
     with pytest.raises(ArtefactError, match="is no index"):
-        VectorIndex.read(place, VECTORS)
+        Cells.read(place)
 
 
 @pytest.mark.parametrize("kind", ["Flat", None])
 def test_a_file_of_faiss_without_cells_is_refused(tmp_path: Path, kind: str | None) -> None:
     place = tmp_path / "cells.index"
     if kind is None:  # FAISS writes what is not there, too
-        VectorIndex.of(VECTORS).write(place)
+        Cells(None).write(place)
     else:
         import faiss
 
@@ -105,4 +114,4 @@ def test_a_file_of_faiss_without_cells_is_refused(tmp_path: Path, kind: str | No
         whole.add(VECTORS)
         faiss.write_index(whole, str(place))
     with pytest.raises(ArtefactError, match="is no index"):
-        VectorIndex.read(place, VECTORS)
+        Cells.read(place)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.retrieve.entries import Asked
@@ -74,3 +76,30 @@ def test_an_anchor_of_unknown_time_has_no_age() -> None:
     retriever = similar_items(np.eye(2, dtype=np.float32) + 0.5, neighbours=2)
     asked = Asked(np.array([0, 1]), np.ones(2, dtype=np.float32), np.array([-1, 86_400]), now=86_400)
     assert np.isnan(retriever.entries(asked).ages).tolist() == [True, False]
+
+
+def test_items_that_say_the_same_are_alike_whatever_field_both_lack() -> None:
+    vectors = {
+        "title": np.array([[2, 0], [3, 0], [1, 1], [0, 0]], dtype=np.float32),
+        "photo": np.array([[0, 0], [0, 0], [0, 5], [0, 0]], dtype=np.float32),
+    }
+    found = item_texts(Catalog(CATALOG.table), vectors, neighbours=4).alike(0)
+    assert found.documents.tolist() == [1, 2]
+    np.testing.assert_allclose(found.meaning, [1, np.sqrt(0.5) / np.sqrt(2)], rtol=1e-6)
+
+
+@given(
+    times=st.lists(st.integers(-1, 3_000_000_000), min_size=1, max_size=4),
+    now=st.integers(0, 3_000_000_000),
+    gamma=st.floats(0, 1),
+)
+def test_temporal_relevance_lies_between_0_and_1(times: list[int], now: int, gamma: float) -> None:
+    """Also of what is later than the question, whose age is not known."""
+    n = len(times)
+    retriever = similar_items(np.eye(n + 1, dtype=np.float32) + 0.5, neighbours=n + 1)
+    asked = Asked(np.arange(n), np.ones(n, dtype=np.float32), np.array(times), now=now)
+    found = retriever.entries(asked)
+    temporal = found.temporal(gamma)
+    assert len(temporal) and (temporal >= 0).all() and (temporal <= 1).all()
+    later = np.isin(found.anchors, np.flatnonzero((np.array(times) > now) | (np.array(times) < 0)))
+    assert (np.isnan(found.ages) == later).all() and not temporal[later].any()

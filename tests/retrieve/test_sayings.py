@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 import pytest
 
 from llm4rec.data.remarks import Remarks, build_remarks
 from llm4rec.retrieve.entries import DAY, KINDS, REVIEW, TAG, Asked, Entries
+from llm4rec.retrieve.index import VectorIndex
 from llm4rec.retrieve.sayings import Sayings
 from llm4rec.types import Floats
 
@@ -34,7 +37,7 @@ def asked(
 ) -> Entries:
     now = None if day is None else day * DAY
     query = Asked(np.array([item]), np.array([1.0], dtype=np.float32), owner=owner, now=now)
-    return Sayings(kind, said, vectors, 4, neighbours=9).entries(query)
+    return Sayings(kind, said, vectors, neighbours=9).entries(query)
 
 
 def test_a_tag_is_one_term_and_what_many_say_of_an_item_counts_once() -> None:
@@ -81,7 +84,32 @@ def test_an_item_nothing_is_said_of_finds_nothing() -> None:
 def test_a_tag_that_more_items_carry_than_are_looked_for_says_nothing() -> None:
     said = remarks(*[(f"u{i}", i, "common", i + 1, 1.0) for i in range(4)], ("z", 0, "rare", 6, 1.0),
                    ("y", 3, "rare", 7, 1.0))  # fmt: skip
-    few = Sayings(TAG, said, None, 4, neighbours=2).entries(
+    few = Sayings(TAG, said, None, neighbours=2).entries(
         Asked(np.array([0]), np.ones(1, dtype=np.float32), now=10 * DAY)
     )
     assert few.items.tolist() == [3] and said.texts[int(few.sources[0])] == "rare"
+
+
+def test_of_many_remarks_on_an_item_an_index_finds_what_comparing_all_does() -> None:
+    """Also where those nearest first are all about fewer items than are looked for."""
+    draw = np.random.default_rng(0)
+    n_items, each, wanted = 120, 30, 20
+    centres = draw.normal(size=(n_items, 16))
+    about = np.repeat(np.arange(n_items), each)
+    vectors = (centres[about] + 0.4 * draw.normal(size=(len(about), 16))).astype(np.float32)
+    order = draw.permutation(len(about))
+    said = remarks(*[(f"u{r}", int(about[o]), "word", r + 1, 5.0) for r, o in enumerate(order)])
+    query = Asked(np.array([0, 7]), np.ones(2, dtype=np.float32))
+    whole, searched = (
+        Sayings(REVIEW, said, vectors[order], wanted, partial(VectorIndex.of, exact=exact)).entries(query)
+        for exact in (10_000, 10)
+    )
+    few = [np.unique(found.items[found.anchors == 0]) for found in (whole, searched)]
+    assert len(few[0]) == wanted and few[0].tolist() == few[1].tolist()
+    assert whole.sources.tolist() == searched.sources.tolist()
+    np.testing.assert_allclose(whole.semantic, searched.semantic, rtol=1e-4, atol=1e-6)
+
+
+def test_tags_without_letters_are_different_tags() -> None:
+    said = remarks(("ann", 0, ":)", 1, 1.0), ("bob", 1, "???", 2, 1.0), ("cyd", 2, " :) ", 3, 1.0))
+    assert asked(said, 0, 10).items.tolist() == [2]

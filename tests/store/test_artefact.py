@@ -574,10 +574,10 @@ def test_an_index_is_checked_and_may_be_removed(tmp_path: Path) -> None:
     parts = {"texts": {"note.txt": "kept"}, "indexes": {"near": lambda file: file.write_bytes(b"cells")}}
     artefact.write(place, kind="k", meta={}, **parts)
     read = artefact.read(place, "k")
-    assert read.index("near") == place / "near.index" and read.index("far") is None
+    assert read.index("near", Path.read_bytes) == b"cells" and read.index("far", Path.read_bytes) is None
     (place / "near.index").write_bytes(b"other")
     with pytest.raises(ArtefactError, match=r"near\.index .*was altered"):
-        artefact.read(place, "k").index("near")
+        artefact.read(place, "k").index("near", Path.read_bytes)
     (place / "near.index").write_bytes(b"cut")
     with pytest.raises(ArtefactError, match="cut short"):
         artefact.read(place, "k")
@@ -587,7 +587,7 @@ def test_an_index_is_checked_and_may_be_removed(tmp_path: Path) -> None:
         artefact.read(place, "k")
     (place / "near.index").unlink()
     without = artefact.read(place, "k")
-    assert without.index("near") is None and without.text("note.txt") == "kept"
+    assert without.index("near", Path.read_bytes) is None and without.text("note.txt") == "kept"
     artefact.write(place, kind="k", meta={}, **parts)  # what is left is replaced as ever
     with pytest.raises(ValueError, match="can't be the name of a file"):
         artefact.write(tmp_path / "b", kind="k", meta={}, indexes={"../near": lambda file: None})

@@ -14,7 +14,7 @@ from torch import Tensor
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
 from llm4rec.model.network import Network
 from llm4rec.train import loop
-from llm4rec.train.stages import CaseMetric, id_vectors, train_in_stages
+from llm4rec.train.stages import PersonMetric, id_vectors, train_in_stages
 from llm4rec.train.windows import cut_windows
 from llm4rec.types import Floats
 
@@ -175,7 +175,7 @@ def test_codes_of_content_are_made_with_what_is_not_trained(toy: Toy) -> None:
 def test_with_a_code_head_context_is_judged_by_what_is_served(toy: Toy) -> None:
     """The dense head would gain by the time, both heads together do not: it is not kept."""
 
-    def served(ids: SemanticIds | None) -> CaseMetric:
+    def served(ids: SemanticIds | None) -> PersonMetric:
         before, after = (0.5, 0.9) if ids is None else (0.75, 0.625)
         return lambda network, *, timed=False: np.full(2, after if timed else before, dtype=np.float32)
 
@@ -199,7 +199,7 @@ def test_both_heads_trained_on_must_beat_the_dense_one_too_and_more_than_by_chan
 ) -> None:
     """They go from 0.5 to `later`: where that is no gain, all stays as it was."""
 
-    def served(ids: SemanticIds | None) -> CaseMetric:
+    def served(ids: SemanticIds | None) -> PersonMetric:
         both = iter([[0.5, 0.5]] + [later] * 20)
         return lambda network, *, timed=False: np.array(dense if ids is None else next(both), np.float32)
 

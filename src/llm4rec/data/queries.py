@@ -38,7 +38,7 @@ def check(query: Query) -> None:
     """
     given: dict[str, Any] = vars(query)  # whatever its types promise
     for name in ("history", "exclude", *(() if query.allow is None else ("allow",))):
-        if not _texts(given[name]):
+        if not are_texts(given[name]):
             raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
     _check_restrictions(query.allow, given["where"])
     for name, what in (("user", "a name as a text"), ("text", "a wish in plain words")):
@@ -62,7 +62,8 @@ def _is_row(values: Any) -> bool:
     return isinstance(values, Sequence) and not isinstance(values, str)
 
 
-def _texts(values: Any) -> bool:
+def are_texts(values: Any) -> bool:
+    """Whether they are a row of texts, and not one text."""
     return _is_row(values) and all(isinstance(value, str) for value in values)
 
 
@@ -82,7 +83,7 @@ def _check_restrictions(allow: Sequence[str] | None, where: Any) -> None:
     if not isinstance(where, Mapping):
         raise InputError("Query.where takes fields and their values: {'genre': ('Comedy', 'Drama')}.")
     for name, values in where.items():
-        if not _texts(values) or not values:
+        if not are_texts(values) or not values:
             raise InputError(f"Query.where takes one value or more of {name!r}, each a text: ('Comedy',).")
 
 

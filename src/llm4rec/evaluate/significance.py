@@ -39,7 +39,7 @@ class Gain:
     """What one choice gains over another on the same validation cases.
 
     Attributes:
-        mean: mean of the differences.
+        mean: mean over people.
         error: its standard error.
     """
 
@@ -48,7 +48,7 @@ class Gain:
 
     @classmethod
     def of(cls, differences: Array) -> Gain:
-        """Of the difference in each case [c], at least one.
+        """Of the mean difference in each person's cases [p], at least one.
 
         >>> Gain.of(np.array([0.0, 0.2]))
         Gain(mean=0.1, error=0.07071067811865475)

@@ -79,7 +79,8 @@ class GenerateConfig(Section):
         default=50_000,
         ge=0,
         description="Catalogues up to this size are scored whole for every request; above, candidates come "
-        "from an index, the search along semantic ids and recent popularity [items].",
+        "from an index, the linear part, what is retrieved, the search along semantic ids, recent popularity "
+        "and what is taken of the new [items].",
     )
 
     @field_validator("share")
@@ -130,11 +131,6 @@ class SemanticIds:
     @property
     def codebook_size(self) -> int:
         return self.centres.shape[1]
-
-    @property
-    def n_places(self) -> int:
-        """Codes of one id, the one for twins included: l + 1."""
-        return self.codes.shape[1]
 
     def extended(self, vectors: Floats) -> SemanticIds:
         """With further items of `vectors` [n, d], each given the nearest id that is free.

@@ -132,8 +132,8 @@ class Network(nn.Module):
         events = vectors[batch.items.clamp(min=0)] * known.unsqueeze(-1)
         events = events + self.gap(batch.gaps) + self.rating(batch.ratings) + self.kind(batch.kinds)
         first = self.start.expand(len(batch.items), 1, -1)
-        if self.people is not None and people is not None:
-            named = batch.people >= 0
+        named = batch.people >= 0
+        if self.people is not None and people is not None and named.any():  # they may all be forgotten
             rows = batch.people.clamp(min=0)
             features = {m: Tokens(t.values[rows], t.mask[rows]) for m, t in people.items()}
             told = self.people(features).vectors * named.unsqueeze(-1)

@@ -51,8 +51,14 @@ def find(name: str, config: PretrainedConfig) -> Path:
     if name == SMOLLM2:  # whatever a folder beside it is called
         _check_packages(name, config, gguf=True)
         return _smollm2()
-    path = Path(name).expanduser()
-    if not path.exists():
+    try:
+        path = Path(name).expanduser()
+        there = path.exists()
+    except (RuntimeError, OSError, ValueError) as error:  # no such home, a name too long, or none
+        raise InputError(
+            f"The backbone {name[:200]!r} (model.backbone) is no path on this machine: {error}."
+        ) from None
+    if not there:
         if _HUB_NAME.fullmatch(name) is None:
             raise InputError(
                 f"The backbone {name!r} (model.backbone) is neither compact nor {SMOLLM2}, nor a model "

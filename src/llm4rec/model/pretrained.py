@@ -215,12 +215,13 @@ def prepared(decoder: Decoder, config: PretrainedConfig) -> Decoder:
 def _with_lora(model: Any, config: PretrainedConfig) -> Any:
     """Source: Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022."""
     from peft import LoraConfig, LoraModel
+    from transformers.pytorch_utils import Conv1D  # what GPT-2 has in the place of nn.Linear
 
     modules = cast(nn.Module, model).named_modules()
-    linear = [name for name, module in modules if isinstance(module, nn.Linear)]
-    none = [t for t in config.lora_targets if not any(f".{name}".endswith(f".{t}") for name in linear)]
+    able = [name for name, module in modules if isinstance(module, nn.Linear | Conv1D)]
+    none = [t for t in config.lora_targets if not any(f".{name}".endswith(f".{t}") for name in able)]
     if none:
-        known = sorted({name.rpartition(".")[2] for name in linear})
+        known = sorted({name.rpartition(".")[2] for name in able})
         raise ConfigError(
             f"The backbone has no projections called {', '.join(none)} (model.pretrained.lora_targets). "
             f"It has {', '.join(known)}."
@@ -230,7 +231,14 @@ def _with_lora(model: Any, config: PretrainedConfig) -> Any:
         lora_alpha=2 * config.lora_rank,
         target_modules=list(config.lora_targets) or "all-linear",
     )
-    return LoraModel(model, options, "default")
+    try:
+        return LoraModel(model, options, "default")
+    except ValueError as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"The backbone can't be given low-rank additions ({why}). Set model.pretrained.tuning to full or "
+            "frozen, or name other projections in model.pretrained.lora_targets."
+        ) from None
 
 
 def restored(shape: Mapping[str, Any]) -> Decoder:

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from llm4rec.data.events import EventLog
+from llm4rec.evaluate.protocol import person_means
 from llm4rec.evaluate.significance import Gain
 from llm4rec.types import Array, Bools, Floats, Ints
 
@@ -124,10 +125,11 @@ class Trial:
         n_items: catalogue size.
         targets: the held-out items [c].
         lengths: history lengths [c].
+        people: who each case is of [c].
     """
 
-    def __init__(self, log: EventLog, n_items: int, targets: Ints, lengths: Ints) -> None:
-        self.log, self.targets, self.classes = log, targets, classes(lengths)
+    def __init__(self, log: EventLog, n_items: int, targets: Ints, lengths: Ints, people: Ints) -> None:
+        self.log, self.targets, self.classes, self.people = log, targets, classes(lengths), people
         self.windows = windows(log.n_events)
         self.popularity = np.stack([recent_popularity(log, n_items, window) for window in self.windows])
         self._recent = np.exp(self.popularity)
@@ -186,7 +188,8 @@ class Trial:
         ndcg = self.ndcg[members[self.ranked[members]]]
         nearest = int(np.argmin(np.abs(RANKED - SHARES[share])))
         better, higher = np.unravel_index(int(np.argmax(ndcg.mean(axis=0))), ndcg.shape[1:])
-        if Gain.of(ndcg[:, better, higher] - ndcg[:, window, nearest]).exceeds(SURE):
+        gain = ndcg[:, better, higher] - ndcg[:, window, nearest]
+        if Gain.of(person_means(gain, self.people[members[self.ranked[members]]])).exceeds(SURE):
             return int(better), float(RANKED[higher])
         return int(window), float(SHARES[share])
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from llm4rec.data.events import EventLog
+from llm4rec.evaluate.protocol import person_means
 from llm4rec.evaluate.significance import Gain
 from llm4rec.model.lifts import lift_of, log_sum
 from llm4rec.model.linear import EXPONENTS, STRENGTHS, Linear
@@ -24,10 +25,11 @@ class Trial:
         linear: the part; its strengths and exponents are not read.
         targets: the held-out items [c].
         lengths: history lengths [c].
+        people: who each case is of [c].
     """
 
-    def __init__(self, linear: Linear, targets: Ints, lengths: Ints) -> None:
-        self.linear, self.targets, self.classes = linear, targets, classes(lengths)
+    def __init__(self, linear: Linear, targets: Ints, lengths: Ints, people: Ints) -> None:
+        self.linear, self.targets, self.classes, self.people = linear, targets, classes(lengths), people
         self.told = np.zeros(len(targets), dtype=bool)
         self.likely: Array = np.zeros((len(BOUNDS) + 1, len(STRENGTHS)))
         """Log-likelihood of each class of cases at τ = 1 (nats)."""
@@ -91,7 +93,8 @@ class Trial:
             self.ndcg[each, _ratio(*other)] - self.ndcg[each, _ratio(*one)]
             for each, one, other in zip(members, full, tempered, strict=True)
         ])
-        best = tempered if Gain.of(gain).exceeds() else full
+        owners = np.concatenate([self.people[each] for each in members])
+        best = tempered if Gain.of(person_means(gain, owners)).exceeds() else full
         if not any(strength for _, strength in best):
             return Linear()
         return replace(

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llm4rec.evaluate.protocol import person_means
 from llm4rec.evaluate.significance import Gain
 from llm4rec.model.prior import FEWEST, TOP
 from llm4rec.retrieve.condition import Condition, Retrieved
@@ -78,7 +79,7 @@ class Stage:
         for number in range(FOLDS):
             found, judged = self.trained(rows[fold != number]), rows[fold == number]
             gain[judged] = self.ndcg(found, judged) - self.ndcg(None, judged)
-        told = Gain.of(gain)
+        told = Gain.of(person_means(gain, self.held.people))
         return (self.trained(rows) if told.exceeds() else None), told
 
     def trained(self, rows: Ints) -> Condition:
@@ -93,7 +94,7 @@ class Stage:
             order = draw.permutation(rows[~inner])
             for batch in np.array_split(order, -(-len(order) // BATCH)) if len(order) else ():
                 optimizer.zero_grad()
-                self._loss(found, batch).backward()
+                self._loss(found, batch).backward(inputs=list(found.parameters()))
                 optimizer.step()
             if (loss := self._mean_loss(found, rows[inner])) < best:
                 best, kept = loss, _copy(found)

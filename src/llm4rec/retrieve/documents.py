@@ -12,7 +12,7 @@ from llm4rec.retrieve.index import VectorIndex
 from llm4rec.types import Floats, Ints
 
 SAID_OF_ONE = 4
-"""Documents looked at for each subject wanted, where many are about one."""
+"""Documents looked at first for each subject wanted, where many are about one."""
 _WORD = re.compile(r"\w+")
 
 
@@ -91,10 +91,16 @@ class Documents:
         """Documents [k], none barred, and cosines: all above 0 of the first n, or of many the nearest."""
         if meant.cells is None:
             return _allowed((meant.vectors[:n] @ query).astype(np.float32, copy=False), barred)
-        remarks = 1 if self.subjects is None else SAID_OF_ONE
-        found, cosines = meant.search(query, remarks * (self.neighbours + 1) + len(barred), n)
-        allowed = ~np.isin(found, barred)
-        return found[allowed], cosines[allowed]
+        wanted = self.neighbours + 1
+        most = (wanted if self.subjects is None else SAID_OF_ONE * wanted) + len(barred)
+        while True:
+            found, cosines = meant.search(query, most, n)
+            allowed = ~np.isin(found, barred)
+            found, cosines, looked_at = found[allowed], cosines[allowed], len(found)
+            about = len(found) if self.subjects is None else len(np.unique(self.subjects[found]))
+            if about >= wanted or looked_at < most or cosines[-1] <= 0:
+                return found, cosines
+            most *= 2  # the first that is left out is not among them yet
 
     def _margin(self, documents: Ints, scores: Floats) -> tuple[Ints, Floats]:
         """Documents that are above the best of the first subject that is left out, and how much above."""

@@ -42,10 +42,11 @@ class Asked:
     now: int | None = None
 
     def ages(self, times: Ints | None) -> Floats | None:
-        """Days from `times` [e] until now, NaN where one is -1; None where there is no clock."""
+        """Days from `times` [e] until now, NaN where one is -1 or later; None where there is no clock."""
         if self.now is None or times is None:
             return None
-        return np.where(times < 0, np.nan, (self.now - times) / DAY).astype(np.float32)
+        known = (times >= 0) & (times <= self.now)
+        return np.where(known, (self.now - times) / DAY, np.nan).astype(np.float32)
 
 
 class Retriever(Protocol):

@@ -6,9 +6,9 @@ the vectors themselves, so that cosines are exact and only what no cell near the
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,57 @@ BLOCK = 65_536
 
 
 @dataclass(frozen=True)
+class Cells:
+    """FAISS' inverted file over vectors.
+
+    Attributes:
+        index: in memory, or mapped from a file.
+        content: of that file, mapped too: it stays what it is when another file takes its place. None where
+            all is in memory.
+    """
+
+    index: Any
+    content: mmap | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Cells:
+        """What `write` put there, mapped.
+
+        Raises:
+            ArtefactError: where it is something else.
+        """
+        import faiss
+
+        try:
+            index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+        except RuntimeError:
+            index = None
+        if not isinstance(index, faiss.IndexIVF):  # FAISS also reads kinds that have no cells
+            raise ArtefactError(f"{path} is no index: remove it, and it is made anew.")
+        with path.open("rb") as file:
+            return cls(index, mmap(file.fileno(), 0, access=ACCESS_READ))
+
+    def write(self, path: Path) -> None:
+        """Write what `read` reads; of what is mapped FAISS would write where it lies, so that is copied."""
+        import faiss
+
+        if self.content is None:
+            faiss.write_index(self.index, str(path))
+        else:
+            path.write_bytes(self.content)
+
+
+@dataclass(frozen=True)
 class VectorIndex:
     """Unit vectors that can be searched.
 
     Attributes:
         vectors: of length 1, or 0 for what has none [n, w]; in memory or mapped from a file.
-        cells: FAISS' inverted file over them; None where all are compared.
-        file: what `cells` are mapped from; None where they are in memory.
+        cells: the inverted file over them; None where all are compared.
     """
 
     vectors: Floats
-    cells: Any = None
-    file: Path | None = None
+    cells: Cells | None = None
 
     @classmethod
     def of(cls, vectors: Floats, *, seed: int = 0, exact: int = EXACT) -> VectorIndex:
@@ -63,6 +102,21 @@ class VectorIndex:
         cells.train(np.ascontiguousarray(vectors[np.sort(drawn)], dtype=np.float32))
         for start in range(0, n, BLOCK):
             cells.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
+        return cls(vectors, Cells(cells))
+
+    @classmethod
+    def over(cls, vectors: Floats, cells: Cells) -> VectorIndex:
+        """The index of `vectors` [n, w] by cells that were made of them.
+
+        Raises:
+            ArtefactError: where they are of so many other vectors.
+        """
+        index = cells.index
+        if (index.ntotal, index.d) != vectors.shape:
+            raise ArtefactError(
+                f"There is an index of {index.ntotal:,} vectors of {index.d}, and there are "
+                f"{len(vectors):,} of {vectors.shape[1]}: remove its file, and it is made anew."
+            )
         return cls(vectors, cells)
 
     def __len__(self) -> int:
@@ -80,7 +134,7 @@ class VectorIndex:
         k = min(k, n)
         if k <= 0:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        found = np.arange(n) if self.cells is None else self._near(query, k, n)
+        found = np.arange(n) if self.cells is None else self._near(self.cells.index, query, k, n)
         cosines = self.vectors[found] @ query if self.cells is not None else self.vectors[:n] @ query
         if len(found) > k:
             best = np.argpartition(-cosines, k - 1)[:k]
@@ -92,7 +146,7 @@ class VectorIndex:
         order = np.lexsort([found, -cosines])
         return found[order], cosines[order].astype(np.float32)
 
-    def _near(self, query: Floats, k: int, n: int) -> Ints:
+    def _near(self, cells: Any, query: Floats, k: int, n: int) -> Ints:
         """At least k numbers below n that lie near the query, ascending."""
         import faiss
 
@@ -100,46 +154,13 @@ class VectorIndex:
         while True:
             selector: Any = faiss.IDSelectorRange(0, n) if n < len(self) else None
             parameters: Any = faiss.SearchParametersIVF
-            options = parameters(nprobe=min(probes, self.cells.nlist), sel=selector)
-            found = self.cells.search(query[None].astype(np.float32), wanted, params=options)[1][0]
+            options = parameters(nprobe=min(probes, cells.nlist), sel=selector)
+            found = cells.search(query[None].astype(np.float32), wanted, params=options)[1][0]
             found = found[found >= 0]
-            if len(found) >= k or options.nprobe == self.cells.nlist:
+            if len(found) >= k or options.nprobe == cells.nlist:
                 return np.sort(found)
             probes *= 4
 
-    def write(self, path: Path) -> None:
-        """Write the inverted file, from which `read` makes the index again."""
-        import faiss
-
-        if self.file is None:
-            faiss.write_index(self.cells, str(path))
-        elif self.file.exists():  # FAISS would write where it is mapped from, not what is there
-            shutil.copyfile(self.file, path)
-        else:
-            VectorIndex.of(self.vectors, exact=0).write(path)
-
-    @classmethod
-    def read(cls, path: Path, vectors: Floats) -> VectorIndex:
-        """The index of `vectors` [n, w], its inverted file mapped from where `write` put it.
-
-        Raises:
-            ArtefactError: where the file is of other vectors, or is none.
-        """
-        import faiss
-
-        try:
-            cells: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-        except RuntimeError:
-            cells = None
-        if not isinstance(cells, faiss.IndexIVF):  # FAISS also reads kinds that have no cells
-            raise ArtefactError(f"{path} is no index: remove it, and it is made anew.")
-        if (cells.ntotal, cells.d) != vectors.shape:
-            raise ArtefactError(
-                f"{path} is an index of {cells.ntotal:,} vectors of {cells.d}, and there are "
-                f"{len(vectors):,} of {vectors.shape[1]}: remove it, and it is made anew."
-            )
-        return cls(vectors, cells, path)
-
 
 Indexed = Callable[[Floats], VectorIndex]
-"""Makes unit vectors [n, w] searchable: `VectorIndex.of`, or from a file where one is kept."""
+"""Makes unit vectors [n, w] searchable: `VectorIndex.of`, or by cells that were kept."""

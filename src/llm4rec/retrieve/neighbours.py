@@ -13,8 +13,8 @@ from llm4rec.retrieve.entries import ITEM_TEXT, SIMILAR_ITEM, Asked, Entries, en
 from llm4rec.retrieve.index import Indexed, VectorIndex
 from llm4rec.types import Floats
 
-REMEMBERED = 50_000
-"""Items whose neighbours are kept at hand, the last asked for."""
+REMEMBERED = 10_000
+"""Items whose neighbours are kept at hand, the last asked for: 64 MB of 400 each."""
 
 
 class Neighbours:
@@ -88,8 +88,7 @@ def terms(catalog: Catalog) -> list[list[str]]:
 
 
 def _side_by_side(vectors: Mapping[str, Floats]) -> Floats | None:
-    """All fields' vectors in one [i, Σ w], so that a product is the mean of the fields' cosines."""
+    """All fields' vectors in one of length 1 [i, Σ w], to which each field that an item has counts alike."""
     if not vectors:
         return None
-    parts = [unit(each) for each in vectors.values()]
-    return np.concatenate(parts, axis=1).astype(np.float32) / np.float32(np.sqrt(len(parts)))
+    return unit(np.concatenate([unit(each) for each in vectors.values()], axis=1).astype(np.float32))

@@ -12,8 +12,8 @@ from llm4rec.retrieve.entries import TAG, Asked, Entries, entries, scaled
 from llm4rec.retrieve.index import Indexed, VectorIndex
 from llm4rec.types import Floats, Ints
 
-REMEMBERED = 10_000
-"""Answers that are kept at hand, the last asked for."""
+REMEMBERED = 1_000
+"""Answers that are kept at hand, the last asked for: of thousands of remarks each, 100 MB."""
 HEARD = 50
 """Remarks on an item that are asked with, the newest of them."""
 
@@ -25,7 +25,6 @@ class Sayings:
         kind: what the entries are, a place in `KINDS`; a tag is one term, whatever its words.
         remarks: what was said, oldest first.
         vectors: what each remark means [r, w]; None where only words are compared.
-        n_items: size of the catalogue.
         neighbours: items found by meaning of what is said of them, and as many by words.
         indexed: makes unit vectors searchable.
     """
@@ -35,11 +34,10 @@ class Sayings:
         kind: int,
         remarks: Remarks,
         vectors: Floats | None,
-        n_items: int,
         neighbours: int,
         indexed: Indexed = VectorIndex.of,
     ) -> None:
-        self.kind, self.remarks, self.n_items = kind, remarks, n_items
+        self.kind, self.remarks = kind, remarks
         said = [_terms(text, whole=kind == TAG) for text in remarks.texts.to_list()]
         meant = None if vectors is None else indexed(unit(vectors))
         self.documents = Documents(said, meant, neighbours, remarks.items)
@@ -57,7 +55,8 @@ class Sayings:
         sources, place = found.documents[others], place[others]
         items = self.remarks.items[sources]
         # what many say of one item counts as what one says of it
-        _, same, counts = np.unique(place * self.n_items + items, return_inverse=True, return_counts=True)
+        about = place * (items.max(initial=0) + 1) + items
+        _, same, counts = np.unique(about, return_inverse=True, return_counts=True)
         return entries(
             self.kind,
             items,
@@ -71,7 +70,8 @@ class Sayings:
         )
 
     def _found(self, item: int, upto: int) -> Alike:
-        own = self._order[self._starts[item] : self._starts[item + 1]]
+        start, end = np.searchsorted(self._items, (item, item + 1))
+        own = self._order[start:end]
         own = own[own < upto]
         return self.documents.alike(own[-HEARD:], without=own, upto=upto)
 
@@ -91,8 +91,9 @@ class Sayings:
         return np.argsort(self.remarks.items, kind="stable")
 
     @cached_property
-    def _starts(self) -> Ints:
-        return np.concatenate([[0], np.cumsum(np.bincount(self.remarks.items, minlength=self.n_items))])
+    def _items(self) -> Ints:
+        """What they are about, in that order."""
+        return self.remarks.items[self._order]
 
     @cached_property
     def _qualities(self) -> Floats:
@@ -100,4 +101,5 @@ class Sayings:
 
 
 def _terms(text: str, *, whole: bool) -> list[str]:
-    return [" ".join(words_of(text))] if whole else words_of(text)
+    words = words_of(text)
+    return [" ".join(words) or text.strip()] if whole else words

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from llm4rec.data.events import EventLog
+from llm4rec.evaluate.protocol import person_means
 from llm4rec.evaluate.significance import Gain
 from llm4rec.model.lifts import log_sum
 from llm4rec.model.prior import FEWEST, TOP
@@ -52,7 +53,7 @@ class Trial:
             if not self.asked[case] or target in history:
                 continue
             entries = self.repository.retrieve(histories, row)
-            items, values = entries.spoken_for[0], entries.sums(_columns(entries))
+            items, values = entries.spoken_for[0], entries.sums(_by_kind(entries))
             self._told.append(_case(log_scores[row], history, target, items, values, int(self.people[case])))
 
     def chosen(self) -> tuple[Relevance, Gain | None]:
@@ -72,7 +73,7 @@ class Trial:
             judged = _Stack([case for case, f in zip(self._told, fold, strict=True) if f == number])
             model = _fitted(of_others, self.tried)
             gain[fold == number] = judged.ndcg(model) - judged.ndcg(_Model(model.columns, 0 * model.weights))
-        found = Gain.of(gain)
+        found = Gain.of(person_means(gain, owners))
         if not found.exceeds():
             return Relevance(), found
         best = _fitted(_Stack(self._told), self.tried)
@@ -127,7 +128,7 @@ _PLAIN = tuple(factor for factor in FACTORS if factor != "temporal")
 _WIDTH = len(_PLAIN) + len(GAMMAS)
 
 
-def _columns(entries: Entries) -> Floats:
+def _by_kind(entries: Entries) -> Floats:
     """Factors of entries [e, kinds · width]: of each kind all but temporal, then that at each γ tried."""
     plain = entries.factors(GAMMAS[0])[:, [FACTORS.index(factor) for factor in _PLAIN]]
     temporal = np.stack([entries.temporal(gamma) * entries.weights for gamma in GAMMAS], axis=1)

@@ -224,12 +224,16 @@ class Artefact:
         """One text by its file name."""
         return self._load(name, lambda stream: stream.read().decode("utf-8"))
 
-    def index(self, name: str) -> Path | None:
-        """The file of an index, checked; None where there is none, or where it was removed since."""
+    def index(self, name: str, read: Callable[[Path], T]) -> T | None:
+        """What `read` makes of an index's file, once it is checked; None where there is none, or no more.
+
+        Raises:
+            ArtefactError: where it was altered, or replaced meanwhile.
+        """
         file = f"{name}{INDEX}"
         if file not in self or not (self.path / file).exists():
             return None
-        return self._load(file, lambda stream: Path(stream.name))
+        return self._load(file, lambda stream: parts.mapped(stream, read))
 
     def __contains__(self, file: object) -> bool:
         """Whether there is a file of that name, suffix included."""

@@ -81,8 +81,17 @@ def values(stream: BinaryIO) -> dict[str, Any]:
 
 def arrays(stream: BinaryIO) -> dict[str, Array]:
     """Arrays of a safetensors file, which the library opens by name and maps instead of reading it whole."""
+    return mapped(stream, load_file)
+
+
+def mapped(stream: BinaryIO, read: Callable[[Path], T]) -> T:
+    """What `read` makes of an open file, given its name.
+
+    Raises:
+        ArtefactError: where another file has the name by then.
+    """
     path = Path(stream.name)
-    found = load_file(path)
+    found = read(path)
     if path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
         raise ArtefactError(f"{path.parent} was replaced while it was being read; load it again.")
     return found

@@ -29,19 +29,19 @@ from llm4rec.model.network import Network
 from llm4rec.train.checkpoint import STAGES
 from llm4rec.train.loop import TrainConfig, TrainLog, train
 from llm4rec.train.material import Material
-from llm4rec.types import Floats, Progress, silent
+from llm4rec.types import Array, Floats, Progress, silent
 
 FLOOR, ATTENTION, CODES, JOINT, CONTEXT = STAGES
 
 Validate = Callable[[Network], float]
-Measured = TypeVar("Measured", float, Floats)
+Measured = TypeVar("Measured", float, Array)
 
 
-class CaseMetric(Protocol):
-    """A validation metric of what is served, case by case, higher is better."""
+class PersonMetric(Protocol):
+    """A validation metric of what is served, person by person, higher is better."""
 
-    def __call__(self, network: Network, *, timed: bool = False) -> Floats:
-        """Of the weights of the moment [c]; `timed` asks each case at the time its answer happened."""
+    def __call__(self, network: Network, *, timed: bool = False) -> Array:
+        """Of the weights of the moment [p]; `timed` asks each case at the time its answer happened."""
         ...
 
 
@@ -59,7 +59,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     *,
     validate: Validate,
     validate_codes: Callable[[SemanticIds], Validate],
-    validate_served: Callable[[SemanticIds | None], CaseMetric],
+    validate_served: Callable[[SemanticIds | None], PersonMetric],
     timed: bool,
     config: TrainConfig,
     generate: GenerateConfig,
@@ -193,14 +193,14 @@ def _learn_both(
     network: Network,
     material: Material,
     run: Callable[..., TrainLog],
-    served: CaseMetric,
+    served: PersonMetric,
     config: TrainConfig,
     epochs: int,
-    before: Floats,
+    before: Array,
 ) -> tuple[TrainLog, bool]:
     """Train states and both heads, item vectors fixed; where that does not gain, all stays as it was.
 
-    The best of several epochs is above what was `before` [c] by chance already: it must be so by more than
+    The best of several epochs is above what was `before` [p] by chance already: it must be so by more than
     a standard error. A pretrained decoder is settled by then: what surrounds it is trained.
     """
     slow = config.model_copy(
@@ -223,7 +223,7 @@ def _learn_both(
     return log, kept
 
 
-def _mean(served: CaseMetric, *, timed: bool = False) -> Validate:
+def _mean(served: PersonMetric, *, timed: bool = False) -> Validate:
     return lambda network: float(served(network, timed=timed).mean())
 
 
