@@ -250,9 +250,7 @@ def test_for_a_wish_the_closest_text_decides_whatever_other_text_is_missing(mode
     assert found[0] == pytest.approx(found[1]) == pytest.approx(found[2] - 0.5 / 0.05, rel=1e-4)
 
 
-def test_where_all_people_are_forgotten_strangers_are_still_served(
-    model: Recommender, tmp_path: Path
-) -> None:
+def test_where_all_people_are_forgotten_strangers_are_served(model: Recommender, tmp_path: Path) -> None:
     assert model.fitted.people is not None
     query = Query(("i1", "i2"))
     expected = model.recommend(query, 5)

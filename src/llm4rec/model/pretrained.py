@@ -7,6 +7,7 @@ model is kept with its weights, so that nothing of where it came from is needed 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -232,7 +233,9 @@ def _with_lora(model: Any, config: PretrainedConfig) -> Any:
         target_modules=list(config.lora_targets) or "all-linear",
     )
     try:
-        return LoraModel(model, options, "default")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="fan_in_fan_out")  # which it sets right itself
+            return LoraModel(model, options, "default")
     except ValueError as error:
         why = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(
