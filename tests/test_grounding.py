@@ -358,11 +358,11 @@ def test_how_open_the_gate_is_is_told_by_person(model: Recommender, attentive: R
     rows = np.arange(5)
     found = attentive.openness(people.histories(rows, people.lengths[rows]))
     np.testing.assert_allclose(found, np.tanh(0.5), rtol=1e-5)  # a bias and nothing of the state
-    torch.nn.init.normal_(attentive.fitted.condition.gate.weight)
-    odd = build_log(
-        pl.Series(["x"] * 2), np.array([-1, 3])
-    )  # as `rank` does, it passes over what is not known
-    assert attentive.openness(odd) == attentive.openness(build_log(pl.Series(["x"]), np.array([3])))
+    uneven = Condition(model.config.model.embedding_size)
+    torch.nn.init.uniform_(uneven.gate.weight, 1, 2)
+    moved = Recommender(replace(model.fitted, condition=uneven))
+    odd = build_log(pl.Series(["x"] * 2), np.array([-1, 3]))  # what is not known is passed over
+    assert moved.openness(odd) == moved.openness(build_log(pl.Series(["x"]), np.array([3]))) > 0
     closed = Recommender(replace(model.fitted, condition=None))
     assert not closed.openness(people.histories(rows, people.lengths[rows])).any()
 
