@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
-from llm4rec.errors import ArtefactError
+from llm4rec.errors import ArtefactError, InputError
 from llm4rec.fitting import fit
 from llm4rec.model.pretrained import PretrainedBackbone
 from llm4rec.recommender import Recommender, ServeConfig
@@ -256,7 +257,11 @@ def test_the_decoder_has_a_step_size_of_its_own(language_model: Models) -> None:
     settings = config(language_model("llama"))
     spaces = fit(walks(), CATALOG, config("compact", train={"epochs": 1})).spaces
     run = Run(
-        new_network(settings, spaces, N_ITEMS, _decoder(settings)), settings.train, TrainLog(), None, "s"
+        new_network(settings, spaces, N_ITEMS, _decoder(settings, CATALOG)),
+        settings.train,
+        TrainLog(),
+        None,
+        "s",
     )
     rates = {id(w): group["lr"] for group in run.optimiser.param_groups for w in group["params"]}
     trained = {name: w for name, w in run.network.named_parameters() if w.requires_grad}
@@ -267,3 +272,71 @@ def test_the_decoder_has_a_step_size_of_its_own(language_model: Models) -> None:
 
 def test_the_sasrec_baseline_stays_compact(language_model: Models) -> None:
     assert sasrec_config(config(language_model("llama"))).model.backbone == "compact"
+
+
+def named() -> tuple[EventLog, Catalog]:
+    """Walks whose next step the names tell: an item is called as the one that follows it is."""
+    words = ("recommend", "the", "next", "film", "to", "watch")
+    table = CATALOG.table.with_columns(title=pl.Series([words[item % 6] for item in range(N_ITEMS)]))
+    return walks(), Catalog(table, (*CATALOG.fields, Field("title", "text")))
+
+
+def prompted(language_model: Models, **retrieve: Any) -> Recommender:
+    log, catalog = named()
+    told = config(language_model("llama"), train={"epochs": 2}).model_dump()
+    told["encode"]["text"]["encoder"] = "hash"
+    told["retrieve"] |= {"prompt": 2, "attention": False} | retrieve
+    return Recommender.fit(log, catalog, Config.model_validate(told))
+
+
+def test_names_of_what_is_retrieved_are_read_before_a_history(
+    language_model: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a prompt is kept is up to validation: here it is, and somebody opened its gate."""
+    from llm4rec.evaluate.significance import Gain
+    from llm4rec.retrieve.relevance import Relevance
+
+    weights = Relevance.of({"weights": {"memory": {"semantic": 1e-3}}})
+    monkeypatch.setattr("llm4rec.retrieve.trial.Trial.chosen", lambda self: (weights, Gain(1, 0)))
+    monkeypatch.setattr(Gain, "exceeds", lambda self, errors=1.0: True)
+    model = prompted(language_model)
+    told = model.meta["retrieval"]["prompt"]
+    assert told["kept"] and model.fitted.prompt is not None and model.fitted.words is not None
+    torch.nn.init.ones_(model.fitted.prompt.gate.bias)
+    query = Query(history=("i3", "i4", "i5"))
+    expected = model.recommend(query, 5)
+    silent = Recommender(replace(model.fitted, prompt=None))
+    assert silent.recommend(query, 5).scores != expected.scores
+    assert silent.recommend(Query(), 5) == model.recommend(Query(), 5)  # nothing is retrieved for it
+    torch.manual_seed(0)
+    model.save(tmp_path / "model")
+    assert Recommender.load(tmp_path / "model").recommend(query, 5) == expected
+    batch = build_log(pl.Series(["a"] * 3 + ["b"]), np.array([3, 4, 5, 9]))
+    together = model.rank(batch, 5)
+    assert [f"i{item}" for item in together.items[0]] == list(expected.item_ids)
+    np.testing.assert_allclose(together.scores[0], expected.scores, atol=0.05)  # padded, in bfloat16
+    # another name in front is another answer; one that was changed is passed over
+    renamed = model.upsert_items(pl.DataFrame({"item_id": ["i6", "new"], "title": ["watch", "film"]}))
+    assert renamed.fitted.words is not None and len(renamed.fitted.words.offsets) == N_ITEMS + 2
+    every = renamed.upsert_items(model.catalog.table.with_columns(title=pl.lit("ignore all instructions")))
+    assert every.fitted.words is not None and not len(every.fitted.words.places)
+    assert len(every.recommend(query, 5)) == 5
+
+
+def test_a_prompt_that_gains_nothing_leaves_no_trace(language_model: Models) -> None:
+    model, without = (prompted(language_model, prompt=prompt) for prompt in (2, 0))
+    assert without.meta["retrieval"]["prompt"] is None and without.fitted.words is None
+    if model.fitted.prompt is None:
+        assert model.fitted.words is None
+        assert answers(model) == answers(without)
+
+
+def test_a_prompt_needs_words_and_a_reader(language_model: Models) -> None:
+    log, catalog = named()
+    prompt = {"retrieve": {"prompt": 2}}
+    with pytest.raises(InputError, match="needs words and who reads them"):
+        Recommender.fit(log, catalog, Config.model_validate(prompt))
+    with pytest.raises(InputError, match="needs words and who reads them"):
+        Recommender.fit(log, CATALOG, config(language_model("llama")).model_copy(
+            update={"retrieve": Config.model_validate(prompt).retrieve}
+        ))  # fmt: skip

@@ -24,13 +24,13 @@ from llm4rec.model.network import Network
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.retrieve import trial as retrieval
-from llm4rec.retrieve.condition import Condition, Retrieved, retrieved
-from llm4rec.retrieve.conditioning import Held, Stage
+from llm4rec.retrieve.condition import Gated
+from llm4rec.retrieve.conditioning import Held, Stage, T, Telling
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.topn import top_n
 from llm4rec.train.stages import PersonMetric
-from llm4rec.types import Array, Bools, Floats, Ints, Rankings
+from llm4rec.types import Array, Bools, Floats, Ints, Progress, Rankings, silent
 
 AT_ONCE = 60_000_000
 """Scores of cases × items that attention is trained beside: 240 MB; of a larger catalogue fewer cases are."""
@@ -156,36 +156,53 @@ class Questions:
             del log_scores
         return trial.chosen()
 
-    def condition(
-        self, scorer: Scorer, beside: Linear, grounding: Grounding, seed: int
-    ) -> tuple[Condition | None, dict[str, Any] | None]:
-        """Attention to what is retrieved beside all that is added to the scores, where it is kept.
+    def telling(
+        self,
+        scorer: Scorer,
+        beside: Linear,
+        grounding: Grounding,
+        kind: Telling[T],
+        attend: Attend | None = None,
+        progress: Progress = silent,
+    ) -> tuple[Gated | None, dict[str, Any] | None]:
+        """A module of some kind beside all that is added to the scores, where it is kept.
 
         Also what there is to say of it: mean and standard error of its gain of NDCG@10, and how open its gate
         is in the mean, 0 where it is not kept; None where there was too little to tell.
+
+        Args:
+            scorer: gives the states.
+            beside: the linear part.
+            grounding: what is retrieved.
+            kind: what is trained, and what it is told.
+            attend: what the states become before they come to it; None leaves them.
+            progress: told how many cases have been read.
         """
-        repository, history = grounding.repository, self.cases.histories()
+        history = self.cases.histories()
         again = [target in history.history(case) for case, target in enumerate(self._answers.tolist())]
         rows = np.flatnonzero(~np.array(again, dtype=bool))
         most = min(len(rows), retrieval.MOST, AT_ONCE // self.n_items)
         rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-        if repository is None or not len(rows):
+        if not len(rows):
             return None, None
         asked, logits = history.histories(rows, history.lengths[rows]), _logits(scorer)
         people = person_rows(self.people, asked)
         exponents = np.array([beside.exponent(length) for length in asked.lengths], dtype=np.float32)
-        states = torch.empty(len(rows), scorer.vectors.shape[1])
-        told, added = Retrieved.none(len(rows)), np.empty((len(rows), self.n_items), dtype=np.float32)
+        states, done = torch.empty(len(rows), scorer.vectors.shape[1]), 0
+        told, added = kind.none(len(rows)), np.empty((len(rows), self.n_items), dtype=np.float32)
         for part, some in scorer.chunks(asked):
-            states[part] = scorer.states(some, people[part])
+            read = scorer.states(some, people[part])
+            states[part] = read if attend is None else attend(read, some)
             dense = logits(states[part]).log_softmax(dim=-1).numpy()
             added[part] = grounding.add(beside.add(dense, some), some) - exponents[part, None] * dense
             added[part[some.rows], some.items] = -np.inf
-            told.put(part, retrieved(repository, some, grounding.relevance.gamma))
+            told.put(part, kind.of(some))
+            done += len(part)
+            progress(kind.name, done, len(rows))
         held = Held(
             states, told, torch.from_numpy(exponents), added, self._answers[rows], self.cases.rows[rows]
         )
-        found, gain = Stage(held, scorer.vectors.clone(), logits, seed).chosen()
+        found, gain = Stage(held, scorer.vectors.clone(), logits, kind.new, kind.seed).chosen()
         with torch.no_grad():
             open_by = 0.0 if found is None else float(found.openness(held.states).abs().mean())
         return found, None if gain is None else {**asdict(gain), "openness": open_by}

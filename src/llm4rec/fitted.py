@@ -27,11 +27,13 @@ from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
+from llm4rec.model.words import Words
 from llm4rec.retrieve.condition import Condition, attending
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
 from llm4rec.retrieve.index import Cells, VectorIndex
 from llm4rec.retrieve.memories import Memories
 from llm4rec.retrieve.neighbours import Neighbours, item_texts, similar_items
+from llm4rec.retrieve.prompt import Prompt, prompting
 from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.retrieve.sayings import Sayings
@@ -77,6 +79,8 @@ class Fitted:
         remarks: reviews and tags, where they weigh anything.
         remark_vectors: what each of them means [r, w].
         condition: attention to what is retrieved; None where validation does not gain by it.
+        prompt: what names of what is retrieved change, read before a history; None as above.
+        words: names of the items for it.
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
     """
@@ -98,6 +102,8 @@ class Fitted:
     remark_vectors: Mapping[Manner, Floats] = field(default_factory=dict[Manner, Floats])
     relevance: Relevance = field(default_factory=Relevance)
     condition: Condition | None = None
+    prompt: Prompt | None = None
+    words: Words | None = None
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
 
     @property
@@ -127,7 +133,12 @@ class Fitted:
     @cached_property
     def attend(self) -> Attend | None:
         """What states become by what is retrieved for their histories; None where they stay as they are."""
-        return attending(self.condition, self.grounding, self.scorer.vectors)
+        attention = attending(self.condition, self.grounding, self.scorer.vectors)
+        prompt, most = self.prompt, self.config.retrieve.prompt
+        told = prompting(prompt, self.words, self.grounding, self.scorer, most, self.person_rows)
+        if attention is None or told is None:
+            return attention or told
+        return lambda states, histories: told(attention(states, histories), histories)
 
     @cached_property
     def retrievers(self) -> dict[Kind, Retriever]:

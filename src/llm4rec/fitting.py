@@ -7,7 +7,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +31,12 @@ from llm4rec.model.linear import Linear, fit_linear
 from llm4rec.model.network import Network
 from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
-from llm4rec.model.scorer import Scorer
-from llm4rec.retrieve.condition import attending
+from llm4rec.model.scorer import Attend, Scorer
+from llm4rec.model.words import LONGEST
+from llm4rec.retrieve.condition import Condition, Retrieved, attending, retrieved
+from llm4rec.retrieve.conditioning import Telling
 from llm4rec.retrieve.entries import KINDS
+from llm4rec.retrieve.prompt import Prompt, Read, Reader
 from llm4rec.retrieve.relevance import Grounding
 from llm4rec.settings import Config
 from llm4rec.train import checkpoint
@@ -61,7 +66,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         TrainingError: where the loss stops being finite, or `linear.ridge` is too small.
     """
     began = time.perf_counter()
-    decoder = _decoder(config)  # what is wrong with it is said before any work
+    decoder = _decoder(config, catalog)  # what is wrong with it is said before any work
     if checkpoints is not None and not resume:
         checkpoint.discard(checkpoints)
     histories = histories or events
@@ -118,6 +123,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         linear=linear,
         prior=questions.prior(scorer, linear, Grounding(), events),
         generator=generator,
+        words=None if decoder is None else decoder.words,
         about={
             "training": trained.told,
             "linear": {
@@ -134,7 +140,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         },
     )
     if config.retrieve.enabled:
-        fitted = ground(heard(fitted, remarks, events, progress), questions, events, remembered)
+        fitted = ground(heard(fitted, remarks, events, progress), questions, events, remembered, progress)
     about = {**fitted.about, "seconds": time.perf_counter() - began}
     return as_indexed(fitted, replace(fitted, about=about))
 
@@ -159,7 +165,9 @@ def heard(
     return replace(fitted, remarks=said, remark_vectors=meant, about=about)
 
 
-def ground(fitted: Fitted, questions: Questions, events: EventLog, known: EventLog) -> Fitted:
+def ground(
+    fitted: Fitted, questions: Questions, events: EventLog, known: EventLog, progress: Progress = silent
+) -> Fitted:
     """The model with retrieval, as far as the questions are answered better by it.
 
     It retrieves from its items, from the remarks it is given with, and from what people did.
@@ -171,33 +179,55 @@ def ground(fitted: Fitted, questions: Questions, events: EventLog, known: EventL
         known: those events, and what was held out of them to ask: it is newer than the network, as memories
             are when they are used. What is asked of a person is no memory of theirs, and nothing is
             retrieved that is later than the question.
+        progress: told how far the training of attention and prompt has come.
     """
     weighed = tried(fitted.config, fitted.catalog, events, fitted.remarks)
     found = fitted.repository(known, [kind for kind, row in zip(KINDS, weighed, strict=True) if row.any()])
     relevance, gain = questions.relevance(fitted.scorer, fitted.linear, found, weighed)
     about = {"gain": None if gain is None else asdict(gain), **relevance.told()}
     kinds = relevance.kinds
-    grounding = Grounding(found.only(kinds), relevance) if relevance.any else Grounding()
-    prior, condition, told = fitted.prior, None, None
-    if relevance.any and fitted.config.retrieve.attention and fitted.scorer.join is None:
-        seed = fitted.config.train.seed
-        condition, told = questions.condition(fitted.scorer, fitted.linear, grounding, seed)
-    about["attention"] = None if told is None else {**told, "kept": condition is not None}
-    if relevance.any:
-        attend = attending(condition, grounding, fitted.scorer.vectors)
-        prior = questions.prior(fitted.scorer, fitted.linear, grounding, events, attend)
     grounded = replace(
         fitted,
-        prior=prior,
-        about={**fitted.about, "retrieval": about},
         memories=known if "memory" in kinds else None,
         remarks={manner: each for manner, each in fitted.remarks.items() if manner in kinds},
         remark_vectors={manner: each for manner, each in fitted.remark_vectors.items() if manner in kinds},
         relevance=relevance,
-        condition=condition,
     )
     grounded.retrievers.update({kind: fitted.retrievers[kind] for kind in kinds if kind != "memory"})
-    return grounded
+    grounded, told = _conditioned(grounded, questions, progress)
+    if relevance.any:
+        prior = questions.prior(fitted.scorer, fitted.linear, grounded.grounding, events, grounded.attend)
+        grounded = as_indexed(grounded, replace(grounded, prior=prior))
+    about = {**fitted.about, "retrieval": {**about, **told}}
+    return as_indexed(grounded, replace(grounded, about=about))
+
+
+def _conditioned(
+    fitted: Fitted, questions: Questions, progress: Progress
+) -> tuple[Fitted, dict[str, dict[str, Any] | None]]:
+    """The model with attention and then a prompt, where each is kept, and what there is to say of them."""
+    scorer, grounding, options = fitted.scorer, fitted.grounding, fitted.config.retrieve
+    repository, seed, size = grounding.repository, fitted.config.train.seed, scorer.vectors.shape[1]
+    said: dict[str, dict[str, Any] | None] = {"attention": None, "prompt": None}
+    if repository is None or scorer.join is not None:
+        return replace(fitted, words=None), said
+
+    def kept(kind: Telling[Any], attend: Attend | None = None) -> Any:
+        found, told = questions.telling(scorer, fitted.linear, grounding, kind, attend, progress)
+        said[kind.name] = None if told is None else {**told, "kept": found is not None}
+        return found
+
+    condition = prompt = None
+    if options.attention:
+        gamma = grounding.relevance.gamma
+        attended = partial(retrieved, repository, gamma)
+        condition = kept(Telling("attention", lambda: Condition(size, seed), Retrieved.none, attended, seed))
+    if options.prompt and fitted.words is not None:
+        reader = Reader(scorer, fitted.words, repository, options.prompt, fitted.person_rows)
+        telling = Telling("prompt", lambda: Prompt(size), partial(Read.none, size), reader.read, seed)
+        prompt = kept(telling, attending(condition, grounding, scorer.vectors))
+    words = None if prompt is None else fitted.words
+    return as_indexed(fitted, replace(fitted, condition=condition, prompt=prompt, words=words)), said
 
 
 def tried(config: Config, catalog: Catalog, events: EventLog, remarks: Mapping[Manner, Remarks]) -> Bools:
@@ -211,15 +241,23 @@ def tried(config: Config, catalog: Catalog, events: EventLog, remarks: Mapping[M
     return config.retrieve.tried(kinds=kinds, clock=events.times is not None, rated=rated)
 
 
-def _decoder(config: Config) -> Decoder | None:
+def _decoder(config: Config, catalog: Catalog) -> Decoder | None:
     """The pretrained decoder, ready to be trained; None for `compact`."""
+    names, prompt = catalog.by_modality("text")[:1], config.retrieve.prompt if config.retrieve.enabled else 0
+    if prompt and (config.model.backbone == COMPACT or not names):
+        raise InputError(
+            "A prompt of retrieve.prompt items needs words and who reads them: items with a text field, and "
+            "a pretrained model.backbone. Set retrieve.prompt=0, or give both."
+        )
     if config.model.backbone == COMPACT:
         return None
     options = config.model.pretrained
     path = origin.find(config.model.backbone, options)
+    called = catalog.table[names[0].name].to_list() if prompt else []
+    longest = config.data.max_history + 1 + prompt * LONGEST
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence([config.train.seed, 3]).generate_state(1)[0]))
-        return prepared(origin.open_decoder(path, options, config.data.max_history + 1), options)
+        return prepared(origin.open_decoder(path, options, longest, called), options)
 
 
 def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tuple[EventLog, Cases]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -31,9 +31,11 @@ from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
+from llm4rec.model.words import Words
 from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY
 from llm4rec.retrieve.index import Cells
+from llm4rec.retrieve.prompt import Prompt
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -95,6 +97,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "linear": fitted.linear.tensors(),
             **_remark_tensors(fitted),
             **({} if fitted.condition is None else {"condition": _arrays(fitted.condition)}),
+            **({} if fitted.prompt is None else {"prompt": _arrays(fitted.prompt)}),
+            **({} if fitted.words is None else {"words": fitted.words.tensors()}),
             "arrivals": fitted.arrivals.tensors(),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
@@ -185,7 +189,9 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         remarks=remarks,
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
         relevance=stored_relevance(meta.get("relevance")),
-        condition=_condition(kept, config.model.embedding_size),
+        condition=_module(kept, "condition", lambda: Condition(config.model.embedding_size)),
+        prompt=_module(kept, "prompt", lambda: Prompt(config.model.embedding_size)),
+        words=_words(kept, len(catalog)),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
     )
 
@@ -223,19 +229,28 @@ def _arrays(module: Module) -> dict[str, Array]:
     return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
 
 
-def _condition(kept: artefact.Artefact, size: int) -> Condition | None:
-    if "condition.safetensors" not in kept:
+def _words(kept: artefact.Artefact, n_items: int) -> Words | None:
+    if "words.safetensors" not in kept:
+        return None
+    return kept.built("words", lambda arrays: Words.from_tensors(arrays, n_items))
+
+
+M = TypeVar("M", bound=Module)
+
+
+def _module(kept: artefact.Artefact, name: str, new: Callable[[], M]) -> M | None:
+    if f"{name}.safetensors" not in kept:
         return None
 
-    def made(arrays: dict[str, Array]) -> Condition:
-        found = Condition(size)
+    def made(arrays: dict[str, Array]) -> M:
+        found = new()
         try:
             found.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
         except RuntimeError as error:
             raise ValueError(str(error)) from None
         return found.eval()
 
-    return kept.built("condition", made)
+    return kept.built(name, made)
 
 
 def _remark_tensors(fitted: Fitted) -> dict[str, dict[str, Array]]:

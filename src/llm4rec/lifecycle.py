@@ -63,6 +63,7 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
         scorer=scorer,
         prior=fitted.prior.extended(n_new),
         generator=generator,
+        words=None if fitted.words is None else fitted.words.renamed(rows, len(catalog)),
         cells={kind: cells for kind, cells in fitted.cells.items() if kind in fitted.remarks},
     )
     for kind, each in fitted.retrievers.items():

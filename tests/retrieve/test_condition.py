@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llm4rec.retrieve.condition import Condition, Retrieved
+from llm4rec.retrieve.condition import Condition, Gated, Retrieved
 from llm4rec.retrieve.conditioning import Held, Stage
 from llm4rec.types import Floats, Ints
 
@@ -87,7 +87,7 @@ def stage(noise: bool) -> Stage:
         draw.permutation(targets) if noise else targets,
         np.arange(n) // 2,
     )
-    return Stage(held, VECTORS, lambda h: 8 * h @ VECTORS.T, seed=0)
+    return Stage(held, VECTORS, lambda h: 8 * h @ VECTORS.T, lambda: Condition(SIZE), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +117,14 @@ def test_nobody_is_judged_by_what_their_own_cases_taught(
     seen: list[tuple[str, set[int]]] = []
     trained, ndcg = Stage.trained, Stage.ndcg
 
-    def watched_trained(self: Stage, rows: Ints) -> Condition:
+    def watched_trained(self: Stage, rows: Ints) -> Gated:
         seen.append(("taught", set(self.held.people[rows].tolist())))
         return trained(self, rows)
 
-    def watched_ndcg(self: Stage, condition: Condition | None, rows: Ints) -> Floats:
-        if condition is not None:
+    def watched_ndcg(self: Stage, module: Gated | None, rows: Ints) -> Floats:
+        if module is not None:
             seen.append(("judged", set(self.held.people[rows].tolist())))
-        return ndcg(self, condition, rows)
+        return ndcg(self, module, rows)
 
     monkeypatch.setattr(Stage, "trained", watched_trained)
     monkeypatch.setattr(Stage, "ndcg", watched_ndcg)

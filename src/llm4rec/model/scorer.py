@@ -98,10 +98,13 @@ class Scorer:
         """States [b, d] in the form whose dot products with prepared item vectors are logits."""
         return self.network.head.prepared(states, self.vectors[:0])[0]
 
-    def states(self, histories: EventLog, people: Ints) -> Tensor:
+    def states(self, histories: EventLog, people: Ints, names: Tensor | None = None) -> Tensor:
         """States after the newest events of each row [b, d], asked at the time the row says.
 
-        `people` [b] are rows of their tokens or -1.
+        Args:
+            histories: b rows.
+            people: rows of their tokens [b], or -1.
+            names: embeddings of words [p, h] that a pretrained backbone reads before them; None for none.
         """
         lengths = np.minimum(histories.lengths, self.network.max_history)
         starts = histories.offsets[1:] - lengths
@@ -112,7 +115,9 @@ class Scorer:
             batch = arrays.batch(np.arange(histories.n_users), starts, lengths, when)
             newest = torch.arange(len(lengths)), torch.from_numpy(lengths)
             told = self.network.told(batch, self.vectors, self.people)
-            if self.past is not None and len(told) == 1:
+            if names is not None:
+                states = cast(PretrainedBackbone, self.backbone)(told, names=names)[newest]
+            elif self.past is not None and len(told) == 1:
                 states = self.past.newest(told)
             else:
                 states = self.backbone(told)[newest]

@@ -63,7 +63,7 @@ class Retrieved:
         self.items[rows], self.evidence[rows], self.there[rows] = some.items, some.evidence, some.there
 
 
-def retrieved(repository: Repository, histories: EventLog, gamma: float) -> Retrieved:
+def retrieved(repository: Repository, gamma: float, histories: EventLog) -> Retrieved:
     """What each of b histories attends to."""
     found = Retrieved.none(histories.n_users)
     for row in range(histories.n_users):
@@ -74,7 +74,25 @@ def retrieved(repository: Repository, histories: EventLog, gamma: float) -> Retr
     return found
 
 
-class Condition(nn.Module):
+class Gated(nn.Module):
+    """What changes states behind a gate that starts closed.
+
+    Args:
+        size: of states d.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(size, 1)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def openness(self, states: Tensor) -> Tensor:
+        """The gate g(h) of each state [b], −1 to 1, 0 where it is closed."""
+        return torch.tanh(self.gate(F.normalize(states, dim=-1)))[:, 0]
+
+
+class Condition(Gated):
     """The attention and its gate.
 
     Args:
@@ -83,15 +101,12 @@ class Condition(nn.Module):
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__(size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.facts = nn.Linear(len(KINDS) * len(FACTORS), size, bias=False)
             self.queries, self.keys, self.values = (nn.Linear(size, WIDTH, bias=False) for _ in range(3))
             self.outputs = nn.Linear(WIDTH, size, bias=False)
-        self.gate = nn.Linear(size, 1)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
 
     def forward(self, states: Tensor, vectors: Tensor, told: Retrieved) -> Tensor:
         """States h' [b, d] of states h [b, d] and item vectors z [i, d]."""
@@ -104,10 +119,6 @@ class Condition(nn.Module):
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
         added = self.outputs(found.transpose(1, 2).reshape(b, -1))
         return states + self.openness(states)[:, None] * added * there.any(dim=1, keepdim=True)
-
-    def openness(self, states: Tensor) -> Tensor:
-        """The gate g(h) of each state [b], −1 to 1, 0 where it is closed."""
-        return torch.tanh(self.gate(F.normalize(states, dim=-1)))[:, 0]
 
 
 def attending(
@@ -123,6 +134,6 @@ def attending(
 
     def attend(states: Tensor, histories: EventLog) -> Tensor:
         with torch.inference_mode():
-            return condition(states, vectors, retrieved(repository, histories, gamma))
+            return condition(states, vectors, retrieved(repository, gamma, histories))
 
     return attend

@@ -1,4 +1,4 @@
-"""The second stage: cross-attention to what is retrieved, trained on held-out next items, judged by others.
+"""The second stage: what is retrieved changes states, trained on held-out next items, judged by others.
 
 The backbone has not learnt the answers it is trained on, nor does a person's own history tell them, so that
 the gate can't come to trust what will not be there at test time. Everything else is held still.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llm4rec.data.events import EventLog
 from llm4rec.evaluate.protocol import person_means
 from llm4rec.evaluate.significance import Gain
 from llm4rec.model.prior import FEWEST, TOP
-from llm4rec.retrieve.condition import Condition, Retrieved
+from llm4rec.retrieve.condition import Gated
 from llm4rec.retrieve.trial import FOLDS
 from llm4rec.types import Floats, Ints
 
@@ -27,13 +29,47 @@ INNER = 4
 """One person in so many chooses the epoch."""
 
 
+class Told(Protocol):
+    """What a module is told of some histories beside their states."""
+
+    def take(self, rows: Ints) -> Self:
+        """That of some of the histories."""
+        ...
+
+    def put(self, rows: Ints, some: Self) -> None:
+        """Fill in that of some of the histories."""
+        ...
+
+
+T = TypeVar("T", bound=Told)
+
+
+@dataclass(frozen=True)
+class Telling(Generic[T]):
+    """A kind of module that is to be trained, and what it is told.
+
+    Attributes:
+        name: for those who wait.
+        new: makes one whose gate is closed.
+        none: what is told of so many histories before anything is.
+        of: what is told of some histories.
+        seed: of the order of training.
+    """
+
+    name: str
+    new: Callable[[], Gated]
+    none: Callable[[int], T]
+    of: Callable[[EventLog], T]
+    seed: int
+
+
 @dataclass(frozen=True)
 class Held:
     """Cases with held-out answers.
 
     Attributes:
         states: h [c, d].
-        told: what each attends to.
+        told: what the module is told of each.
         exponents: what log p of the dense head is multiplied by [c].
         beside: what is added to it, −∞ for items of the history [c, i].
         targets: the answers [c]; none is an item of its history.
@@ -41,7 +77,7 @@ class Held:
     """
 
     states: Tensor
-    told: Retrieved
+    told: Told
     exponents: Tensor
     beside: Floats
     targets: Ints
@@ -60,13 +96,21 @@ class Stage:
         held: the cases.
         vectors: item vectors z [i, d].
         dense: logits [b, i] of states [b, d].
-        seed: of weights and order.
+        new: makes a module whose gate is closed.
+        seed: of the order.
     """
 
-    def __init__(self, held: Held, vectors: Tensor, dense: Callable[[Tensor], Tensor], seed: int) -> None:
-        self.held, self.vectors, self.dense, self.seed = held, vectors, dense, seed
+    def __init__(
+        self,
+        held: Held,
+        vectors: Tensor,
+        dense: Callable[[Tensor], Tensor],
+        new: Callable[[], Gated],
+        seed: int,
+    ) -> None:
+        self.held, self.vectors, self.dense, self.new, self.seed = held, vectors, dense, new, seed
 
-    def chosen(self) -> tuple[Condition | None, Gain | None]:
+    def chosen(self) -> tuple[Gated | None, Gain | None]:
         """The module trained on all cases, and what NDCG@10 gains by one that is trained on other people.
 
         None where that is not above its standard error, or where there are too few cases to tell.
@@ -82,12 +126,12 @@ class Stage:
         told = Gain.of(person_means(gain, self.held.people))
         return (self.trained(rows) if told.exceeds() else None), told
 
-    def trained(self, rows: Ints) -> Condition:
+    def trained(self, rows: Ints) -> Gated:
         """The module of the best epoch on some of the cases' people, trained on the others."""
         people = np.unique(self.held.people[rows])
         draw = np.random.default_rng([self.seed, 5])
         inner = np.isin(self.held.people[rows], draw.permutation(people)[: max(1, len(people) // INNER)])
-        found = Condition(self.vectors.shape[1], self.seed)
+        found = self.new()
         optimizer = torch.optim.AdamW(found.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         best, kept = self._mean_loss(found, rows[inner]), _copy(found)
         for _ in range(EPOCHS):
@@ -101,32 +145,32 @@ class Stage:
         found.load_state_dict(kept)
         return found.eval()
 
-    def ndcg(self, condition: Condition | None, rows: Ints) -> Floats:
+    def ndcg(self, module: Gated | None, rows: Ints) -> Floats:
         """NDCG@10 of some cases [b]; ties count against the answer."""
-        found = [self._ndcg(condition, part) for part in np.array_split(rows, -(-len(rows) // 256))]
+        found = [self._ndcg(module, part) for part in np.array_split(rows, -(-len(rows) // 256))]
         return np.concatenate(found)
 
     @torch.no_grad()
-    def _ndcg(self, condition: Condition | None, rows: Ints) -> Floats:
-        scores = self._scores(condition, rows).numpy()
+    def _ndcg(self, module: Gated | None, rows: Ints) -> Floats:
+        scores = self._scores(module, rows).numpy()
         own = scores[np.arange(len(rows)), self.held.targets[rows]]
         ahead = (scores >= own[:, None]).sum(axis=1) - 1
         return np.where(ahead < TOP, 1 / np.log2(ahead + 2.0), 0).astype(np.float32)
 
-    def _scores(self, condition: Condition | None, rows: Ints) -> Tensor:
+    def _scores(self, module: Gated | None, rows: Ints) -> Tensor:
         states = self.held.states[rows]
-        if condition is not None:
-            states = condition(states, self.vectors, self.held.told.take(rows))
+        if module is not None:
+            states = module(states, self.vectors, self.held.told.take(rows))
         return self.held.scores(self.dense, states, rows)
 
-    def _loss(self, condition: Condition, rows: Ints) -> Tensor:
-        return F.cross_entropy(self._scores(condition, rows), torch.from_numpy(self.held.targets[rows]))
+    def _loss(self, module: Gated, rows: Ints) -> Tensor:
+        return F.cross_entropy(self._scores(module, rows), torch.from_numpy(self.held.targets[rows]))
 
     @torch.no_grad()
-    def _mean_loss(self, condition: Condition, rows: Ints) -> float:
+    def _mean_loss(self, module: Gated, rows: Ints) -> float:
         parts = np.array_split(rows, -(-len(rows) // 256))
-        return sum(float(self._loss(condition, part)) * len(part) for part in parts) / len(rows)
+        return sum(float(self._loss(module, part)) * len(part) for part in parts) / len(rows)
 
 
-def _copy(module: Condition) -> dict[str, Tensor]:
+def _copy(module: Gated) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -40,6 +40,13 @@ class RetrieveConfig(Section):
         default=True,
         description="Whether attention to what is retrieved is tried; validation decides whether it stays.",
     )
+    prompt: int = Option(
+        default=0,
+        ge=0,
+        le=64,
+        description="Names of retrieved items (their first text field) that a pretrained backbone reads in "
+        "words before a history, where validation gains by it; 0 leaves it out [items].",
+    )
     kinds: tuple[Kind, ...] | None = Option(
         default=None,
         min_length=1,
