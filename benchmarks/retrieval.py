@@ -4,7 +4,8 @@
     python benchmarks/retrieval.py --data office --config configs/sparse.toml --parts --out office.json
 
 Per seed one model is fitted without retrieval; what is retrieved is weighed on its validation cases, and the
-test cases are ranked with and without. With --parts, of the first seed, also each kind of entry and each
+test cases are ranked with and without; where retrieve.prompt is set, also without a prompt. With --parts, of
+the first seed, also each kind of entry and each
 term of equation (9) left out and the others weighed anew, and the whole with random entries: each item says
 what another says, and each event is followed by another's, at the weights that the real ones were given.
 Differences are paired by person, the seeds' mean of each; intervals are bootstrapped over people. Apart from
@@ -63,6 +64,8 @@ def variants(parts: bool, study: Study, model: Fitted) -> dict[str, dict[str, An
     from llm4rec.retrieve.entries import FACTORS, KINDS
 
     found: dict[str, dict[str, Any]] = {EVERYTHING: {}}
+    if model.config.retrieve.prompt:
+        found["without prompt"] = {"prompt": 0}
     if not parts:
         return found
     had = tried(model.config, study.catalog, study.split.train, model.remarks)
@@ -142,6 +145,7 @@ def compare(study: Study, config: Config, *, seeds: int, parts: bool, models: Pa
                 **found.relevance.told(),
                 "validation": found.about["retrieval"]["gain"],
                 "attention": found.about["retrieval"]["attention"],
+                "prompt": found.about["retrieval"]["prompt"],
                 "seconds": round(time.perf_counter() - began, 1),
             })
             if name == EVERYTHING and parts and seed == 0:

@@ -1225,3 +1225,46 @@ def test_what_is_not_seen_is_not_printed() -> None:
             assert (console.printable(f"a{chr(code)}b") == "a b") == (code not in kept), f"U+{code:04X}"
     family = "\U0001f468\u200d\U0001f469 \u2764\ufe0f \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
     assert console.printable(family) == family
+
+
+def test_two_runs_do_not_write_to_one_model(data: Path, tmp_path: Path) -> None:
+    from llm4rec.store.alone import alone
+
+    asked = ["fit", "--interactions", data / "events.csv", "--out", tmp_path / "model", *SETTINGS]
+    with alone(tmp_path / "model"):
+        second = process(*asked)
+    assert second.returncode == 2 and "Another run is writing to" in second.stderr
+    assert not list(tmp_path.iterdir())  # and nothing is left behind
+    assert llm4rec(*asked).exit_code == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_all_files_of_a_model_are_for_those_who_may_read_its_folder(model: Path) -> None:
+    modes = {file.stat().st_mode for file in model.iterdir() if file.is_file()}
+    assert modes == {(model / "manifest.json").stat().st_mode}
+
+
+def test_a_person_is_told_what_became_of_retrieval(data: Path, tmp_path: Path) -> None:
+    tags = pl.DataFrame({"user_id": ["u1", "u2"], "item_id": ["i1", "i2"], "tag": ["wet", "calm"]})
+    tags.write_csv(tmp_path / "tags.csv")
+    asked = ["fit", "--interactions", data / "events.csv", "--items", data / "items.parquet", *SETTINGS]
+    told = llm4rec(*asked, "--tags", tmp_path / "tags.csv", "--out", tmp_path / "model").stdout
+    assert "Read 2 tags." in told
+    assert "etrieved" in told and "NDCG@10" in told and "standard error" in told
+    off = llm4rec(*asked, "--set", "retrieve.enabled=false", "--out", tmp_path / "off").stdout
+    assert "etrieved" not in off and "Read" not in off
+
+
+def test_a_column_that_is_taken_already_is_said_to_be(data: Path, tmp_path: Path) -> None:
+    asked = ["fit", "--interactions", data / "events.csv", "--out", tmp_path / "model"]
+    found = llm4rec(*asked, "--map", "user=item_id")
+    assert found.exit_code == 2
+    assert (
+        "The column 'item_id'" in found.stderr
+        and "is taken as user, so none is left for item" in found.stderr
+    )
+
+
+def test_an_empty_wish_is_said_to_be_passed_over(model: Path) -> None:
+    found = llm4rec("recommend", "--model", model, "--user", "u1", "--text", " ")
+    assert found.exit_code == 0 and "The wish is empty and is passed over." in found.stderr

@@ -271,7 +271,9 @@ def test_the_decoder_has_a_step_size_of_its_own(language_model: Models) -> None:
 
 
 def test_the_sasrec_baseline_stays_compact(language_model: Models) -> None:
-    assert sasrec_config(config(language_model("llama"))).model.backbone == "compact"
+    asked = config(language_model("llama"))
+    asked = asked.model_copy(update={"retrieve": asked.retrieve.model_copy(update={"prompt": 3})})
+    assert sasrec_config(asked).model.backbone == "compact" and not sasrec_config(asked).retrieve.prompt
 
 
 def named() -> tuple[EventLog, Catalog]:

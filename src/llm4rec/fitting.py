@@ -243,7 +243,7 @@ def tried(config: Config, catalog: Catalog, events: EventLog, remarks: Mapping[M
 
 def _decoder(config: Config, catalog: Catalog) -> Decoder | None:
     """The pretrained decoder, ready to be trained; None for `compact`."""
-    names, prompt = catalog.by_modality("text")[:1], config.retrieve.prompt if config.retrieve.enabled else 0
+    names, prompt = catalog.by_modality("text")[:1], config.retrieve.prompt
     if prompt and (config.model.backbone == COMPACT or not names):
         raise InputError(
             "A prompt of retrieve.prompt items needs words and who reads them: items with a text field, and "

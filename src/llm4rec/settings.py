@@ -75,6 +75,6 @@ def sasrec_config(config: Config) -> Config:
     model = config.model.model_copy(update={"backbone": COMPACT, "positions": "learned", "cosine": False})
     generate = config.generate.model_copy(update={"mode": "off"})
     linear = config.linear.model_copy(update={"items": 0})
-    retrieve = config.retrieve.model_copy(update={"enabled": False})
+    retrieve = config.retrieve.model_copy(update={"enabled": False, "prompt": 0})
     parts = {"model": model, "generate": generate, "linear": linear, "retrieve": retrieve}
     return config.model_copy(update=parts)

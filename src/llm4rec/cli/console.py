@@ -30,7 +30,11 @@ Settings = Annotated[
 ]
 Columns = Annotated[
     list[str],
-    typer.Option("--map", help="Columns by role: user=…,item=…,time=…,order=…,rating=…,type=…,split=…"),
+    typer.Option(
+        "--map",
+        help="Columns by role: user=…,item=…,time=…,order=…,rating=…,type=…,split=…; of "
+        "reviews and tags, where they are read, also text=…,summary=…,tag=…",
+    ),
 ]
 
 WRONG_PATH = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -87,6 +88,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
     from llm4rec.keeping import KIND
     from llm4rec.recommender import Config
     from llm4rec.store import artefact, files
+    from llm4rec.store.alone import alone
     from llm4rec.train.checkpoint import discard
 
     del help_config
@@ -104,7 +106,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         settings_read = settings_read.without_memories()
     mapping = console.pairs(columns, "--map", "role=column")
     kinds = _modalities(console.pairs(modality, "--modality", "column=kind"))
-    with console.progress() as report:
+    with alone(out), console.progress() as report:
         data = ingest(
             interactions,
             items,
@@ -122,7 +124,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         for sentence in recommender.meta["notes"]:
             console.note(sentence)
         recommender.save(out, histories=histories)
-    discard(console.beside(out, CHECKPOINT))
+        discard(console.beside(out, CHECKPOINT))
     _show(_summary(data, recommender, out, aside if n_rejected else None, n_rejected), json)
 
 
@@ -138,6 +140,24 @@ def _show(summary: dict[str, Any], json: bool) -> None:
         f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events; "
         f"{summary['held_out']} events were held out. The model is in {summary['model']}."
     )
+    for sentence in _of_retrieval(summary):
+        typer.echo(sentence)
+
+
+def _of_retrieval(summary: dict[str, Any]) -> Iterator[str]:
+    """What became of retrieval, in sentences."""
+    if summary["remarks"]:
+        counts = (f"{count} {manner}s" for manner, count in summary["remarks"].items())
+        yield f"Read {' and '.join(counts)}."
+    told = summary["retrieval"]
+    if told is None:  # it was not to be tried
+        return
+    if told["gain"] is None:
+        yield "Nothing is retrieved: too few people were held out to tell what it is worth."
+        return
+    gain = f"NDCG@10 {told['gain']['mean']:+.4f} on validation, standard error {told['gain']['error']:.4f}"
+    kinds = ", ".join(told["weights"])
+    yield f"Retrieved: {kinds} ({gain})." if kinds else f"Nothing is retrieved: it does not gain ({gain})."
 
 
 def _modalities(declared: dict[str, str]) -> dict[str, Declared]:
@@ -206,5 +226,6 @@ def _summary(
         "seconds": meta["seconds"],
         "training": meta["training"],
         "linear": meta["linear"],
+        "remarks": {manner: len(said) for manner, said in data.remarks.items()},
         "retrieval": meta["retrieval"],
     }

@@ -176,6 +176,8 @@ def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool
             console.note(f"No item has {name} = {' or '.join(absent)}.")
     if query.user is not None and recommender.known_history(query.user) is None:
         console.note(f"The model knows no history of {query.user!r}: the list is that of a newcomer.")
+    if query.text is not None and not query.text.strip():
+        console.note("The wish is empty and is passed over.")
     _note_unheard(recommender, query.context.time is not None)
     ranking = recommender.recommend(query, min(n, len(recommender.catalog)))
     rows = listed(recommender, ranking)

@@ -111,6 +111,13 @@ def find_columns(
             found[role] = column
     for role in needed:
         if role not in found:
+            names = set(map(plain, ALIASES[role]))
+            for other, column in mapping.items():
+                if column in columns and plain(column) in names:
+                    raise InputError(
+                        f"The column {column!r} of {name} is taken as {other}, so none is left for {role}: "
+                        f"name it with --map {role}=COLUMN. {_listing(columns)}"
+                    )
             raise InputError(
                 f"{name} has no column {CANONICAL[role]!r}. {_listing(columns)} "
                 f"Rename the right one, or name it with --map {role}=COLUMN, where a command takes that."

@@ -139,7 +139,10 @@ def _fill(directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[st
         elif callable(part):
             part(file)
         else:
+            file.touch()
+            mode = file.stat().st_mode
             save_file(dict(part), file)
+            file.chmod(mode)  # the library's own would let nobody else read it
         entries[name] = _seal(file)
     manifest = Manifest(
         format=FORMAT,
