@@ -46,6 +46,13 @@ def temper(log_scores: Floats, exponent: float) -> None:
         log_scores += np.float32(before - log_sum(log_scores))
 
 
+def log_add(a: Floats, b: Floats) -> Floats:
+    """log(exp a + exp b), -inf where both are; several times as fast as NumPy's `logaddexp`."""
+    largest = np.maximum(np.maximum(a, b), np.finfo(np.float32).min)
+    with np.errstate(divide="ignore"):
+        return largest + np.log(np.exp(a - largest) + np.exp(b - largest))
+
+
 def log_sum(values: Array) -> float:
     """Log Σ exp(values), of none -inf; much faster than NumPy's pairwise `logaddexp.reduce`."""
     largest = float(values.max(initial=-np.inf))

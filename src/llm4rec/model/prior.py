@@ -15,6 +15,7 @@ import numpy as np
 from llm4rec.data.events import EventLog
 from llm4rec.evaluate.protocol import person_means
 from llm4rec.evaluate.significance import Gain
+from llm4rec.model.lifts import log_add
 from llm4rec.types import Array, Bools, Floats, Ints
 
 BOUNDS = (1, 3, 10)
@@ -59,7 +60,7 @@ class Prior:
         popularity = self.log_popularity if items is None else self.log_popularity[:, items]
         share = np.array(self.shares, dtype=np.float32)[of_row][:, None]
         with np.errstate(divide="ignore"):
-            return np.logaddexp(np.log1p(-share) + log_scores, np.log(share) + popularity[of_row])
+            return log_add(np.log1p(-share) + log_scores, np.log(share) + popularity[of_row])
 
     def commonest(self, length: int) -> Ints:
         """All items [i], for a history of that length the most popular first; of equal ones the first."""
