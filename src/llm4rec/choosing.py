@@ -198,7 +198,7 @@ class Questions:
             added[part[some.rows], some.items] = -np.inf
             told.put(part, kind.of(some))
             done += len(part)
-            progress(kind.name, done, len(rows))
+            progress(f"retrieved, {kind.name}", done, len(rows))
         held = Held(
             states, told, torch.from_numpy(exponents), added, self._answers[rows], self.cases.rows[rows]
         )

@@ -101,6 +101,19 @@ def test_it_is_kept_where_the_evidence_tells_the_answer(telling: Stage) -> None:
     assert found.openness(states(5)).abs().min() > 0
 
 
+def test_it_is_dropped_where_its_gate_stays_closed(telling: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others gained by theirs, but the one that would be served has learnt nothing."""
+    trained = Stage.trained
+
+    def watched(self: Stage, rows: Ints) -> Gated:
+        return trained(self, rows) if len(rows) < len(self.held.targets) else self.new()
+
+    monkeypatch.setattr(Stage, "trained", watched)
+    found, gain = telling.chosen()
+    assert found is None and gain is not None and gain.exceeds()
+    assert Condition(SIZE).closed and not opened().closed
+
+
 def test_it_is_dropped_where_it_tells_nothing() -> None:
     found, gain = stage(noise=True).chosen()
     assert found is None and gain is not None and gain.mean <= gain.error

@@ -87,6 +87,11 @@ class Gated(nn.Module):
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the gate is closed for every state, as it was at the start."""
+        return not (self.gate.weight.any() or self.gate.bias.any())
+
     def openness(self, states: Tensor) -> Tensor:
         """The gate g(h) of each state [b], −1 to 1, 0 where it is closed."""
         return torch.tanh(self.gate(F.normalize(states, dim=-1)))[:, 0]

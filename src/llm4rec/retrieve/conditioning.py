@@ -113,7 +113,8 @@ class Stage:
     def chosen(self) -> tuple[Gated | None, Gain | None]:
         """The module trained on all cases, and what NDCG@10 gains by one that is trained on other people.
 
-        None where that is not above its standard error, or where there are too few cases to tell.
+        None where that is not above its standard error, where there are too few cases to tell, or where the
+        gate stays closed.
         """
         rows = np.arange(len(self.held.targets))
         fold = np.unique(self.held.people, return_inverse=True)[1] % FOLDS
@@ -124,7 +125,10 @@ class Stage:
             found, judged = self.trained(rows[fold != number]), rows[fold == number]
             gain[judged] = self.ndcg(found, judged) - self.ndcg(None, judged)
         told = Gain.of(person_means(gain, self.held.people))
-        return (self.trained(rows) if told.exceeds() else None), told
+        if not told.exceeds():
+            return None, told
+        found = self.trained(rows)
+        return (None if found.closed else found), told
 
     def trained(self, rows: Ints) -> Gated:
         """The module of the best epoch on some of the cases' people, trained on the others."""
