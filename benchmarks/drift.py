@@ -10,10 +10,11 @@ every event (or --cases of them, evenly drawn), whatever answers knowing all tha
 - frozen: the model as it was fitted;
 - remembering: the same, which has been told of all events between the fit and the window: they are
   memories, and recent popularity is counted in them;
+- counting: the same once more, with the items that training has not seen counted in all events since;
 - retrained: a model fitted in the same way on all events before the window.
 
-All three remember what chose their epochs, too. Differences are paired by person, intervals are bootstrapped
-over people. Writes drift.json and drift.svg into --out.
+All of them remember what chose their epochs, too. Differences are paired by person, intervals are
+bootstrapped over people. Writes drift.json and drift.svg into --out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,13 +39,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 CHOSEN = 0.1
-WAYS = ("frozen", "remembering", "retrained")
+WAYS = ("frozen", "remembering", "counting", "retrained")
 
 
 def compare(
     log: EventLog, catalog: Catalog, config: Config, *, people: Catalog | None, cases: int
 ) -> dict[str, Any]:
-    """NDCG@10 of the three in each window, and what remembering and retraining add to the frozen one."""
+    """NDCG@10 of each way in each window, and what it adds to the frozen one."""
     ordered = np.sort(log.clock)
     tenths = [int(ordered[len(ordered) * tenth // 10]) for tenth in (6, 7, 8, 9)]
     start, moments = tenths[0], [*tenths[1:], int(ordered[-1]) + 1]
@@ -51,9 +53,12 @@ def compare(
     windows: list[dict[str, Any]] = []
     for begin, end in pairwise(moments):
         since = log.select((log.clock >= start) & (log.clock < begin))
+        untrained = log.select((log.clock >= trained_until(log, start)) & (log.clock < begin))
+        told = frozen.remember(since)
         models = {
             "frozen": frozen,
-            "remembering": frozen.remember(since),
+            "remembering": told,
+            "counting": told.count_new_items(untrained),
             "retrained": fitted_before(log, begin, catalog, config, people),
         }
         asked = asked_between(log, begin, end, cases)
@@ -62,22 +67,37 @@ def compare(
     return {"windows": windows, "retrieval": frozen.meta["retrieval"]}
 
 
+def trained_until(log: EventLog, moment: int) -> int:
+    """When the stretch begins that chooses the epochs of what is fitted before `moment`."""
+    past = np.sort(log.clock[log.clock < moment])
+    return int(past[len(past) - int(CHOSEN * log.n_events)])
+
+
 def fitted_before(
     log: EventLog, moment: int, catalog: Catalog, config: Config, people: Catalog | None
 ) -> Recommender:
-    """A model fitted on the events before `moment`, those of the last stretch choosing its epochs."""
+    """A model fitted on the events before `moment`, those of the last stretch choosing its epochs.
+
+    They choose what is retrieved, too: each is asked with memories of all that came before it, newer than the
+    network, as the windows are.
+    """
+    from llm4rec.choosing import Questions, sample
     from llm4rec.data.split import next_event_cases
+    from llm4rec.fitting import ground
     from llm4rec.recommender import Recommender
 
     past = log.select(log.clock < moment)
-    ordered = np.sort(past.clock)
-    first = ordered[len(ordered) - int(CHOSEN * log.n_events)]
-    chosen = past.clock >= first
+    chosen = past.clock >= trained_until(log, moment)
     ends = np.arange(past.n_events) - past.offsets[past.rows]
     valid = next_event_cases(past, past.rows[chosen], ends[chosen])
     train = past.select(~chosen)
-    model = Recommender.fit(train, catalog, config, people=people, valid=valid)
-    return model.remember(past.select(chosen))
+    retrieve = config.retrieve.model_copy(update={"enabled": False})
+    off = config.model_copy(update={"retrieve": retrieve})
+    fitted = Recommender.fit(train, catalog, off, people=people, valid=valid, histories=past).fitted
+    asked = sample(valid, config.train.validation_people, config.train.seed)
+    questions = Questions(asked, fitted.people, len(catalog), fitted.scorer)
+    found = ground(replace(fitted, config=config), questions, train, past)
+    return Recommender(replace(found, prior=found.prior.counted(past)))
 
 
 def asked_between(log: EventLog, begin: int, end: int, most: int) -> Cases:
@@ -108,7 +128,8 @@ def measured(models: dict[str, Recommender], asked: Cases) -> dict[str, Any]:
             "difference": [gap.difference, gap.low, gap.high],
         }
     gain = told["retrained"]["difference"][0]
-    told["recovered"] = told["remembering"]["difference"][0] / gain if gain > 0 else None
+    for name in ("remembering", "counting"):
+        told[name]["recovered"] = told[name]["difference"][0] / gain if gain > 0 else None
     return told
 
 

@@ -42,7 +42,7 @@ def test_new_memories_recover_what_retraining_would(script: ModuleType) -> None:
     # what is popular in each of them was not when the frozen model was fitted, and in the second never before
     assert first["remembering"]["difference"][1] > 0.02 < last["remembering"]["difference"][1]
     assert second["remembering"]["difference"] == [0, 0, 0]
-    assert last["recovered"] == pytest.approx(
+    assert last["remembering"]["recovered"] == pytest.approx(
         last["remembering"]["difference"][0] / last["retrained"]["difference"][0]
     )
     assert last["frozen"]["difference"] == [0, 0, 0]
