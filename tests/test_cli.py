@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -1235,6 +1236,12 @@ def test_two_runs_do_not_write_to_one_model(data: Path, tmp_path: Path) -> None:
         second = process(*asked)
     assert second.returncode == 2 and "Another run is writing to" in second.stderr
     assert not list(tmp_path.iterdir())  # and nothing is left behind
+    assert llm4rec("fit", "--interactions", "missing.csv", "--out", tmp_path / "a" / "b" / "m").exit_code == 2
+    assert not list(tmp_path.iterdir())
+    with alone(tmp_path / "a" / "m"):
+        (tmp_path / "a" / "m").write_text("kept")
+    assert (tmp_path / "a" / "m").read_text() == "kept"
+    shutil.rmtree(tmp_path / "a")
     assert llm4rec(*asked).exit_code == 0
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 

@@ -310,7 +310,6 @@ def test_names_of_what_is_retrieved_are_read_before_a_history(
     silent = Recommender(replace(model.fitted, prompt=None))
     assert silent.recommend(query, 5).scores != expected.scores
     assert silent.recommend(Query(), 5) == model.recommend(Query(), 5)  # nothing is retrieved for it
-    torch.manual_seed(0)
     model.save(tmp_path / "model")
     assert Recommender.load(tmp_path / "model").recommend(query, 5) == expected
     batch = build_log(pl.Series(["a"] * 3 + ["b"]), np.array([3, 4, 5, 9]))
@@ -325,12 +324,20 @@ def test_names_of_what_is_retrieved_are_read_before_a_history(
     assert len(every.recommend(query, 5)) == 5
 
 
-def test_a_prompt_that_gains_nothing_leaves_no_trace(language_model: Models) -> None:
+def test_a_prompt_that_gains_nothing_leaves_no_trace(
+    language_model: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm4rec.evaluate.significance import Gain
+    from llm4rec.retrieve.relevance import Relevance
+
+    weights = Relevance.of({"weights": {"memory": {"semantic": 0.5}}})
+    monkeypatch.setattr("llm4rec.retrieve.trial.Trial.chosen", lambda self: (weights, Gain(1, 0)))
+    monkeypatch.setattr("llm4rec.retrieve.conditioning.Stage.chosen", lambda self: (None, Gain(0, 1)))
     model, without = (prompted(language_model, prompt=prompt) for prompt in (2, 0))
     assert without.meta["retrieval"]["prompt"] is None and without.fitted.words is None
-    if model.fitted.prompt is None:
-        assert model.fitted.words is None
-        assert answers(model) == answers(without)
+    assert model.meta["retrieval"]["prompt"] == {"mean": 0, "error": 1, "openness": 0, "kept": False}
+    assert model.fitted.prompt is None and model.fitted.words is None
+    assert answers(model) == answers(without)
 
 
 def test_a_prompt_needs_words_and_a_reader(language_model: Models) -> None:

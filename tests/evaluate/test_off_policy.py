@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from llm4rec.data.world import WorldConfig, make_world
 from llm4rec.errors import InputError
 from llm4rec.evaluate.off_policy import Logged, Value, check, doubly_robust, ips, naive, snips, switch
+from llm4rec.evaluate.significance import holm
 from llm4rec.types import Array
 
 N_ACTIONS, N_CONTEXTS = 6, 5
@@ -149,6 +151,19 @@ def test_wrong_propensities_are_rejected_and_right_ones_hardly_ever() -> None:
         flat = np.full(len(log.rewards), 1 / N_ACTIONS)
         for planted in (shuffled, flat, np.minimum(2 * log.propensities, 1)):
             assert check(replace(log, propensities=planted)).rejected
+
+
+def test_actions_are_tested_as_one_at_a_time_would_be() -> None:
+    """The mean of 1{A = a} / π₀ with the error of `ips` at weight 1 and rewards that name the action."""
+    log, _ = bandit(3, n=2000)
+    people = np.random.default_rng(0).integers(300, size=2000)
+    alike = np.ones(2000)
+    named = [
+        ips(replace(log, people=people, probabilities=alike, rewards=(log.actions == a).astype(float)))
+        for a in range(N_ACTIONS)
+    ]
+    p_values = [2 * norm.sf(abs(value.mean - 1) / value.error) for value in named]
+    assert check(replace(log, people=people)).action_p == pytest.approx(min(holm(p_values)), rel=1e-6)
 
 
 def test_in_the_synthetic_world_the_uniform_policy_is_valued_from_the_logged_one() -> None:

@@ -215,13 +215,22 @@ def _p_of_one(terms: Array, people: Ints) -> float:
 
 
 def _least_of_actions(log: Logged) -> float:
-    known, action, counts = np.unique(log.actions, return_inverse=True, return_counts=True)
-    inverse = 1 / log.propensities
-    p_values: list[float] = []
-    for number in range(len(known)):
-        of_it = action == number
-        # as often as an action of its mean propensity would be shown
-        expected = len(action) / float(inverse[of_it].mean())
-        if min(counts[number], expected) >= FEWEST:
-            p_values.append(_p_of_one(np.where(of_it, inverse, 0.0), log.people))
-    return min(holm(p_values), default=float("nan"))
+    """As `_p_of_one` of each common action's 1{A = a} / π₀, all at once; the least by Holm."""
+    _, action, counts = np.unique(log.actions, return_inverse=True, return_counts=True)
+    _, person, own = np.unique(log.people, return_inverse=True, return_counts=True)
+    n, n_people, inverse = len(action), len(own), 1 / log.propensities
+    if n_people == 1:
+        return float("nan")
+    total = np.bincount(action, weights=inverse)
+    mean = total / n
+    pair, place = np.unique(action * n_people + person, return_inverse=True)
+    sums = np.bincount(place, weights=inverse)
+    whose, who = pair // n_people, pair % n_people
+    # Σ over people of (their sum − mean · their events)², also of those who never saw the action
+    squares = np.bincount(whose, weights=np.square(sums)) + np.square(mean) * np.square(own).sum()
+    squares -= 2 * mean * np.bincount(whose, weights=sums * own[who])
+    error = np.sqrt(np.maximum(squares, 0) * n_people / (n_people - 1)) / n
+    # as often as an action of its mean propensity would be shown
+    expected = n * counts / total
+    common = (np.minimum(counts, expected) >= FEWEST) & (error > 0)
+    return min(holm((2 * norm.sf(np.abs(mean - 1)[common] / error[common])).tolist()), default=float("nan"))

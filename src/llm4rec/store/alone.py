@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +19,7 @@ def alone(path: Path) -> Generator[None]:
         ArtefactError: where another process holds it.
     """
     path = path.resolve()
+    made = [above for above in path.parents if not above.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -32,3 +33,6 @@ def alone(path: Path) -> Generator[None]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+        with suppress(OSError):  # of what was made for the lock, what nothing was written to goes again
+            for folder in made:
+                folder.rmdir()
