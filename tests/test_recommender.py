@@ -19,7 +19,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Split, leave_last_out
 from llm4rec.encode.tokens import Tokens
-from llm4rec.errors import InputError
+from llm4rec.errors import ConfigError, InputError
 from llm4rec.evaluate.metrics import per_case
 from llm4rec.recommender import Config, Recommender
 from llm4rec.types import Floats, Query, Ranking, Recommends
@@ -425,3 +425,72 @@ def test_too_little_to_learn_from_is_said() -> None:
     log, catalog, _ = shop()
     with pytest.raises(InputError, match="at least one person needs three events"):
         Recommender.fit(log.heads(np.full(90, 2)), catalog, small_config())
+
+
+# --- what is done to scores and lists
+
+
+def test_popularity_and_variety_are_off_until_asked_for(model: Recommender) -> None:
+    same = model.adjusted(popularity=0.0, diversity=0.0)
+    assert same.recommend(Query(("i1",)), 5) == model.recommend(Query(("i1",)), 5)
+
+
+def test_with_popularity_taken_out_the_rarer_gains(model: Recommender, split: Split) -> None:
+    counts = model.fitted.popularity.counts
+    asked = split.test.histories()
+    plain, rarer = model.rank(asked, 5), model.adjusted(popularity=1.0).rank(asked, 5)
+    assert counts[rarer.items].mean() < counts[plain.items].mean()
+    half = model.adjusted(popularity=0.5)
+    every = half.recommend(Query(("i1",), keep_seen=True), N_ITEMS)
+    assert np.exp(every.scores).sum() == pytest.approx(1, rel=1e-4)
+    before = model.recommend(Query(("i1",), keep_seen=True), N_ITEMS)
+    log_p = dict(zip(before.item_ids, before.scores, strict=True))
+    divided = {name: log_p[name] - 0.5 * np.log(counts[int(name[1:])]) for name in log_p}
+    total = np.logaddexp.reduce(list(divided.values()))
+    for name, score in zip(every.item_ids, every.scores, strict=True):
+        assert score == pytest.approx(divided[name] - total, abs=1e-3)
+
+
+def test_a_varied_list_holds_more_kinds(model: Recommender) -> None:
+    plain = model.recommend(Query(("i0", "i1")), 4)
+    varied = model.adjusted(diversity=0.9).recommend(Query(("i0", "i1")), 4)
+    assert varied.item_ids[0] == plain.item_ids[0]
+    assert len(set(kinds(varied))) > len(set(kinds(plain)))
+    assert list(varied.scores) == sorted(varied.scores, reverse=True)
+
+
+def test_a_large_catalogue_is_adjusted_as_a_small_one(model: Recommender) -> None:
+    generate = model.config.generate.model_copy(update={"exact_up_to": 1})
+    config = model.config.model_copy(update={"generate": generate})
+    large = Recommender(replace(model.fitted, config=config))
+    for strengths in ({"popularity": 0.5}, {"diversity": 0.5}, {"popularity": 0.3, "diversity": 0.2}):
+        one, other = (each.adjusted(**strengths).recommend(Query(("i1",)), 6) for each in (model, large))
+        assert one.item_ids == other.item_ids
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
+
+
+def test_strengths_are_kept_with_the_model(model: Recommender, tmp_path: Path) -> None:
+    changed = model.adjusted(popularity=0.5, diversity=0.3)
+    changed.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    assert loaded.recommend(Query(("i1",)), 5) == changed.recommend(Query(("i1",)), 5)
+    assert loaded.config.debias.popularity.strength == 0.5
+    back = loaded.adjusted(popularity=0, diversity=0)
+    assert back.recommend(Query(("i1",)), 5) == model.recommend(Query(("i1",)), 5)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), "much", True])
+def test_a_strength_out_of_bounds_is_refused(model: Recommender, strength: Any) -> None:
+    with pytest.raises(ConfigError, match=r"debias\.popularity\.strength"):
+        model.adjusted(popularity=strength)
+
+
+def test_validation_chooses_the_strength_within_what_may_be_spent(split: Split) -> None:
+    chosen = small_config(debias={"popularity": {"choose": True, "cost": 0.9}})
+    found = Recommender.fit(split.train, shop()[1], chosen, valid=split.valid)
+    told = found.meta["popularity"]
+    assert 0 < told["strength"] == found.fitted.popularity.strength
+    sparing = small_config(debias={"popularity": {"choose": True, "cost": 1e-6}})
+    assert Recommender.fit(split.train, shop()[1], sparing, valid=split.valid).fitted.popularity.strength <= (
+        told["strength"]
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Legal, Listed
+from llm4rec.diversity import POOL, diversified
 from llm4rec.encode.text import TextEncoder
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
@@ -23,19 +24,24 @@ WISH_TEMPERATURE = 0.05
 """Divides the cosine of a wish and an item's text: a difference of .1 is worth a factor of e²."""
 
 
-def answer(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Rankings:
-    """The best n legal items for each history [b].
+def answer(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floats | None = None) -> Rankings:
+    """The best n legal items for each history [b], varied as `rerank.diversity` says.
 
-    Up to `generate.exact_up_to` items every item is scored. Above, the score of a candidate is worked out
-    as exactly, but for the sum over the catalogue that makes it a log-probability, which is estimated.
+    Up to `generate.exact_up_to` items, and with a `wish` (log p(i | wish) [1, i], to be joined in), every
+    item is scored. Above, the score of a candidate is worked out as exactly, but for the sum over the
+    catalogue that makes it a log-probability, which is estimated.
     """
-    if len(fitted.catalog) <= fitted.config.generate.exact_up_to:
-        return exact(fitted, histories, legal, n)
-    return shortlisted(fitted, histories, legal, n)
+    strength = fitted.config.rerank.diversity
+    pool = max(n, min(POOL, len(fitted.catalog))) if strength else n
+    if wish is not None or len(fitted.catalog) <= fitted.config.generate.exact_up_to:
+        found = exact(fitted, histories, legal, pool, wish)
+    else:
+        found = shortlisted(fitted, histories, legal, pool)
+    return found if not strength else diversified(found, fitted.scorer.vectors.numpy(), n, strength)
 
 
 def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floats | None = None) -> Rankings:
-    """The best n with every item scored; `wish` is log p(i | wish) [1, i], to be joined in."""
+    """The best n with every item scored."""
     mask = None if fitted.scorer.join is None else legal.mask()
     # a wish may lift what no search would have reached
     scored = n if wish is None else len(fitted.catalog)
@@ -43,7 +49,7 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
     log_scores = fitted.scorer.log_scores(histories, people, scored, mask, added=True, attend=fitted.attend)
     log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
     log_scores = fitted.grounding.add(log_scores, histories)
-    mixed = fitted.prior.mix(log_scores, histories.lengths)
+    mixed = fitted.popularity.adjust(fitted.prior.mix(log_scores, histories.lengths))
     if wish is not None:
         mixed = mixed + wish
         mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
@@ -83,6 +89,7 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     for row, state in enumerate(states.unsqueeze(1)):
         found, log_scores = _candidates(fitted, state, histories, row, legal.row(row), n)
         mixed = fitted.prior.mix(log_scores[None], histories.lengths[row : row + 1], found)
+        mixed = fitted.popularity.adjust(mixed, found)
         best = top_n(mixed, n, None)
         items[row] = np.append(found, -1)[best.items[0]]  # place -1 is the one appended
         scores[row] = best.scores[0]

@@ -13,15 +13,16 @@ from torch import Tensor
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases
+from llm4rec.debias.popularity import STRENGTHS, Popularity
 from llm4rec.evaluate.protocol import case_ndcg, mean_ndcg, person_means
 from llm4rec.evaluate.significance import Gain
-from llm4rec.fitted import code_head, person_rows
+from llm4rec.fitted import Fitted, code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
 from llm4rec.model import prior, weighing
 from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
-from llm4rec.model.prior import Prior
+from llm4rec.model.prior import TOP, Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.retrieve import trial as retrieval
 from llm4rec.retrieve.condition import Gated
@@ -34,6 +35,9 @@ from llm4rec.types import Array, Bools, Floats, Ints, Progress, Rankings, silent
 
 AT_ONCE = 60_000_000
 """Scores of cases × items that attention is trained beside: 240 MB; of a larger catalogue fewer cases are."""
+
+INTERVAL = 1.96
+"""Standard errors on either side of a mean that make a 95% interval."""
 
 
 def sample(cases: Cases, most: int, seed: int) -> Cases:
@@ -224,6 +228,34 @@ class Questions:
             del log_scores
         return trial.prior()
 
+    def popularity(self, fitted: Fitted, found: Popularity) -> tuple[Popularity, dict[str, Any] | None]:
+        """Popularity with its strength, and what that costs here where it is to be chosen.
+
+        The largest is taken up to which no strength costs more than the share of NDCG@10 that may be spent:
+        the 95% interval of the difference has to lie above it.
+        """
+        options = fitted.config.debias.popularity
+        if not options.choose:
+            return found, None
+        tried = [found.at(strength) for strength in STRENGTHS]
+        ndcg = np.empty((len(tried), len(self.cases)), dtype=np.float32)
+        for rows, chosen, log_scores in self._asked(fitted.scorer, fitted.attend):
+            log_scores = fitted.grounding.add(fitted.linear.add(log_scores, chosen), chosen)
+            mixed = fitted.prior.mix(log_scores, chosen.lengths)
+            legal, answers = unseen(chosen, self.n_items), self._answers[rows]
+            for place, each in enumerate(tried):
+                ndcg[place, rows] = _ndcg(each.adjust(mixed), answers, legal)
+            del log_scores, mixed
+        plain = person_means(ndcg[0], self.cases.rows)
+        best, told = found.at(0.0), {"strength": 0.0, "cost": 0.0, "error": 0.0}
+        for each, values in zip(tried[1:], ndcg[1:], strict=True):
+            gain = Gain.of(person_means(values, self.cases.rows) - plain)
+            if gain.mean - INTERVAL * gain.error <= -options.cost * plain.mean():
+                break
+            best = each
+            told = {"strength": each.strength, "cost": -gain.mean, "error": gain.error}
+        return best, told
+
     @property
     def _answers(self) -> Ints:
         """The first answer of each case [c]."""
@@ -256,6 +288,14 @@ class _Answers:
             best = top_n(log_scores, n, None if keep_seen else chosen)
             items[rows], scores[rows] = best.items, best.scores
         return Rankings(items, scores)
+
+
+def _ndcg(scores: Floats, answers: Ints, legal: Bools) -> Floats:
+    """NDCG@10 [b] of one answer each [b], of the `legal` [b, i] items ranked by `scores` [b, i]."""
+    rows = np.arange(len(answers))
+    level = ((scores >= scores[rows, answers][:, None]) & legal).sum(axis=1)  # of ties it is the last
+    gain = 1 / np.log2(np.maximum(level, 1) + 1)  # an answer that may not come back has no place
+    return np.where(legal[rows, answers] & (level <= TOP), gain, 0).astype(np.float32)
 
 
 def _logits(scorer: Scorer) -> Callable[[Tensor], Tensor]:

@@ -93,6 +93,15 @@ def load(
         if not equals or not path.strip():
             raise ConfigError(f"--set {setting!r} is not of the form section.key=value.")
         _assign(values, path.strip(), text.strip(), f"--set {setting}")
+    return made(root, values)
+
+
+def made(root: type[Root], values: Mapping[str, Any]) -> Root:
+    """A tree of nested `values`.
+
+    Raises:
+        ConfigError: naming the key and what is allowed there.
+    """
     try:
         return root.model_validate(values)
     except ValidationError as error:

@@ -14,6 +14,7 @@ from torch import Tensor
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.remarks import Manner, Remarks
+from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
@@ -75,6 +76,7 @@ class Fitted:
         generator: semantic ids and their head; None for a model with the dense head alone.
         about: how it came about; values JSON can hold.
         arrivals: what is known of items that came after training.
+        popularity: what is taken out of the scores at the end.
         memories: what people did, as it is remembered to others; None where that weighs nothing.
         remarks: reviews and tags, where they weigh anything.
         remark_vectors: what each of them means [r, w].
@@ -97,6 +99,7 @@ class Fitted:
     generator: Generator | None
     about: Mapping[str, Any]
     arrivals: Arrivals = field(default_factory=Arrivals)
+    popularity: Popularity = field(default_factory=Popularity)
     memories: EventLog | None = None
     remarks: Mapping[Manner, Remarks] = field(default_factory=dict[Manner, Remarks])
     remark_vectors: Mapping[Manner, Floats] = field(default_factory=dict[Manner, Floats])

@@ -20,6 +20,7 @@ from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases, next_event_cases
+from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
 from llm4rec.errors import InputError
@@ -43,6 +44,9 @@ from llm4rec.train import checkpoint
 from llm4rec.train.material import Material
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Array, Bools, Ints, Progress, silent
+
+AFTERWARDS: Any = {"serve": True, "retrieve": True, "rerank": True, "debias": {"popularity"}}
+"""Of the configuration, what no training of the network depends on."""
 
 
 def fit(  # noqa: PLR0913  # all that a fit can be given
@@ -74,6 +78,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     tried(config, catalog, events, remarks)
     remembered = events
     events, valid = _with_questions(events, valid, config)
+    popularity = Popularity.of(events, len(catalog), config.debias.popularity)
     people = None if people is None else _unprotected(people, config.data.protected)
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
@@ -141,7 +146,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     )
     if config.retrieve.enabled:
         fitted = ground(heard(fitted, remarks, events, progress), questions, events, remembered, progress)
-    about = {**fitted.about, "seconds": time.perf_counter() - began}
+    popularity, told = questions.popularity(fitted, popularity)
+    fitted = as_indexed(fitted, replace(fitted, popularity=popularity))
+    about = {**fitted.about, "popularity": told, "seconds": time.perf_counter() - began}
     return as_indexed(fitted, replace(fitted, about=about))
 
 
@@ -309,7 +316,7 @@ def _identity(
 ) -> str:
     """SHA-256 over what a run's checkpoints belong to, and what they leave out: the weights never trained."""
     values = [
-        config.model_dump(mode="json", exclude={"serve", "retrieve"}),
+        config.model_dump(mode="json", exclude=AFTERWARDS),
         asdict(spaces),
         encoder,
         catalog.ids.to_list(),

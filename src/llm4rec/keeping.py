@@ -17,6 +17,7 @@ from torch.nn import Module
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.remarks import Manner, Remarks, build_remarks
+from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import TokenSpace
 from llm4rec.errors import ArtefactError
@@ -88,6 +89,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
                 "floors": fitted.prior.floors,
             },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
+            "popularity": fitted.popularity.strength,
             "relevance": relevance.told(),
             "about": fitted.about,
         },
@@ -100,6 +102,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **({} if fitted.prompt is None else {"prompt": _arrays(fitted.prompt)}),
             **({} if fitted.words is None else {"words": fitted.words.tensors()}),
             "arrivals": fitted.arrivals.tensors(),
+            "popularity": fitted.popularity.tensors(),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
                 "log_popularity": fitted.prior.log_popularity,
@@ -185,6 +188,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         generator=generator,
         about=meta["about"],
         arrivals=_arrivals(kept, len(catalog)),
+        popularity=_popularity(kept, len(catalog)),
         memories=_log(kept.table("memories"), catalog) if "memories.parquet" in kept else None,
         remarks=remarks,
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
@@ -213,6 +217,13 @@ def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:
     if "arrivals.safetensors" not in kept:  # as above
         return Arrivals()
     return kept.built("arrivals", lambda arrays: Arrivals.from_tensors(arrays, n_items))
+
+
+def _popularity(kept: artefact.Artefact, n_items: int) -> Popularity:
+    if "popularity.safetensors" not in kept:  # as above
+        return Popularity()
+    strength = kept.meta.get("popularity", 0.0)
+    return kept.built("popularity", lambda arrays: Popularity.from_tensors(arrays, strength, n_items))
 
 
 def stored_relevance(told: Mapping[str, Any] | None) -> Relevance:

@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 import torch
 
+from llm4rec.config import made
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.queries import are_texts
 from llm4rec.data.upsert import upserted
+from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import InputError
@@ -23,6 +25,7 @@ from llm4rec.model import arrivals
 from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.scorer import Scorer
 from llm4rec.retrieve.entries import KINDS
+from llm4rec.settings import Config
 from llm4rec.train.stages import id_vectors
 from llm4rec.types import Floats, Ints
 
@@ -62,6 +65,7 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
         vectors=vectors,
         scorer=scorer,
         prior=fitted.prior.extended(n_new),
+        popularity=fitted.popularity.extended(n_new),
         generator=generator,
         words=None if fitted.words is None else fitted.words.renamed(rows, len(catalog)),
         cells={kind: cells for kind, cells in fitted.cells.items() if kind in fitted.remarks},
@@ -128,7 +132,9 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
         name: log.joined(events) for name, log in _remembered(fitted).items() if log is not None
     }
     if "histories" in kept:
-        kept["prior"] = fitted.prior.counted(kept["histories"])
+        told, options = kept["histories"], fitted.config.debias.popularity
+        kept["prior"] = fitted.prior.counted(told)
+        kept["popularity"] = Popularity.of(told, len(fitted.catalog), options).at(fitted.popularity.strength)
     return as_indexed(fitted, replace(fitted, **kept))
 
 
@@ -163,6 +169,22 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
         if kind in fewer:
             found.retrievers.pop(kind, None)
     return found
+
+
+def adjust(fitted: Fitted, popularity: float | None, diversity: float | None) -> Fitted:
+    """The model with other strengths; see `Recommender.adjusted`.
+
+    Raises:
+        ConfigError: where a strength is no number from 0 to 1.
+    """
+    config = fitted.config.model_dump()
+    if popularity is not None:
+        config["debias"]["popularity"] |= {"strength": popularity, "choose": False}
+    if diversity is not None:
+        config["rerank"]["diversity"] = diversity
+    changed = made(Config, config)
+    popular = fitted.popularity if popularity is None else fitted.popularity.at(popularity)
+    return as_indexed(fitted, replace(fitted, config=changed, popularity=popular))
 
 
 def _remembered(fitted: Fitted) -> dict[str, EventLog | None]:

@@ -144,11 +144,10 @@ class Recommender:
         n = list_length(n, len(self.catalog))
         history = self._history(query)
         legal = legal_for(self.catalog, query, history)
+        wish = None
         if query.text is not None and query.text.strip():
             wish = answering.log_wish(self.fitted, query.text, lambda: self._reader)
-            best = answering.exact(self.fitted, history, legal, n, wish)
-        else:
-            best = answering.answer(self.fitted, history, legal, n)
+        best = answering.answer(self.fitted, history, legal, n, wish)
         found = best.items[0] >= 0
         ids = self.catalog.ids[best.items[0][found]].to_list()
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
@@ -304,6 +303,18 @@ class Recommender:
             InputError: where the name is no text.
         """
         return type(self)(lifecycle.forget_user(self.fitted, user))
+
+    def adjusted(self, *, popularity: float | None = None, diversity: float | None = None) -> Self:
+        """The same model with other strengths of what is done to its scores and lists; None leaves one.
+
+        Args:
+            popularity: `debias.popularity.strength`, from 0 to 1.
+            diversity: `rerank.diversity`, from 0 to 1.
+
+        Raises:
+            ConfigError: where a strength is no number from 0 to 1.
+        """
+        return type(self)(lifecycle.adjust(self.fitted, popularity, diversity))
 
     def save(self, path: Path | str, *, histories: bool = True) -> None:
         """Write the artefact.

@@ -8,6 +8,8 @@ from pydantic import model_validator
 
 from llm4rec.config import Section
 from llm4rec.data.ingest import DataConfig
+from llm4rec.debias.popularity import PopularityConfig
+from llm4rec.diversity import RerankConfig
 from llm4rec.encode.fusion import FusionConfig
 from llm4rec.encode.image import ImageConfig
 from llm4rec.encode.text import TextConfig
@@ -28,14 +30,22 @@ class EncodeConfig(FusionConfig, TokenConfig):
     image: ImageConfig = ImageConfig()
 
 
+class DebiasConfig(Section):
+    """What is done about bias (section `debias`); all of it is off until it is asked for."""
+
+    popularity: PopularityConfig = PopularityConfig()
+
+
 class Config(Section):
     """The whole configuration tree."""
 
     data: DataConfig = DataConfig()
+    debias: DebiasConfig = DebiasConfig()
     encode: EncodeConfig = EncodeConfig()
     generate: GenerateConfig = GenerateConfig()
     linear: LinearConfig = LinearConfig()
     model: BackboneConfig = BackboneConfig()
+    rerank: RerankConfig = RerankConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     train: TrainConfig = TrainConfig()
     serve: ServeConfig = ServeConfig()

@@ -1,0 +1,1 @@
+"""A fitted model held to account: selection, popularity and fairness, before and after each correction."""

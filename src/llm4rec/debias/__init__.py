@@ -1,0 +1,1 @@
+"""Bias: what was shown, what is popular, who is served: measured, and taken out where that helps."""
