@@ -2,8 +2,9 @@
 
     python benchmarks/off_policy.py --data open-bandit-small --out off-policy.json
 
---data holds interactions.parquet with `policy` (two of them, one called random), `campaign`, `item_id`,
-`position`, `click` and `propensity_score`, the probability that the policy gave to the item in that place.
+--data is what `llm4rec data get open-bandit` writes, or holds interactions.parquet with `policy` (two of
+them, one called random), `campaign`, `item_id`, `position`, `click` and `propensity_score`, the probability
+that the policy gave to the item in that place.
 Per campaign: the random policy shows all items of the campaign alike; what the other shows in each place is
 taken from how often it did, for its probabilities elsewhere are not in its log. The model of the rewards is
 each item's click rate, drawn towards that of all by `PRIOR` impressions, learnt from the other half of the
@@ -34,6 +35,15 @@ RANDOM = "random"
 PRIOR = 200
 SWITCH = 5.0
 """Weights above which `switch` trusts the model alone."""
+
+
+def impressions(folder: Path) -> pl.DataFrame:
+    """The logs in `folder`, also where the reader of the whole data set wrote them."""
+    path = folder / "impressions.parquet"
+    if not path.exists():
+        return pl.read_parquet(folder / "interactions.parquet")
+    columns = ["policy", "campaign", "item_id", "position", "click", "propensity"]
+    return pl.read_parquet(path, columns=columns).rename({"propensity": "propensity_score"})
 
 
 def frequencies(frame: pl.DataFrame, items: Ints, n_items: int) -> Floats:
@@ -147,7 +157,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    told = measure(pl.read_parquet(given.data / "interactions.parquet"), given.seed)
+    told = measure(impressions(given.data), given.seed)
     given.out.write_text(json.dumps(told, indent=1), encoding="utf-8")
     for line in told:
         print(f"{line['campaign']}: {line['valued']} from the log of {line['log']}, {line['impressions']:,}")

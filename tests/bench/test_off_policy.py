@@ -48,3 +48,15 @@ def test_each_policy_is_valued_from_the_other_s_log(
             assert found[name]["agrees"] and found[name]["low"] < truth < found[name]["high"]
     assert back["planted"] == {"all alike": True, "shuffled": True, "doubled": True}
     assert there["planted"] == {"doubled": True}  # all alike is what the random policy is
+
+
+def test_what_the_reader_of_the_whole_data_set_writes_is_read(
+    benchmark_script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    write(tmp_path, n=20)
+    script = benchmark_script("off_policy")
+    there = script.impressions(tmp_path)
+    written = there.rename({"propensity_score": "propensity"}).with_columns(timestamp=pl.lit(0))
+    written.write_parquet(tmp_path / "impressions.parquet")
+    (tmp_path / "interactions.parquet").unlink()
+    assert script.impressions(tmp_path).equals(there)

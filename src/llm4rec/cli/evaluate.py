@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llm4rec.data.split import Cases, Parts, Split
     from llm4rec.evaluate.protocol import Evaluation
     from llm4rec.recommender import Recommender
+    from llm4rec.types import Progress
 
 
 class Protocol(StrEnum):
@@ -49,37 +50,65 @@ def evaluate(  # one parameter per option of the command
     history counts as missed. People the model does not know are scored like all others. Events on items
     outside the model's catalogue can't be answered and are left out, with a count.
     """
-    from llm4rec.data.ingest import ingest
     from llm4rec.evaluate.protocol import evaluate as score
     from llm4rec.recommender import Recommender
+
+    aside = place_aside(model, "evaluate", interactions, rejected)
+    recommender = Recommender.load(model)
+    mapping = console.pairs(columns, "--map", "role=column")
+    with console.progress() as report:
+        split, notes = questions(recommender, interactions, protocol, mapping, aside, report)
+        result = score(
+            recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
+        )
+    _show(_summary(result, model, protocol, notes), json)
+
+
+def place_aside(model: Path, command: str, interactions: str, rejected: Path | None) -> Path:
+    """Where rows that can't be used are set aside, checked before the work.
+
+    Raises:
+        InputError: where that is a file which is read, or no Parquet file.
+    """
     from llm4rec.store import artefact
 
-    aside = rejected or console.beside(model, ".evaluate.rejected.parquet")
-    console.check_not_read(aside, "--rejected", {"--interactions": interactions})  # before the work
+    aside = rejected or console.beside(model, f".{command}.rejected.parquet")
+    console.check_not_read(aside, "--rejected", {"--interactions": interactions})
     if rejected is None:
         artefact.check_outside(aside)
     else:
         console.check_parquet(rejected, "--rejected")
-    recommender = Recommender.load(model)
-    mapping = console.pairs(columns, "--map", "role=column")
-    config = as_fitted(recommender)
-    with console.progress() as report:
-        data = ingest(interactions, columns=mapping, config=config, progress=report)
-        log, parts, left_out = data.numbered_by(recommender.catalog)
-        if not log.n_events:
-            raise InputError(
-                f"None of the {left_out} events of {interactions} is on an item the model knows. "
-                "Are they the same ids?"
-            )
-        split = _split(protocol, log, parts)
-        if not len(split.test):
-            unknown = f" {left_out} more are on items the model does not know." if left_out else ""
-            raise InputError(
-                f"The {log.n_events} events hold nothing to ask about under --protocol {protocol}: "
-                f"leave-last-out needs people with three events or more, given needs test rows.{unknown}"
-            )
-        result = score(
-            recommender, split.test, train=split.train, catalog=recommender.catalog, progress=report
+    return aside
+
+
+def questions(  # noqa: PLR0913  # where events come from, how they are read, where rows are set aside
+    recommender: Recommender,
+    interactions: str,
+    protocol: Protocol,
+    mapping: dict[str, str],
+    aside: Path,
+    report: Progress,
+) -> tuple[Split, list[str]]:
+    """What a model is asked about the events of a file, and what there is to know about it, in sentences.
+
+    Raises:
+        InputError: where there is nothing to ask.
+    """
+    from llm4rec.data.ingest import ingest
+
+    data = ingest(interactions, columns=mapping, config=as_fitted(recommender), progress=report)
+    log, parts, left_out = data.numbered_by(recommender.catalog)
+    if not log.n_events:
+        raise InputError(
+            f"None of the {left_out} events of {interactions} is on an item the model knows. "
+            "Are they the same ids?"
+        )
+    split = _split(protocol, log, parts)
+    if not len(split.test):
+        unknown = f" {left_out} more are on items the model does not know." if left_out else ""
+        raise InputError(
+            f"The {log.n_events} events hold nothing to ask about under --protocol {protocol}: "
+            f"leave-last-out needs people with three events or more, given needs test rows.{unknown}"
         )
     notes = list(data.report.notes)
     if console.set_aside(data.report.rejected, aside):
@@ -97,7 +126,7 @@ def evaluate(  # one parameter per option of the command
         )
     if left_out:
         notes.append(f"{left_out} events on items outside the model's catalogue were left out.")
-    _show(_summary(result, model, protocol, notes), json)
+    return split, notes
 
 
 def as_fitted(recommender: Recommender) -> DataConfig:

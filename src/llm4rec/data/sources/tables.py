@@ -21,7 +21,7 @@ from llm4rec.types import Progress
 
 Schema = Mapping[str, type[pl.DataType] | pl.DataType]
 
-TABLES = ("items", "users", "tags", "reviews", "checkins", "rejected", "interactions")
+TABLES = ("items", "users", "tags", "reviews", "checkins", "rejected", "impressions", "interactions")
 INTERACTIONS: Schema = {
     "user_id": pl.String,
     "item_id": pl.String,
@@ -128,11 +128,11 @@ def write_users(folder: Path) -> None:
     ids.unique(maintain_order=True).sink_parquet(folder / "users.parquet")
 
 
-def complete_items(folder: Path) -> int:
-    """Give items that occur in the interactions alone a row with their id and nulls; how many they were."""
+def complete_items(folder: Path, events: str = "interactions") -> int:
+    """Give items that occur in the events alone a row with their id and nulls; how many they were."""
     path = folder / "items.parquet"
     items = pl.scan_parquet(path)
-    seen = pl.scan_parquet(folder / "interactions.parquet").select("item_id").unique(maintain_order=True)
+    seen = pl.scan_parquet(folder / f"{events}.parquet").select("item_id").unique(maintain_order=True)
     bare = seen.join(items.select("item_id"), on="item_id", how="anti", maintain_order="left").collect()
     if bare.height:
         longer = path.with_name(".items-longer")
