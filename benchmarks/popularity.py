@@ -38,7 +38,7 @@ def fitted(study: Study, config: Config, place: Path | None) -> Recommender:
 
 def measured(study: Study, config: Config, *, seeds: int, models: Path | None) -> list[dict[str, Any]]:
     """Per seed: what validation chose, and the lists of the test cases at each strength."""
-    from llm4rec.audit.popularity import STRENGTHS, curve
+    from llm4rec.audit.strengths import STRENGTHS, curve
 
     popularity = config.debias.popularity.model_copy(update={"choose": True})
     found: list[dict[str, Any]] = []
@@ -51,8 +51,8 @@ def measured(study: Study, config: Config, *, seeds: int, models: Path | None) -
             study, config.model_copy(update=parts), None if models is None else models / f"seed-{seed}"
         )
         chosen = model.meta["popularity"]
-        strengths = sorted({*STRENGTHS, chosen["strength"]})
-        points = curve(model, study.split.test, study.split.train, strengths)
+        strengths = sorted({*STRENGTHS["popularity"], chosen["strength"]})
+        points = curve(model, study.split.test, study.split.train, "popularity", strengths)
         found.append({"seed": seed, "chosen": chosen, "points": [asdict(point) for point in points]})
         print(json.dumps(found[-1]), flush=True)
     return found

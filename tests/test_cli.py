@@ -41,6 +41,7 @@ COMMANDS = [
     ["fit"],
     ["recommend"],
     ["evaluate"],
+    ["audit"],
     ["items"],
     ["bench"],
 ]

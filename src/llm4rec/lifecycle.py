@@ -18,7 +18,7 @@ from llm4rec.data.upsert import upserted
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.vectors import frozen_vectors
-from llm4rec.errors import InputError
+from llm4rec.errors import ConfigError, InputError
 from llm4rec.fitted import Fitted, as_indexed, code_head
 from llm4rec.generate.generator import Generator
 from llm4rec.model import arrivals
@@ -175,7 +175,7 @@ def adjust(fitted: Fitted, popularity: float | None, diversity: float | None) ->
     """The model with other strengths; see `Recommender.adjusted`.
 
     Raises:
-        ConfigError: where a strength is no number from 0 to 1.
+        ConfigError: where a strength is no number from 0 to 1, or popularity is not known.
     """
     config = fitted.config.model_dump()
     if popularity is not None:
@@ -183,6 +183,11 @@ def adjust(fitted: Fitted, popularity: float | None, diversity: float | None) ->
     if diversity is not None:
         config["rerank"]["diversity"] = diversity
     changed = made(Config, config)
+    if popularity and not len(fitted.popularity.counts):
+        raise ConfigError(
+            "The model does not know how popular its items are: an earlier version of llm4rec made it. Fit "
+            "it again to set debias.popularity.strength."
+        )
     popular = fitted.popularity if popularity is None else fitted.popularity.at(popularity)
     return as_indexed(fitted, replace(fitted, config=changed, popularity=popular))
 

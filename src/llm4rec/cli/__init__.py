@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import llm4rec
+from llm4rec.cli.audit import audit
 from llm4rec.cli.bench import bench
 from llm4rec.cli.console import Guarded, example, note
 from llm4rec.cli.data import get
@@ -83,6 +84,12 @@ app.command(
     )
 )(items)
 app.command(epilog=example("llm4rec evaluate --model model --interactions events.csv --json"))(evaluate)
+app.command(
+    epilog=example(
+        "llm4rec audit --model model --interactions events.csv --out audit",
+        "llm4rec audit --model model --interactions events.csv --users users.csv --by gender,age --out audit",
+    )
+)(audit)
 app.command(
     epilog=example(
         "llm4rec bench --data ml-100k --protocol leave-last-out --seeds 3 --out bench",

@@ -81,7 +81,7 @@ def place_aside(model: Path, command: str, interactions: str, rejected: Path | N
     return aside
 
 
-def questions(  # noqa: PLR0913  # where events come from, how they are read, where rows are set aside
+def questions(  # where events come from, how they are read, where rows are set aside
     recommender: Recommender,
     interactions: str,
     protocol: Protocol,

@@ -102,6 +102,8 @@ class Popularity:
 
     def extended(self, n: int) -> Self:
         """With `n` further items that nobody has taken."""
+        if not len(self.counts):  # an earlier model's
+            return self
         more = np.full(n, 0.5)
         expected = None if self.expected is None else np.append(self.expected, more)
         return replace(self, counts=np.append(self.counts, more), expected=expected)
