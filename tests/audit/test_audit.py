@@ -23,8 +23,9 @@ from llm4rec.types import Rankings
 
 N_PEOPLE, N_ITEMS, N_EVENTS = 60, 60, 8
 SETTINGS = [
-    "train.epochs=10", "train.learning_rate=0.02", "train.attention_epochs=0", "train.batch_size=128", "model.embedding_size=8",
-    "model.layers=1", "model.heads=1", "encode.text.encoder=hash", "retrieve.enabled=false",
+    "train.epochs=10", "train.learning_rate=0.02", "train.attention_epochs=0", "train.batch_size=128",
+    "model.embedding_size=8", "model.layers=1", "model.heads=1", "encode.text.encoder=hash",
+    "retrieve.enabled=false",
 ]  # fmt: skip
 
 

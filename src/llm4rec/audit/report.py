@@ -208,7 +208,7 @@ def _of_items(kind: str, found: Disparity) -> Grid:
             (
                 found.groups.names[g],
                 str(found.groups.sizes[g]),
-                _with_interval(found.means[g], found.low[g], found.high[g]),
+                _with_interval(*(float(each[g]) for each in (found.means, found.low, found.high))),
             )
             for g in order
             if found.groups.sizes[g]
