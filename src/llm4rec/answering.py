@@ -49,7 +49,7 @@ def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Float
     log_scores = fitted.scorer.log_scores(histories, people, scored, mask, added=True, attend=fitted.attend)
     log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
     log_scores = fitted.grounding.add(log_scores, histories)
-    mixed = fitted.popularity.adjust(fitted.prior.mix(log_scores, histories.lengths))
+    mixed = fitted.adjust(fitted.prior.mix(log_scores, histories.lengths), people)
     if wish is not None:
         mixed = mixed + wish
         mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
@@ -81,7 +81,8 @@ def log_wish(fitted: Fitted, text: str, reader: Callable[[], TextEncoder]) -> Fl
 @torch.inference_mode()
 def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Rankings:
     """The best n of the candidates of each history; nothing as long as the catalogue is made."""
-    states = fitted.scorer.states(histories, fitted.person_rows(histories))
+    people = fitted.person_rows(histories)
+    states = fitted.scorer.states(histories, people)
     if fitted.attend is not None:
         states = fitted.attend(states, histories)
     items = np.full((len(states), n), -1, dtype=np.int64)
@@ -89,7 +90,7 @@ def shortlisted(fitted: Fitted, histories: EventLog, legal: Legal, n: int) -> Ra
     for row, state in enumerate(states.unsqueeze(1)):
         found, log_scores = _candidates(fitted, state, histories, row, legal.row(row), n)
         mixed = fitted.prior.mix(log_scores[None], histories.lengths[row : row + 1], found)
-        mixed = fitted.popularity.adjust(mixed, found)
+        mixed = fitted.adjust(mixed, people[row : row + 1], found)
         best = top_n(mixed, n, None)
         items[row] = np.append(found, -1)[best.items[0]]  # place -1 is the one appended
         scores[row] = best.scores[0]

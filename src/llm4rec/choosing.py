@@ -13,7 +13,9 @@ from torch import Tensor
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases
+from llm4rec.debias.balance import POOL, Balance, balanced
 from llm4rec.debias.popularity import STRENGTHS, Popularity
+from llm4rec.evaluate.groups import Groups
 from llm4rec.evaluate.protocol import case_ndcg, mean_ndcg, person_means
 from llm4rec.evaluate.significance import Gain
 from llm4rec.fitted import Fitted, code_head, person_rows
@@ -255,6 +257,20 @@ class Questions:
             best = each
             told = {"strength": each.strength, "cost": -gain.mean, "error": gain.error}
         return best, told
+
+    def balance(self, fitted: Fitted, groups: Groups) -> Balance:
+        """What holds exposure equal between groups of people in the lists that are made for the cases."""
+        items = np.empty((len(self.cases), min(POOL, self.n_items)), dtype=np.int64)
+        scores = np.empty(items.shape, dtype=np.float32)
+        for rows, chosen, log_scores in self._asked(fitted.scorer, fitted.attend):
+            log_scores = fitted.grounding.add(fitted.linear.add(log_scores, chosen), chosen)
+            adjusted = fitted.popularity.adjust(fitted.prior.mix(log_scores, chosen.lengths))
+            best = top_n(adjusted, items.shape[1], chosen)
+            items[rows], scores[rows] = best.items, best.scores
+            del log_scores, adjusted
+        of_cases = person_rows(self.people, self.cases.histories())
+        options = fitted.config.debias.parity
+        return balanced(Rankings(items, scores), of_cases, groups, fitted.catalog, options)
 
     @property
     def _answers(self) -> Ints:

@@ -14,6 +14,7 @@ from torch import Tensor
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.remarks import Manner, Remarks
+from llm4rec.debias.balance import Balance
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
@@ -77,6 +78,7 @@ class Fitted:
         about: how it came about; values JSON can hold.
         arrivals: what is known of items that came after training.
         popularity: what is taken out of the scores at the end.
+        balance: what is added to them after that, to show groups of people alike; None where nothing is.
         memories: what people did, as it is remembered to others; None where that weighs nothing.
         remarks: reviews and tags, where they weigh anything.
         remark_vectors: what each of them means [r, w].
@@ -100,6 +102,7 @@ class Fitted:
     about: Mapping[str, Any]
     arrivals: Arrivals = field(default_factory=Arrivals)
     popularity: Popularity = field(default_factory=Popularity)
+    balance: Balance | None = None
     memories: EventLog | None = None
     remarks: Mapping[Manner, Remarks] = field(default_factory=dict[Manner, Remarks])
     remark_vectors: Mapping[Manner, Floats] = field(default_factory=dict[Manner, Floats])
@@ -199,6 +202,14 @@ class Fitted:
             return None
         said, vectors = self.remarks[kind], self.remark_vectors.get(kind)
         return Sayings(KINDS.index(kind), said, vectors, neighbours, indexed)
+
+    def adjust(self, log_scores: Floats, people: Ints, items: Ints | None = None) -> Floats:
+        """Log-probabilities [b, i], or [b, c] of some `items` [c], corrected for bias.
+
+        `people` are rows of the people's table [b], -1 for strangers.
+        """
+        adjusted = self.popularity.adjust(log_scores, items)
+        return adjusted if self.balance is None else self.balance.adjust(adjusted, people, items)
 
     def person_rows(self, histories: EventLog) -> Ints:
         """Row of each history's owner in the people's table [b]; -1 for strangers."""

@@ -20,6 +20,7 @@ from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases, next_event_cases
+from llm4rec.debias.balance import grouped
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
@@ -45,7 +46,7 @@ from llm4rec.train.material import Material
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Array, Bools, Ints, Progress, silent
 
-AFTERWARDS: Any = {"serve": True, "retrieve": True, "rerank": True, "debias": {"popularity"}}
+AFTERWARDS: Any = {"serve": True, "retrieve": True, "rerank": True, "debias": {"parity", "popularity"}}
 """Of the configuration, what no training of the network depends on."""
 
 
@@ -76,6 +77,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     histories = histories or events
     remarks = {} if remarks is None or not config.retrieve.enabled else remarks
     tried(config, catalog, events, remarks)
+    groups = grouped(config.debias.parity, catalog, people)
     remembered = events
     events, valid = _with_questions(events, valid, config)
     popularity = Popularity.of(events, len(catalog), config.debias.popularity)
@@ -148,7 +150,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         fitted = ground(heard(fitted, remarks, events, progress), questions, events, remembered, progress)
     popularity, told = questions.popularity(fitted, popularity)
     fitted = as_indexed(fitted, replace(fitted, popularity=popularity))
-    about = {**fitted.about, "popularity": told, "seconds": time.perf_counter() - began}
+    balance = None if groups is None else questions.balance(fitted, groups)
+    fitted = as_indexed(fitted, replace(fitted, balance=balance))
+    parity = None if balance is None else {"before": balance.parity.before, "gap": balance.parity.gap}
+    about = {**fitted.about, "popularity": told, "parity": parity, "seconds": time.perf_counter() - began}
     return as_indexed(fitted, replace(fitted, about=about))
 
 

@@ -17,6 +17,7 @@ from torch.nn import Module
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.remarks import Manner, Remarks, build_remarks
+from llm4rec.debias.balance import Balance
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import TokenSpace
@@ -90,6 +91,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             },
             "generator": None if fitted.generator is None else {"share": fitted.generator.share},
             "popularity": fitted.popularity.strength,
+            "balance": None if fitted.balance is None else fitted.balance.told(),
             "relevance": relevance.told(),
             "about": fitted.about,
         },
@@ -103,6 +105,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **({} if fitted.words is None else {"words": fitted.words.tensors()}),
             "arrivals": fitted.arrivals.tensors(),
             "popularity": fitted.popularity.tensors(),
+            **({} if fitted.balance is None else {"balance": fitted.balance.tensors()}),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
                 "log_popularity": fitted.prior.log_popularity,
@@ -189,6 +192,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         about=meta["about"],
         arrivals=_arrivals(kept, len(catalog)),
         popularity=_popularity(kept, len(catalog)),
+        balance=_balance(kept, catalog),
         memories=_log(kept.table("memories"), catalog) if "memories.parquet" in kept else None,
         remarks=remarks,
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
@@ -224,6 +228,11 @@ def _popularity(kept: artefact.Artefact, n_items: int) -> Popularity:
         return Popularity()
     strength = kept.meta.get("popularity", 0.0)
     return kept.built("popularity", lambda arrays: Popularity.from_tensors(arrays, strength, n_items))
+
+
+def _balance(kept: artefact.Artefact, catalog: Catalog) -> Balance | None:
+    told = kept.meta.get("balance")
+    return None if told is None else kept.built("balance", lambda a: Balance.from_tensors(a, told, catalog))
 
 
 def stored_relevance(told: Mapping[str, Any] | None) -> Relevance:

@@ -66,6 +66,7 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
         scorer=scorer,
         prior=fitted.prior.extended(n_new),
         popularity=fitted.popularity.extended(n_new),
+        balance=None if fitted.balance is None else fitted.balance.of_items(catalog),
         generator=generator,
         words=None if fitted.words is None else fitted.words.renamed(rows, len(catalog)),
         cells={kind: cells for kind, cells in fitted.cells.items() if kind in fitted.remarks},
@@ -162,6 +163,7 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
             tokens = {name: each.take(torch.from_numpy(others)) for name, each in scorer.people.items()}
             scorer = replace(scorer, people=tokens)
         changed["people"] = fitted.people.take(others)
+        changed["balance"] = None if fitted.balance is None else fitted.balance.of_people(others)
     fewer = {m for m, said in fitted.remarks.items() if len(changed["remarks"][m]) < len(said)}
     changed["cells"] = {kind: cells for kind, cells in fitted.cells.items() if kind not in fewer}
     found = as_indexed(fitted, replace(fitted, scorer=scorer, **changed))

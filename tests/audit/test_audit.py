@@ -19,9 +19,9 @@ from llm4rec.data.split import Cases, leave_last_out
 from llm4rec.errors import InputError
 from llm4rec.evaluate.protocol import Evaluation
 from llm4rec.recommender import Recommender
-from llm4rec.types import Rankings
+from llm4rec.types import Query, Rankings
 
-N_PEOPLE, N_ITEMS, N_EVENTS = 60, 60, 8
+N_PEOPLE, N_ITEMS, N_EVENTS = 120, 60, 8
 SETTINGS = [
     "train.epochs=10", "train.learning_rate=0.02", "train.attention_epochs=0", "train.batch_size=128",
     "model.embedding_size=8", "model.layers=1", "model.heads=1", "encode.text.encoder=hash",
@@ -89,6 +89,9 @@ def test_an_audit_tells_who_is_shown_what(model: Path, data: Path, tmp_path: Pat
     assert people["exposure"]["shelf"]["largest"]["value"] > 0.5
     assert people["exposure"]["shelf"]["p"] < 0.05
     assert people["attack"]["accuracy"]["value"] > 0.9
+    (held,) = found["fairness"]["shelf held at 0.02"]["people"]
+    assert held["exposure"]["shelf"]["largest"]["value"] < 0.1
+    assert held["cost"][0] < 0  # people want what is on their shelf
     assert {each["metric"] for each in people["accuracy"]} == {"hr@10", "ndcg@10", fairness.CALIBRATION}
     for name, points in found["curves"].items():
         assert points[0]["strength"] == 0 and points[0]["difference"] == [0, 0, 0]
@@ -192,3 +195,40 @@ def test_differences_are_from_the_first_strength(model: Path, data: Path) -> Non
     assert other.difference[0] == pytest.approx(other.ndcg - first.ndcg, abs=1e-7)
     assert other.relative is not None
     assert other.relative[0] == pytest.approx(other.ndcg / first.ndcg - 1, abs=1e-6)
+
+
+def test_a_model_can_be_fitted_to_show_groups_alike(model: Path, data: Path, tmp_path: Path) -> None:
+    names = ("interactions", "items", "users")
+    files = [part for name in names for part in (f"--{name}", data / f"{name}.parquet")]
+    wanted = [*SETTINGS, "debias.parity.attribute=gender", "debias.parity.epsilon=0.05"]
+    settings = [part for setting in wanted for part in ("--set", setting)]
+    place = tmp_path / "model"
+    result = llm4rec("fit", *files, "--out", place, *settings)
+    assert result.exit_code == 0, result.stderr
+    fair, plain = Recommender.load(place), Recommender.load(model)
+    told = fair.meta["parity"]
+    assert told["before"] > 0.5 and told["gap"] < 0.1
+    histories = plain.known_histories(pl.Series([f"u{person}" for person in range(N_PEOPLE)]))
+    left = np.array([int(name[1:]) < N_ITEMS // 2 for name in plain.catalog.ids])
+    women = np.arange(N_PEOPLE) % 2 == 0
+
+    def gap(asked: Recommender) -> float:
+        shown = left[asked.rank(histories, 10).items].mean(axis=1)
+        return float(abs(shown[women].mean() - shown[~women].mean()))
+
+    assert gap(plain) > 0.5
+    assert gap(fair) < 0.3
+    # who is not known is answered as by the plain model, and so is who is forgotten
+    query = Query(("i1", "i2"))
+    assert fair.recommend(query, 5) == plain.recommend(query, 5)
+    gone = fair.forget_user("u0")
+    assert gone.recommend(Query(("i1", "i2"), user="u0"), 5) == plain.recommend(query, 5)
+    named = Query(("i1", "i2"), user="u2")
+    assert gone.recommend(named, 5) == fair.recommend(named, 5)
+    grown = fair.upsert_items(pl.DataFrame({"item_id": ["new"], "shelf": [["left"]]}))
+    balance = grown.fitted.balance
+    assert balance is not None
+    assert balance.parity.by_item[0, N_ITEMS] == balance.parity.by_item[0, int(np.argmax(left))]
+    wrong = llm4rec("fit", *files, "--out", place, "--set", "debias.parity.attribute=height")
+    assert wrong.exit_code == 2
+    assert "is no column of the people, who have gender, town" in wrong.stderr

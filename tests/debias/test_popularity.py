@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm4rec.config import load
 from llm4rec.data.events import EventLog
 from llm4rec.debias.popularity import Popularity, PopularityConfig
-from llm4rec.errors import InputError
+from llm4rec.errors import ConfigError, InputError
+from llm4rec.settings import Config
 
 
 def _log(items: list[int], times: list[int] | None) -> EventLog:
@@ -38,10 +40,11 @@ def test_expected_popularity_takes_the_place_of_todays() -> None:
 def test_of_two_stretches_the_newer_is_counted_and_carried_on() -> None:
     # of ten events at 0 … 9 the newest three are at 7, 8, 9 and the three before at 4, 5, 6
     log = _log([0, 0, 0, 0, 0, 0, 1, 1, 1, 2], list(range(10)))
-    now = Popularity.of(log, 3, PopularityConfig())
+    np.testing.assert_array_equal(Popularity.of(log, 3, PopularityConfig()).counts, [6.5, 3.5, 1.5])
+    now = Popularity.of(log, 3, PopularityConfig(window=0.3))
     np.testing.assert_array_equal(now.counts, [0.5, 2.5, 1.5])
     assert now.expected is None
-    ahead = Popularity.of(log, 3, PopularityConfig(expected=True))
+    ahead = Popularity.of(log, 3, PopularityConfig(window=0.3, expected=True))
     # twice [.5, 2.5, 1.5] less [2.5, 1.5, .5], none below half an event
     assert ahead.expected is not None
     np.testing.assert_array_equal(ahead.expected, [0.5, 3.5, 2.5])
@@ -51,7 +54,9 @@ def test_without_a_clock_the_whole_log_is_counted_and_nothing_can_be_expected() 
     log = _log([0, 0, 1], None)
     np.testing.assert_array_equal(Popularity.of(log, 2, PopularityConfig()).counts, [2.5, 1.5])
     with pytest.raises(InputError, match=r"debias.popularity.expected needs .* no times"):
-        Popularity.of(log, 2, PopularityConfig(expected=True))
+        Popularity.of(log, 2, PopularityConfig(window=0.5, expected=True))
+    with pytest.raises(ConfigError, match="compares two windows"):
+        load(Config, settings=["debias.popularity.expected=true"], environment={})
 
 
 def test_a_strength_to_be_chosen_begins_as_the_identity() -> None:

@@ -161,6 +161,8 @@ def _gaps(attribute: str, ways: Mapping[str, OfAttribute]) -> Grid:
             rows.append((each.metric, way, *figures))
         if found.attack is not None:
             rows.append(_attacked(found.attack, way))
+        if found.cost is not None:
+            rows.append(("cost, NDCG@10", way, "{:+.4f} [{:+.4f}, {:+.4f}]".format(*found.cost), "", ""))
     notes = dict.fromkeys(note for found in ways.values() for note in found.notes)
     return Grid(
         f"Fairness by {attribute}: largest difference between groups",

@@ -36,6 +36,15 @@ def audit(  # noqa: PLR0913  # one parameter per option of the command
         Protocol,
         typer.Option(help="What is asked: each person's last event, all after a date, or a `split` column."),
     ] = Protocol.LEAVE_LAST_OUT,
+    epsilon: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Largest difference of exposure by category between groups of people, in lists that are "
+            "ranked anew.",
+        ),
+    ] = 0.02,
     cases: Annotated[int, typer.Option(min=1, help="The most questions, drawn at random.")] = 5_000,
     columns: console.Columns = [],  # noqa: B006  # typer copies defaults
     rejected: Annotated[
@@ -65,7 +74,7 @@ def audit(  # noqa: PLR0913  # one parameter per option of the command
         people, said = _people(recommender, users, mapping)
         named = console.names(by, "--by")
         split, notes = questions(recommender, interactions, protocol, mapping, aside, progress)
-        found = _audited(recommender, split, people, named, [*said, *notes], cases, progress)
+        found = _audited(recommender, split, people, named, [*said, *notes], cases, epsilon, progress)
         out.mkdir(parents=True, exist_ok=True)
         document = report.write(found, out)
     if json:
@@ -103,6 +112,7 @@ def _audited(  # a model, what it is asked, and of whom
     named: list[str],
     notes: list[str],
     most: int,
+    epsilon: float,
     progress: Progress,
 ) -> Audit:
     import polars as pl
@@ -126,13 +136,17 @@ def _audited(  # a model, what it is asked, and of whom
         model, asked, train=split.train, catalog=model.catalog, ks=(10,), n=20, progress=progress
     )
     grouped = fairness.item_groups(model.catalog, split.train)
+    ways = {"as it is": fairness.measure(model, found, asked, grouped, values)}
+    if values:
+        way = f"{grouped[0].kind} held at {epsilon:g}"
+        ways[way] = fairness.held(model, asked, grouped, values, epsilon)
     return Audit(
         selection=tuple(selection.measure(found, asked, split.train)),
         curves={
             name: tuple(strengths.curve(model, asked, split.train, name, progress=progress))
             for name in strengths.STRENGTHS
         },
-        fairness={"as it is": fairness.measure(model, found, asked, grouped, values)},
+        fairness=ways,
         facts=_facts(model, asked, split),
         notes=tuple(notes),
     )

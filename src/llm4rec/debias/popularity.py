@@ -18,6 +18,7 @@ from typing import Self
 
 import numpy as np
 from pydantic import Field as Option
+from pydantic import model_validator
 
 from llm4rec.config import Section
 from llm4rec.data.events import EventLog
@@ -26,8 +27,6 @@ from llm4rec.types import Array, Floats, Ints
 
 STRENGTHS = (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 """What is tried where validation chooses."""
-RECENT = 0.3
-"""Share of the newest events that popularity is counted in, where the data has a clock."""
 
 
 class PopularityConfig(Section):
@@ -50,11 +49,27 @@ class PopularityConfig(Section):
         lt=1,
         description="Share of NDCG@10 on validation that a chosen strength may cost at most.",
     )
+    window: float = Option(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the newest events that popularity is counted in, where they have times.",
+    )
     expected: bool = Option(
         default=False,
         description="Put the popularity that is expected next in the place of today's, instead of leaving it "
-        "out: what is on the rise gains. Needs times.",
+        "out: what is on the rise gains. Needs times, and a window of at most 0.5, which is compared with "
+        "the one before it.",
     )
+
+    @model_validator(mode="after")
+    def _has_two_windows(self) -> Self:
+        if self.expected and self.window > 0.5:
+            raise ValueError(
+                "debias.popularity.expected compares two windows, so debias.popularity.window has to be 0.5 "
+                "at most"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,8 @@ class Popularity:
         strength = 0.0 if config.choose else config.strength
         if log.times is None or not log.n_events:
             return cls(strength, _counts(log.items, n_items))
-        middle, start = np.quantile(log.times, [1 - RECENT, 1 - 2 * RECENT])
+        start = float(np.quantile(log.times, max(1 - 2 * config.window, 0.0)))
+        middle = float(np.quantile(log.times, 1 - config.window))
         now = _counts(log.items[log.times >= middle], n_items)
         if not config.expected:
             return cls(strength, now)

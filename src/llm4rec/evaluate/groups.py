@@ -172,19 +172,33 @@ def by_category(catalog: Catalog, field: str | None = None, most: int = MOST) ->
         raise InputError(
             f"Items can't be grouped by {field!r}. Fields for that: {', '.join(usable) or 'none'}."
         )
-    lists = catalog.table[field].list.unique(maintain_order=True)
-    rows = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
-    values = lists.explode(keep_nulls=False, empty_as_null=False)
+    values = catalog.table[field].list.unique().explode(keep_nulls=False, empty_as_null=False)
     if not len(values):
         return None
     counts = values.value_counts(name="n").sort(["n", field], descending=[True, False])
     names = [str(name) for name in counts[field].to_list()[:most]]
-    codes = values.replace_strict(names, np.arange(len(names)), default=len(names), return_dtype=pl.Int64)
-    if len(counts) > most:
-        names.append(REST)
-    ones = np.ones(len(rows)) / np.bincount(rows, minlength=len(lists))[rows]
-    shares: Any = sparse.csr_array((ones, (rows, codes.to_numpy())), shape=(len(lists), len(names)))
-    return ItemGroups(field, tuple(names), shares)
+    return in_categories(catalog, field, (*names, REST) if len(counts) > most else tuple(names))
+
+
+def in_categories(catalog: Catalog, field: str, names: tuple[str, ...]) -> ItemGroups:
+    """Items by categories that are given; others are `REST` where that is the last name, and else no group's.
+
+    Args:
+        catalog: the items.
+        field: of categories.
+        names: the categories told apart.
+    """
+    told = names[:-1] if names[-1] == REST else names
+    lists = catalog.table[field].list.unique(maintain_order=True)
+    rows = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
+    values = lists.explode(keep_nulls=False, empty_as_null=False)
+    codes = values.replace_strict(
+        told, np.arange(len(told)), default=len(told), return_dtype=pl.Int64
+    ).to_numpy()
+    part = np.ones(len(rows)) / np.bincount(rows, minlength=len(lists))[rows]
+    kept = codes < len(names)
+    cells = (part[kept], (rows[kept], codes[kept]))
+    return ItemGroups(field, names, sparse.csr_array(cells, shape=(len(lists), len(names))))
 
 
 def by_popularity(counts: Ints, bands: int = 10) -> ItemGroups:
