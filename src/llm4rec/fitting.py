@@ -20,6 +20,7 @@ from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases, next_event_cases
+from llm4rec.debias.adversary import Adversary
 from llm4rec.debias.balance import grouped
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
@@ -81,7 +82,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     remembered = events
     events, valid = _with_questions(events, valid, config)
     popularity = Popularity.of(events, len(catalog), config.debias.popularity)
-    people = None if people is None else _unprotected(people, config.data.protected)
+    hidden = (*config.data.protected, *config.debias.adversary.attributes)
+    people = None if people is None else _unprotected(people, hidden)
+    rows, size = person_rows(people, events), config.model.embedding_size
+    adversary = Adversary.of(config.debias.adversary, people, rows, size=size, seed=config.train.seed)
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
     spaces = Spaces(
@@ -94,14 +98,15 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
     progress("linear part", 1, 1)
     if checkpoints is not None:
+        told = () if adversary is None else [each.values for each in adversary.attributes]
         owner = _identity(
-            config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network
+            config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, told
         )
         checkpoint.claim(checkpoints, owner)
     questions = Questions(valid, people, len(catalog), Scorer(network, items, known, spaces.events))
     trained = train_in_stages(
         network,
-        _material(events, spaces.events, items, known, person_rows(people, events)),
+        _material(events, spaces.events, items, known, rows),
         validate=questions.dense_metric,
         validate_codes=questions.code_metric,
         validate_served=lambda ids: questions.served_metric(network, ids, part, config.generate),
@@ -109,6 +114,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         config=config.train,
         generate=config.generate,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
+        penalties=() if adversary is None else (adversary,),
         checkpoints=checkpoints,
         progress=progress,
     )
@@ -309,7 +315,7 @@ def _unprotected(people: Catalog, protected: Sequence[str]) -> Catalog:
     return replace(people, fields=fields)
 
 
-def _identity(
+def _identity(  # noqa: PLR0913  # all that a run belongs to
     config: Config,
     spaces: Spaces,
     encoder: str | None,
@@ -318,6 +324,7 @@ def _identity(
     features: Sequence[Mapping[str, Tokens]],
     valid: Cases,
     network: Network,
+    hidden: Sequence[Array],
 ) -> str:
     """SHA-256 over what a run's checkpoints belong to, and what they leave out: the weights never trained."""
     values = [
@@ -328,7 +335,7 @@ def _identity(
     ]
     found = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     arrays: list[Array | None] = [events.offsets, events.items, events.times, events.ratings, events.kinds]
-    arrays += [valid.rows, valid.ends, valid.targets, valid.target_offsets, valid.times]
+    arrays += [*hidden, valid.rows, valid.ends, valid.targets, valid.target_offsets, valid.times]
     for tokens in (tokens for by_modality in features for tokens in by_modality.values()):
         arrays += [tokens.values.numpy(), tokens.mask.numpy()]
     trained = {name for name, weights in network.named_parameters() if weights.requires_grad}

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from llm4rec.config import Section
 from llm4rec.data.ingest import DataConfig
+from llm4rec.debias.adversary import AdversaryConfig
 from llm4rec.debias.balance import ParityConfig
 from llm4rec.debias.popularity import PopularityConfig
 from llm4rec.diversity import RerankConfig
@@ -34,6 +35,7 @@ class EncodeConfig(FusionConfig, TokenConfig):
 class DebiasConfig(Section):
     """What is done about bias (section `debias`); all of it is off until it is asked for."""
 
+    adversary: AdversaryConfig = AdversaryConfig()
     parity: ParityConfig = ParityConfig()
     popularity: PopularityConfig = PopularityConfig()
 

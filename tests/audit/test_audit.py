@@ -232,3 +232,29 @@ def test_a_model_can_be_fitted_to_show_groups_alike(model: Path, data: Path, tmp
     wrong = llm4rec("fit", *files, "--out", place, "--set", "debias.parity.attribute=height")
     assert wrong.exit_code == 2
     assert "is no column of the people, who have gender, town" in wrong.stderr
+
+
+def test_what_states_should_not_tell_is_no_feature_and_is_trained_against(data: Path, tmp_path: Path) -> None:
+    names = ("interactions", "items", "users")
+    files = [part for name in names for part in (f"--{name}", data / f"{name}.parquet")]
+    wanted = [*SETTINGS, 'debias.adversary.attributes=["town"]', "debias.adversary.weight=1"]
+    settings = [part for setting in wanted for part in ("--set", setting)]
+    result = llm4rec("fit", *files, "--out", tmp_path / "model", *settings)
+    assert result.exit_code == 0, result.stderr
+    found = Recommender.load(tmp_path / "model")
+    people = found.fitted.people
+    assert people is not None
+    assert "town" in people.table.columns
+    assert not [field for field in people.fields if field.name == "town"]
+    plain = [part for setting in SETTINGS for part in ("--set", setting)]
+    same = llm4rec(
+        "fit", *files, "--out", tmp_path / "other", *plain, "--set", 'data.protected=["gender","town"]'
+    )
+    assert same.exit_code == 0, same.stderr
+    other = Recommender.load(tmp_path / "other")
+    assert np.abs(found.item_vectors - other.item_vectors).max() > 1e-3
+    strange = llm4rec(
+        "fit", *files, "--out", tmp_path / "m", *settings, "--set", 'debias.adversary.attributes=["x"]'
+    )
+    assert strange.exit_code == 2
+    assert "no column of the people" in strange.stderr

@@ -241,7 +241,7 @@ def test_exposure_moves_between_stretches_of_time() -> None:
 
 
 def test_intervals_are_repeatable_and_cover() -> None:
-    """A 95% interval of a known difference holds it in most sets of 60 people, and is no wider than it need be.
+    """A 95% interval of a known difference holds it in most sets of 60 people, and is no wider than it need.
 
     The error of a difference of shares of 4 places is √(.21/120 + .24/120) = .0612, and 3.92 of it are .24.
     """

@@ -134,7 +134,7 @@ def test_an_event_of_weight_zero_teaches_nothing(toy: Toy, weights: Weights, poi
 
 
 def test_a_penalty_reaches_the_weights(toy: Toy) -> None:
-    def heavy(network: Network, states: Tensor, batch: Batch) -> Tensor:
+    def heavy(network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
         assert states.requires_grad and states.ndim == 2
         assert batch.items.shape[1] <= 6
         return 100 * (network.start - 3).square().sum()
@@ -149,8 +149,54 @@ def test_a_penalty_reaches_the_weights(toy: Toy) -> None:
 
 def test_a_penalty_of_zero_changes_nothing(toy: Toy, weights: Weights) -> None:
     plain, _ = toy.train()
-    free, _ = toy.train(penalties=[lambda network, states, batch: 0 * states.sum()])
+    free, _ = toy.train(penalties=[lambda network, states, batch, owners: 0 * states.sum()])
     assert equal(weights(plain), weights(free))
+
+
+def test_a_penalty_is_told_whose_each_state_is(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long histories are cut into windows, and owners are hidden from the network but not from penalties."""
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    real = loop.softmax_loss
+
+    def listening(head: Any, states: Tensor, vectors: Tensor, wanted: Tensor, *rest: Any) -> Tensor:
+        seen.append((states.detach(), wanted, wanted))
+        return real(head, states, vectors, wanted, *rest)
+
+    def told(network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+        assert torch.equal(states.detach(), seen[-1][0])
+        seen[-1] = (*seen[-1][:2], owners)
+        assert (batch.people == -1).all()
+        return states.new_zeros(())
+
+    monkeypatch.setattr(loop, "softmax_loss", listening)
+    toy.changed(epochs=1, hide=0.9).train(penalties=[told])
+    found = torch.cat([torch.stack([owners, wanted]) for _, wanted, owners in seen], dim=1).T.tolist()
+    # every event of the log is asked for once, of the one who did it
+    expected = np.stack([toy.log.rows, toy.log.items]).T.tolist()
+    assert sorted(found) == sorted(expected)
+
+
+def test_what_a_penalty_has_to_learn_is_trained(toy: Toy) -> None:
+    class Learning(torch.nn.Module):
+        def __init__(self, learning_rate: float | None) -> None:
+            super().__init__()
+            self.learning_rate = learning_rate
+            self.seen = torch.nn.Parameter(torch.zeros(()))
+            self.fixed = torch.nn.Parameter(torch.zeros(()), requires_grad=False)
+
+        def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+            return (self.seen - 100).abs()
+
+    def after(learning_rate: float | None) -> float:
+        penalty = Learning(learning_rate)
+        toy.changed(epochs=1, averaging=0.0, weight_decay=0.0).train(penalties=[penalty])
+        assert penalty.fixed.item() == 0
+        return penalty.seen.item()
+
+    # AdamW goes by its step size at each step where the gradient stays the same
+    taken = steps(toy.changed(epochs=1))
+    assert after(None) == pytest.approx(0.01 * taken, rel=1e-3)
+    assert after(0.5) == pytest.approx(0.5 * taken, rel=1e-3)
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_remedy(

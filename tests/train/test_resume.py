@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llm4rec.errors import ArtefactError
 from llm4rec.generate.semantic_id import GenerateConfig
-from llm4rec.model.network import Network
+from llm4rec.model.network import Batch, Network
 from llm4rec.train.checkpoint import STAGES
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Floats
@@ -85,6 +85,42 @@ def test_a_finished_run_is_not_run_again(toy: Toy, tmp_path: Path, weights: Weig
     assert calls == []
     assert equal(weights(first), weights(again))
     assert vars(log) == vars(same)
+
+
+class Discriminator(torch.nn.Module):
+    """A penalty that learns to tell odd people from even ones, which pulls at the states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plane = torch.nn.Parameter(torch.linspace(-1, 1, 8))
+
+    def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+        return torch.nn.functional.binary_cross_entropy_with_logits(states @ self.plane, (owners % 2).float())
+
+
+@pytest.mark.parametrize("steps", [1, 5, 9], ids=lambda steps: f"after call {steps}")
+def test_a_penalty_that_learns_is_taken_up_too(
+    toy: Toy, tmp_path: Path, weights: Weights, steps: int
+) -> None:
+    alone, _ = toy.train(validate=metric)
+    undisturbed, taken_up = Discriminator(), Discriminator()
+    whole, expected = toy.train(validate=metric, penalties=[undisturbed])
+    assert not equal(weights(whole), weights(alone))
+    with pytest.raises(Killed):
+        toy.train(
+            validate=metric, penalties=[Discriminator()], checkpoints=tmp_path, progress=KillAfter(steps)
+        )
+    resumed, log = toy.train(validate=metric, penalties=[taken_up], checkpoints=tmp_path)
+    assert (log.losses, log.metrics) == (expected.losses, expected.metrics)
+    assert equal(weights(resumed), weights(whole))
+    assert torch.equal(taken_up.plane, undisturbed.plane)
+    assert not torch.equal(taken_up.plane, Discriminator().plane)
+
+
+def test_a_checkpoint_without_the_penalty_is_refused(toy: Toy, tmp_path: Path) -> None:
+    toy.train(checkpoints=tmp_path)
+    with pytest.raises(ArtefactError, match="another model or other data"):
+        toy.train(penalties=[Discriminator()], checkpoints=tmp_path)
 
 
 GENERATE = GenerateConfig(mode="joint", n_levels=2, codebook_size=4, epochs=2)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llm4rec.errors import ArtefactError
 from llm4rec.model.network import Network
@@ -61,7 +61,15 @@ class Run:
     leave one behind; `end` puts the best weights into the network.
     """
 
-    def __init__(self, network: Network, config: TrainConfig, log: TrainLog, folder: Path | None, stage: str):
+    def __init__(
+        self,
+        network: Network,
+        config: TrainConfig,
+        log: TrainLog,
+        folder: Path | None,
+        stage: str,
+        penalties: Sequence[object] = (),
+    ):
         self.network = network
         self.stage = stage
         self.log = log
@@ -75,6 +83,7 @@ class Run:
         self._updates = 0
         self._saved = time.monotonic()
         groups = network.parameter_groups(config.learning_rate)
+        groups += _of_penalties(penalties, config.learning_rate)
         self._named = {n: p for _, named in groups for n, p in named.items()}  # as the optimiser numbers them
         self.optimiser = torch.optim.AdamW(
             [{"params": list(named.values()), "lr": rate} for rate, named in groups],
@@ -86,14 +95,20 @@ class Run:
 
     @classmethod
     def begin(
-        cls, network: Network, config: TrainConfig, log: TrainLog, folder: Path | None, stage: str
+        cls,
+        network: Network,
+        config: TrainConfig,
+        log: TrainLog,
+        folder: Path | None,
+        stage: str,
+        penalties: Sequence[object] = (),
     ) -> Run:
-        """A new run, or the one a checkpoint in `folder` describes.
+        """A new run, or the one a checkpoint in `folder` describes; it trains what penalties have to learn.
 
         Raises:
             ArtefactError: where the checkpoint is damaged or belongs to another model or configuration.
         """
-        run = cls(network, config, log, folder, stage)
+        run = cls(network, config, log, folder, stage, penalties)
         if run._folder is not None and (run._folder.exists() or artefact.exists(run._folder)):
             run._restore(run._folder)
         return run
@@ -217,3 +232,16 @@ class Run:
         self._summed, self._seconds = float(meta["summed"]), float(meta["seconds"])
         self._updates = int(meta["updates"])
         vars(self.log).update(meta["log"])
+
+
+def _of_penalties(
+    penalties: Sequence[object], learning_rate: float
+) -> list[tuple[float, dict[str, nn.Parameter]]]:
+    """What each penalty has to learn, by names no parameter of the network has, with its step size."""
+    groups: list[tuple[float, dict[str, nn.Parameter]]] = []
+    for place, penalty in enumerate(penalties):
+        if isinstance(penalty, nn.Module):
+            learnt = {f"penalties.{place}.{n}": p for n, p in penalty.named_parameters() if p.requires_grad}
+            rate = getattr(penalty, "learning_rate", None)
+            groups.append((learning_rate if rate is None else float(rate), learnt))
+    return [(rate, learnt) for rate, learnt in groups if learnt]

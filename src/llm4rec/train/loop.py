@@ -108,9 +108,22 @@ class TrainConfig(Section):
 
 
 class Penalty(Protocol):
-    """A term added to the loss of every step."""
+    """A term added to the loss of every step.
 
-    def __call__(self, network: Network, states: Tensor, batch: Batch) -> Tensor: ...
+    One that is an `nn.Module` has its parameters trained with the network's and kept in checkpoints, by the
+    step size of its attribute `learning_rate`, that of training where it has none or None.
+    """
+
+    def __call__(self, network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+        """The term.
+
+        Args:
+            network: as it is trained.
+            states: those that predict an event [p, d].
+            batch: what was read; some of its people are hidden.
+            owners: the row of the log that each state belongs to [p], also where the person is hidden.
+        """
+        ...
 
 
 @dataclass
@@ -157,7 +170,7 @@ def train(  # noqa: PLR0913  # what every kind of training can ask for
         TrainingError: where the loss stops being finite; the message names epoch, step and remedy.
     """
     epochs = config.epochs if epochs is None else epochs
-    run = Run.begin(network, config, TrainLog(best_metric=to_beat), checkpoints, stage)
+    run = Run.begin(network, config, TrainLog(best_metric=to_beat), checkpoints, stage, penalties)
     step_weights = None if weights is None else torch.from_numpy(np.append(weights, 0).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         while run.epoch < epochs and not run.stopped:
@@ -246,8 +259,10 @@ def step(
     if network.pointwise is not None and material.dense:
         errors = rating_loss(network.pointwise, states, wanted_vectors, material.ratings[targets])
         loss = loss + network.pointwise_weight * (errors * share).sum()
-    for penalty in penalties:
-        loss = loss + penalty(network, states, batch)
+    if penalties:
+        owners = torch.from_numpy(rows)[place // (batch.items.shape[1] + 1)]
+        for penalty in penalties:
+            loss = loss + penalty(network, states, batch, owners)
     return loss
 
 

@@ -7,7 +7,7 @@ where it is better by more than a standard error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,7 +27,7 @@ from llm4rec.generate.trie import build_trie
 from llm4rec.model.heads import CodeHead
 from llm4rec.model.network import Network
 from llm4rec.train.checkpoint import STAGES
-from llm4rec.train.loop import TrainConfig, TrainLog, train
+from llm4rec.train.loop import Penalty, TrainConfig, TrainLog, train
 from llm4rec.train.material import Material
 from llm4rec.types import Array, Floats, Progress, silent
 
@@ -64,6 +64,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     config: TrainConfig,
     generate: GenerateConfig,
     attention: bool,
+    penalties: Sequence[Penalty] = (),
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
@@ -80,6 +81,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         config: options of the loop.
         generate: options of semantic ids.
         attention: whether to try cross-modal attention.
+        penalties: terms added to the loss wherever states are trained.
         checkpoints: where unfinished work is kept; None keeps none.
         progress: told of every step.
 
@@ -94,11 +96,11 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         ids, found = _ids(network, material.items, generate, config.seed)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
         with only(network, _but_content(network)):
-            log = run(coded, validate=validate_codes(ids), stage=FLOOR)
+            log = run(coded, validate=validate_codes(ids), stage=FLOOR, penalties=penalties)
         network.backbone.settle()
         kept = {"attention_kept": False, "context_kept": False}
         return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
-    floor = run(material, validate=validate, stage=FLOOR)
+    floor = run(material, validate=validate, stage=FLOOR, penalties=penalties)
     # what follows is trained on, and compared with, the states that will be served
     metric = _measured(network, validate) if network.backbone.settle() else floor.best_metric
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False, "context_kept": False}
@@ -116,7 +118,8 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         if generate.joint_epochs:
             dense, both = validate_served(None), validate_served(ids)
             before = max(_measured(network, dense), _measured(network, both), key=np.mean)
-            log, kept = _learn_both(network, coded, run, both, config, generate.joint_epochs, before)
+            joined = partial(run, penalties=penalties)
+            log, kept = _learn_both(network, coded, joined, both, config, generate.joint_epochs, before)
             told |= {"joint": asdict(log), "joint_kept": kept}
         material = coded
     if timed and config.context_epochs:
