@@ -2,12 +2,13 @@
 
     python benchmarks/fairness.py --data ml-100k --model ml-100k-model --fit --out fairness.json
 
---data is a folder as `llm4rec data get` writes it, with users.parquet. --model is a model of its
-leave-last-out training part, which --fit makes first (with --set KEY=VALUE): one that has read the answers
-can't be asked for them. Of each attribute (--by, gender and age) it tells, with 95% intervals over people:
-exposure parity of item categories and popularity deciles (18), the NDCG gap, equal opportunity (hit rate),
-the gap in calibration, and the balanced accuracy of an attacker who reads the attribute from user states.
-`chance` is what the same figure is on average when people are dealt to the groups at random.
+--data is a folder as `llm4rec data get` writes it, with users.parquet; --world 24000 makes a synthetic world of
+so many people in its place. --model is a model of the leave-last-out training part, which --fit makes first
+(with --set KEY=VALUE): one that has read the answers can't be asked for them. Of each attribute (--by, gender
+and age) it tells, with 95% intervals over people: exposure parity of item categories and popularity deciles
+(18), the NDCG gap, equal opportunity (hit rate), the gap in calibration, and the balanced accuracy of an
+attacker who reads the attribute from user states. `chance` is what the same figure is on average when people
+are dealt to the groups at random.
 
 Then the lists are re-ranked so that exposure differs by at most ε, the offsets being found on validation
 cases and measured on test cases of other people: each half of the people gets those of the other half. The
@@ -26,6 +27,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from llm4rec.data.catalog import Catalog
+    from llm4rec.data.events import EventLog
     from llm4rec.data.split import Cases, Split
     from llm4rec.evaluate.exposure import ExposureParity
     from llm4rec.evaluate.fairness import Disparity
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from llm4rec.settings import Config
     from llm4rec.types import Array, Floats, Rankings
 
+WORLD_ITEMS = 1_000
 CANDIDATES = 100
 """Items of each list that the re-ranker chooses the ten shown from."""
 
@@ -258,11 +262,28 @@ def by_chance(told: dict[str, Any]) -> str:
     return f"chance {told['chance']:.4f} p {told['p']:.3f}"
 
 
+def world(n_people: int) -> tuple[EventLog, Catalog, Catalog]:
+    """Events, items and people of a world in which taste leans by gender, region and age."""
+    from llm4rec.data.world import WorldConfig, make_world
+
+    size = {"n_users": n_people, "n_events": 10 * n_people, "n_items": WORLD_ITEMS}
+    made = make_world(WorldConfig.model_validate(size | {"n_impressions": 1, "n_trial": 1}))
+    return made.log, made.catalog, made.people
+
+
+def read_folder(folder: Path, config: Config) -> tuple[EventLog, Catalog, Catalog | None]:
+    """Events, items and people of a folder."""
+    from llm4rec.bench import job
+    from llm4rec.data.ingest import ingest
+
+    where = job.Source.folder(folder)
+    data = ingest(where.interactions, where.items, where.users, config=config.data)
+    return data.log, data.catalog, data.people
+
+
 def main() -> None:
     """Measure what the command line names."""
-    from llm4rec.bench import job
     from llm4rec.config import load
-    from llm4rec.data.ingest import ingest
     from llm4rec.data.split import leave_last_out
     from llm4rec.settings import Config
     from llm4rec.store import files
@@ -270,7 +291,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="as `llm4rec data get` writes it")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="as `llm4rec data get` writes it")
+    source.add_argument(
+        "--world", type=int, help="people of a synthetic world, ten events each, in its place"
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
     parser.add_argument("--fit", action="store_true", help="fit it first")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the fit, may be repeated")
@@ -281,10 +306,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file for all figures (JSON)")
     given = parser.parse_args()
     config = load(Config, settings=given.set)
-    where = job.Source.folder(given.data)
-    data = ingest(where.interactions, where.items, where.users, config=config.data)
-    split = leave_last_out(data.log)
-    model = fitted(given.model, split, data.catalog, data.people, config, fit=given.fit)
+    log, catalog, people = world(given.world) if given.data is None else read_folder(given.data, config)
+    split = leave_last_out(log)
+    model = fitted(given.model, split, catalog, people, config, fit=given.fit)
     found = measure(model, split, given.by, given.epsilon, shuffles=given.shuffles, seed=given.seed)
     files.write_text(json.dumps(found, indent=1, default=lambda value: value.tolist()), given.out)
     printed(found)

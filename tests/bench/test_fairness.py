@@ -121,3 +121,9 @@ def test_offsets_come_from_the_validation_cases_of_others(
     for those, these in zip(learnt, moved, strict=True):
         assert len(those) == 40 and not those & these
     assert moved[0] | moved[1] == set(range(80))
+
+
+def test_a_world_stands_in_for_a_folder(script: ModuleType) -> None:
+    log, catalog, people = script.world(100)
+    assert (log.n_users, log.n_events, len(catalog)) == (100, 1_000, script.WORLD_ITEMS)
+    assert {"gender", "region", "age"} <= set(people.table.columns)
