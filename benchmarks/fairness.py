@@ -2,8 +2,8 @@
 
     python benchmarks/fairness.py --data ml-100k --model ml-100k-model --fit --out fairness.json
 
---data is a folder as `llm4rec data get` writes it, with users.parquet; --world 24000 makes a synthetic world of
-so many people in its place. --model is a model of the leave-last-out training part, which --fit makes first
+--data is a folder as `llm4rec data get` writes it, with users.parquet; --world 24000 makes a world of people
+of that many in its place. --model is a model of the leave-last-out training part, which --fit makes first
 (with --set KEY=VALUE): one that has read the answers can't be asked for them. Of each attribute (--by, gender
 and age) it tells, with 95% intervals over people: exposure parity of item categories and popularity deciles
 (18), the NDCG gap, equal opportunity (hit rate), the gap in calibration, and the balanced accuracy of an

@@ -491,6 +491,7 @@ def test_validation_chooses_the_strength_within_what_may_be_spent(split: Split) 
     told = found.meta["popularity"]
     assert 0 < told["strength"] == found.fitted.popularity.strength
     sparing = small_config(debias={"popularity": {"choose": True, "cost": 1e-6}})
-    assert Recommender.fit(split.train, shop()[1], sparing, valid=split.valid).fitted.popularity.strength <= (
-        told["strength"]
+    assert (
+        Recommender.fit(split.train, shop()[1], sparing, valid=split.valid).fitted.popularity.strength
+        <= (told["strength"])
     )
