@@ -19,7 +19,7 @@ from typing import cast
 import numpy as np
 
 from llm4rec.errors import InputError
-from llm4rec.evaluate.groups import LEAST, Groups, ItemGroups
+from llm4rec.evaluate.groups import LEAST, Groups, ItemGroups, exposures
 from llm4rec.types import Array, Ints
 
 STEPS = 80
@@ -27,7 +27,11 @@ STEPS = 80
 SIZES = tuple(0.25**k for k in range(8))
 """Sizes of steps, one after the other; each goes on from the best that was found before it."""
 INSIDE = 0.02
-"""Part of ε that the ascent stays below it, since lists change in whole places."""
+"""Part of the bound that the ascent stays below it, since lists change in whole places."""
+REACH = 1.96
+"""Standard errors of a difference between other people of these groups that are kept from ε."""
+LEAST_AIM = 0.5
+"""Part of ε that is aimed at where there are too few people for that."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,11 @@ def fit_parity(
 ) -> Parity:
     """Offsets that hold the largest difference of exposure in the top n at `epsilon` on these candidates.
 
-    λ goes up where a difference is above ε and down to 0 where it is below. Of the offsets on the way that
-    hold ε those that cost the least score are taken, and where none hold it, those that come closest. Where
-    the lists hold it as they are, as they do at ε = 1, offsets are 0.
-
-    What is held on these lists is held on those of other people as far as they are like these.
+    What is held on these lists is to be held on those of other people: of ε as much is kept back as the
+    largest difference may be off by chance among as many of them, up to half of it. λ goes up where a
+    difference is above what is left and down to 0 where it is below. Of the offsets on the way that hold that
+    those that cost the least score are taken, and where none hold it, those that come closest. Where the
+    lists hold it as they are, and at ε = 1, offsets are 0.
 
     Args:
         items: candidates of each list [c, m], m > n, so that something can come in; -1 marks an empty place.
@@ -118,8 +122,11 @@ def fit_parity(
     lists = _Lists(items[keep], scores[keep].astype(np.float64), mine, len(compared), item_groups, n)
     start = lists.answered(np.zeros((len(compared), len(item_groups.names))))
     found = start
-    if start.gap > epsilon:
-        found = _ascend(lists, start, epsilon)
+    aim = epsilon
+    if epsilon < 1:
+        aim = max(epsilon - REACH * lists.error(), LEAST_AIM * epsilon)
+    if start.gap > aim:
+        found = _ascend(lists, start, aim)
         offsets[compared] = found.offsets
     return Parity(groups.attribute, groups.names, item_groups, offsets, epsilon, start.gap, found.gap)
 
@@ -149,6 +156,14 @@ class _Lists:
     n_groups: int
     item_groups: ItemGroups
     n: int
+
+    def error(self) -> float:
+        """The largest standard error of a difference of exposure between two groups of as many people."""
+        shown = exposures(self.items, self.item_groups, self.n)
+        of_groups = [shown[self.groups == group] for group in range(self.n_groups)]
+        squares = np.stack([each.var(axis=0) / len(each) for each in of_groups])
+        two = np.sort(squares, axis=0)[-2:].sum(axis=0)
+        return float(np.sqrt(two.max()))
 
     def answered(self, offsets: Array) -> _Answer:
         """The lists cut to their best n with offsets [a, g] added."""
