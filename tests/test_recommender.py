@@ -18,6 +18,7 @@ from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Split, leave_last_out
+from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import ConfigError, InputError
 from llm4rec.evaluate.metrics import per_case
@@ -495,3 +496,31 @@ def test_validation_chooses_the_strength_within_what_may_be_spent(split: Split) 
         Recommender.fit(split.train, shop()[1], sparing, valid=split.valid).fitted.popularity.strength
         <= (told["strength"])
     )
+
+
+def test_a_model_without_counts_of_its_items_can_be_kept_again(model: Recommender, tmp_path: Path) -> None:
+    earlier = Recommender(replace(model.fitted, popularity=Popularity()))
+    earlier.retire_items(["i3"]).save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    assert not loaded.fitted.popularity.known
+    assert loaded.recommend(Query(("i1",)), 5) == earlier.retire_items(["i3"]).recommend(Query(("i1",)), 5)
+    with pytest.raises(ConfigError, match="does not know how popular its items are"):
+        loaded.adjusted(popularity=0.5)
+    assert loaded.adjusted(diversity=0.5).config.rerank.diversity == 0.5
+
+
+def test_what_is_remembered_and_counted_is_popular_too(model: Recommender, split: Split) -> None:
+    log = split.train
+    again = model.remember(log.histories(np.arange(3), log.lengths[:3]))
+    assert (again.fitted.popularity.counts >= model.fitted.popularity.counts).all()
+    assert again.fitted.popularity.counts.sum() > model.fitted.popularity.counts.sum()
+    new = NEW[0]
+    events = build_log(pl.Series(["a", "b"]), np.array([new, new]), times=np.array([1, 2]) + 2_000_000_000)
+    assert model.count_new_items(events).fitted.popularity.counts[new] == 2.5
+
+
+def test_a_strength_that_may_cost_much_in_places_is_not_chosen(split: Split) -> None:
+    """What decides is the lower end of the interval: with a hair's breadth to spend nothing is."""
+    config = small_config(debias={"popularity": {"choose": True, "cost": 1e-9}})
+    told = Recommender.fit(split.train, shop()[1], config, valid=split.valid).meta["popularity"]
+    assert told == {"strength": 0.0, "cost": 0.0, "error": 0.0}

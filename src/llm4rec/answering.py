@@ -20,6 +20,8 @@ from llm4rec.model.lifts import lift_of, log_sum, most_lifted
 from llm4rec.topn import top_n
 from llm4rec.types import Floats, Ints, Rankings
 
+ADJUSTED = 4
+"""Times as many candidates where popularity is taken out of scores: the best may have been far behind."""
 WISH_TEMPERATURE = 0.05
 """Divides the cosine of a wish and an item's text: a difference of .1 is worth a factor of e²."""
 
@@ -119,7 +121,7 @@ def _candidates(
     def lifted(items: Ints) -> Floats:
         return sum((lift_of(*part, items) for part in lifts), np.zeros(len(items), dtype=np.float32))
 
-    wanted = max(n, CANDIDATES)
+    wanted = max(n, CANDIDATES) * (ADJUSTED if fitted.popularity.strength else 1)
     head = index.head(query, max(wanted, index.reserve(wanted, listed)))
     # summed exactly, whatever may come back, so that scores of a history are comparable
     summed = np.unique(

@@ -259,7 +259,10 @@ class Questions:
         return best, told
 
     def balance(self, fitted: Fitted, groups: Groups) -> Balance:
-        """What holds exposure equal between groups of people in the lists that are made for the cases."""
+        """What holds exposure equal between groups of people in the lists that are made for the cases.
+
+        The lists are those before `rerank.diversity`, which may move them apart again.
+        """
         items = np.empty((len(self.cases), min(POOL, self.n_items)), dtype=np.int64)
         scores = np.empty(items.shape, dtype=np.float32)
         for rows, chosen, log_scores in self._asked(fitted.scorer, fitted.attend):

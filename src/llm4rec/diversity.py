@@ -17,7 +17,7 @@ from llm4rec.config import Section
 from llm4rec.types import Floats, Rankings
 
 POOL = 100
-"""Fewest items a list is chosen from: the same for every shorter list, so that each begins the longer."""
+"""Fewest items a list is chosen from: of all lists up to that length each begins the longer ones."""
 LEAST = 1e-6
 """Least share of an item that is its own: a second of the very same item would be worth −∞."""
 

@@ -158,8 +158,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     fitted = as_indexed(fitted, replace(fitted, popularity=popularity))
     balance = None if groups is None else questions.balance(fitted, groups)
     fitted = as_indexed(fitted, replace(fitted, balance=balance))
-    parity = None if balance is None else {"before": balance.parity.before, "gap": balance.parity.gap}
-    about = {**fitted.about, "popularity": told, "parity": parity, "seconds": time.perf_counter() - began}
+    parity = None if balance is None else balance.said()
+    notes = [*fitted.about["notes"], *([] if balance is None else balance.notes())]
+    seconds = time.perf_counter() - began
+    about = {**fitted.about, "popularity": told, "parity": parity, "notes": notes, "seconds": seconds}
     return as_indexed(fitted, replace(fitted, about=about))
 
 

@@ -104,7 +104,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **({} if fitted.prompt is None else {"prompt": _arrays(fitted.prompt)}),
             **({} if fitted.words is None else {"words": fitted.words.tensors()}),
             "arrivals": fitted.arrivals.tensors(),
-            "popularity": fitted.popularity.tensors(),
+            **({"popularity": fitted.popularity.tensors()} if fitted.popularity.known else {}),
             **({} if fitted.balance is None else {"balance": fitted.balance.tensors()}),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
@@ -192,7 +192,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         about=meta["about"],
         arrivals=_arrivals(kept, len(catalog)),
         popularity=_popularity(kept, len(catalog)),
-        balance=_balance(kept, catalog),
+        balance=_balance(kept, catalog, people),
         memories=_log(kept.table("memories"), catalog) if "memories.parquet" in kept else None,
         remarks=remarks,
         remark_vectors=_meant(kept.tensors("remarks")) if remarks else {},
@@ -230,9 +230,11 @@ def _popularity(kept: artefact.Artefact, n_items: int) -> Popularity:
     return kept.built("popularity", lambda arrays: Popularity.from_tensors(arrays, strength, n_items))
 
 
-def _balance(kept: artefact.Artefact, catalog: Catalog) -> Balance | None:
-    told = kept.meta.get("balance")
-    return None if told is None else kept.built("balance", lambda a: Balance.from_tensors(a, told, catalog))
+def _balance(kept: artefact.Artefact, catalog: Catalog, people: Catalog | None) -> Balance | None:
+    told, n_people = kept.meta.get("balance"), 0 if people is None else len(people)
+    if told is None:
+        return None
+    return kept.built("balance", lambda arrays: Balance.from_tensors(arrays, told, catalog, n_people))
 
 
 def stored_relevance(told: Mapping[str, Any] | None) -> Relevance:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from llm4rec.config import made
+from llm4rec import config as configuration
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.queries import are_texts
@@ -106,7 +106,8 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
     _check(fitted, events, "New items are counted in an EventLog, not in")
     new = fitted.new_items
     if not len(new) or not events.n_events:
-        return as_indexed(fitted, replace(fitted, arrivals=Arrivals()))
+        popularity = fitted.popularity.counted(events.items, new)
+        return as_indexed(fitted, replace(fitted, arrivals=Arrivals(), popularity=popularity))
     asked = np.flatnonzero(events.lengths > 0)
     asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), ASKED)).astype(np.int64)]
     promised = np.zeros(len(new))
@@ -116,7 +117,9 @@ def count(fitted: Fitted, events: EventLog) -> Fitted:
         log_scores = fitted.scorer.log_scores(histories, people, added=True, attend=fitted.attend)
         log_scores = fitted.grounding.add(fitted.linear.add(log_scores, histories), histories)
         promised += np.exp(log_scores[:, new]).sum(axis=0)
-    return as_indexed(fitted, replace(fitted, arrivals=arrivals.count(events, new, promised / len(asked))))
+    counted = arrivals.count(events, new, promised / len(asked))
+    popularity = fitted.popularity.counted(events.items, new)
+    return as_indexed(fitted, replace(fitted, arrivals=counted, popularity=popularity))
 
 
 def remember(fitted: Fitted, events: EventLog) -> Fitted:
@@ -184,8 +187,8 @@ def adjust(fitted: Fitted, popularity: float | None, diversity: float | None) ->
         config["debias"]["popularity"] |= {"strength": popularity, "choose": False}
     if diversity is not None:
         config["rerank"]["diversity"] = diversity
-    changed = made(Config, config)
-    if popularity and not len(fitted.popularity.counts):
+    changed = configuration.made(Config, config)
+    if popularity and not fitted.popularity.known:
         raise ConfigError(
             "The model does not know how popular its items are: an earlier version of llm4rec made it. Fit "
             "it again to set debias.popularity.strength."

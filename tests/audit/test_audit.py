@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.split import Cases, leave_last_out
+from llm4rec.debias.popularity import Popularity
 from llm4rec.errors import InputError
+from llm4rec.evaluate.groups import Groups, ItemGroups
 from llm4rec.evaluate.protocol import Evaluation
 from llm4rec.recommender import Recommender
-from llm4rec.types import Query, Rankings
+from llm4rec.types import Array, Ints, Query, Rankings
 
 N_PEOPLE, N_ITEMS, N_EVENTS = 120, 60, 8
 SETTINGS = [
@@ -117,6 +120,55 @@ def test_attributes_may_come_from_another_table(model: Path, data: Path, tmp_pat
     wrong = llm4rec(*asked, tmp_path / "users.csv", "--by", "height", "--out", tmp_path / "audit")
     assert wrong.exit_code == 2
     assert "can't be grouped by height: known of them are club" in wrong.stderr
+
+
+def test_an_earlier_model_is_audited_too(model: Path, data: Path, tmp_path: Path) -> None:
+    earlier = Recommender.load(model)
+    Recommender(replace(earlier.fitted, popularity=Popularity())).save(tmp_path / "model")
+    asked = ("audit", "--model", tmp_path / "model", "--interactions", data / "interactions.parquet")
+    found = llm4rec(*asked, "--protocol", "global-time", "--cases", 50, "--out", tmp_path / "audit", "--json")
+    assert "50 of" in answered(found)["facts"]["questions"]
+    assert any("no counts of its items" in note for note in json.loads(found.stdout)["notes"])
+
+
+def test_an_audit_needs_events_before_those_it_asks_about(model: Path, data: Path, tmp_path: Path) -> None:
+    events = pl.read_parquet(data / "interactions.parquet").with_columns(split=pl.lit("test"))
+    events.write_parquet(tmp_path / "e.parquet")
+    asked = ("audit", "--model", model, "--interactions", tmp_path / "e.parquet", "--protocol", "given")
+    found = llm4rec(*asked, "--out", tmp_path / "audit")
+    assert found.exit_code == 2
+    assert "no events before those that are asked about" in found.stderr
+
+
+def test_a_column_of_any_name_groups_people(model: Path, data: Path, tmp_path: Path) -> None:
+    users = pl.read_parquet(data / "users.parquet").rename({"town": "row"})
+    users.write_parquet(tmp_path / "users.parquet")
+    asked = ("audit", "--model", model, "--interactions", data / "interactions.parquet")
+    found = llm4rec(*asked, "--users", tmp_path / "users.parquet", "--by", "row", "--out", tmp_path / "audit")
+    assert found.exit_code == 0, found.stderr
+    assert "Fairness by row" in found.stdout
+
+
+def test_offsets_are_those_of_other_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[set[int], Ints]] = []
+
+    class Spy:
+        def __init__(self, items: Ints) -> None:
+            self.learnt = set(items[:, 0].tolist())
+
+        def adjust(self, scores: Array, groups: Ints, items: Ints) -> Array:
+            seen.append((self.learnt, items[:, 0]))
+            return scores
+
+    monkeypatch.setattr(fairness, "fit_parity", lambda items, *_: Spy(items))
+    pool = Rankings(np.tile(np.arange(40)[:, None], (1, 3)), np.zeros((40, 3), dtype=np.float32))
+    groups = Groups("g", ("a",), np.zeros(40, dtype=np.int64))
+    people = np.repeat(np.arange(20), 2)  # two lists each, which stay together
+    fairness._cross_fitted(pool, groups, people, ItemGroups("kind", (), None), 0.1)
+    assert len(seen) == 2
+    for learnt, asked in seen:
+        assert not learnt & set(asked.tolist())
+        assert {item // 2 for item in learnt}.isdisjoint({item // 2 for item in asked.tolist()})
 
 
 def test_an_audit_replaces_nobodys_file(model: Path, data: Path, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def test_what_can_not_be_told_is_refused() -> None:
     shown, taken = np.array([[100, 300]]), np.array([[10, 60]])
     with pytest.raises(InputError, match="No item was shown at different values"):
         backdoor(shown, taken, np.log([[[2.0, 2.0]]]))
+    with pytest.raises(InputError, match="not a finite number"):
+        backdoor(shown, taken, np.array([[[0.0, -np.inf]]]))
     with pytest.raises(InputError, match="Nothing that was shown was taken"):
         backdoor(shown, 0 * taken, np.log([[[1.0, 4.0]]]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -70,14 +71,28 @@ def test_who_is_gone_takes_their_group_along() -> None:
 
 
 def test_it_comes_back_from_what_is_kept() -> None:
-    again = Balance.from_tensors(made().tensors(), json.loads(json.dumps(made().told())), shop())
+    again = Balance.from_tensors(made().tensors(), json.loads(json.dumps(made().told())), shop(), 3)
     log_p = np.log(np.full((1, 4), 0.25, dtype=np.float32))
     np.testing.assert_array_equal(again.adjust(log_p, np.array([0])), made().adjust(log_p, np.array([0])))
     assert again.told() == made().told()
     with pytest.raises(ValueError, match="no finite offset"):
-        Balance.from_tensors(made().tensors() | {"offsets": np.zeros((1, 2))}, made().told(), shop())
-    with pytest.raises(ValueError, match="groups that there are not"):
-        Balance.from_tensors(made().tensors() | {"members": np.array([2])}, made().told(), shop())
+        Balance.from_tensors(made().tensors() | {"offsets": np.zeros((1, 2))}, made().told(), shop(), 3)
+    for wrong in (np.array([0, 1, 2]), np.array([0, 1])):
+        with pytest.raises(ValueError, match="one of its groups for each of 3 people"):
+            Balance.from_tensors(made().tensors() | {"members": wrong}, made().told(), shop(), 3)
+    with pytest.raises(ValueError, match="no finite offset"):
+        Balance.from_tensors({}, made().told(), shop(), 3)
+
+
+def test_what_did_not_go_as_asked_is_said() -> None:
+    parity = made().parity
+    assert Balance(replace(parity, compared=2), np.zeros(0)).notes() == []
+    (few,) = made().notes()
+    assert "no two groups by 'gender' have 20 validation lists" in few
+    assert made().said() == {"before": None, "gap": None}
+    wide = Balance(replace(parity, compared=2, gap=0.1), np.zeros(0))
+    assert "differs by 0.100 on the validation lists, and not by 0.02 at most" in wide.notes()[0]
+    assert wide.said() == {"before": 0.3, "gap": 0.1}
 
 
 def test_offsets_bring_the_lists_of_two_groups_together() -> None:
@@ -103,5 +118,7 @@ def test_what_is_asked_for_has_to_be_there() -> None:
         grouped(asked, shop(), None)
     with pytest.raises(InputError, match="no column of the people, who have gender"):
         grouped(ParityConfig(attribute="age"), shop(), people(["F"]))
+    with pytest.raises(InputError, match="chooses 10 items of more, and there are 4"):
+        grouped(asked, shop(), people(["F"]))
     with pytest.raises(InputError, match="the items have none"):
         grouped(asked, Catalog(pl.DataFrame({"item_id": ["a"]}), ()), people(["F"]))

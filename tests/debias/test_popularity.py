@@ -70,6 +70,12 @@ def test_an_item_nobody_has_taken_counts_half_an_event() -> None:
     np.testing.assert_array_equal(grown.expected, [1.5, 0.5, 0.5])
 
 
+def test_events_count_for_new_items_alone() -> None:
+    counted = Popularity(0.5, np.array([2.5, 0.5, 0.5])).counted(np.array([0, 1, 1]), np.array([1, 2]))
+    np.testing.assert_array_equal(counted.counts, [2.5, 2.5, 0.5])
+    assert not Popularity().counted(np.array([0]), np.array([0])).known
+
+
 @st.composite
 def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

@@ -225,7 +225,8 @@ def _states(model: Recommender, cases: Cases) -> tuple[Ints, Array]:
     histories = histories.select(histories.items >= 0)
     scorer = model.fitted.scorer
     found = np.empty((len(people), scorer.vectors.shape[1]), dtype=np.float32)
-    rows = model.fitted.person_rows(histories)
+    rows, attend = model.fitted.person_rows(histories), model.fitted.attend
     for part, chosen in scorer.chunks(histories):
-        found[part] = scorer.states(chosen, rows[part]).numpy()
+        states = scorer.states(chosen, rows[part])
+        found[part] = (states if attend is None else attend(states, chosen)).numpy()
     return people, found

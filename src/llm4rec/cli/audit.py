@@ -115,23 +115,36 @@ def _audited(  # a model, what it is asked, and of whom
     epsilon: float,
     progress: Progress,
 ) -> Audit:
+    from dataclasses import replace
+
     import polars as pl
 
     from llm4rec.audit import fairness, selection, strengths
     from llm4rec.audit.report import Audit
     from llm4rec.choosing import sample
+    from llm4rec.debias.popularity import Popularity, PopularityConfig
+    from llm4rec.errors import InputError
     from llm4rec.evaluate.protocol import evaluate
+    from llm4rec.recommender import Recommender
 
     attributes = fairness.attributes(people, named, model.config.data.protected)
     if not attributes:
         notes = [*notes, "Nothing protected is known of people: name columns of --users by --by."]
+    if not split.train.n_events:
+        raise InputError(
+            "There are no events before those that are asked about, and popularity is counted in them: give "
+            "whole histories, with rows of the split `train` where it is given."
+        )
     asked = sample(split.test, most, 0)
     values: list[pl.Series] = []
-    if people is not None and attributes:
-        rows = people.numbers(asked.log.user_ids)
-        known = people.table[attributes].with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-        table = pl.DataFrame({"row": rows}).join(known, on="row", how="left", maintain_order="left")
-        values = [table[name] for name in attributes]
+    if people is not None:
+        rows = pl.Series(people.numbers(asked.log.user_ids)).cast(pl.Int64)
+        here = rows.set(rows < 0, None)  # a stranger has no value
+        values = [people.table[name].gather(here) for name in attributes]
+    if not model.fitted.popularity.known:
+        counted = Popularity.of(split.train, len(model.catalog), PopularityConfig())
+        model = Recommender(replace(model.fitted, popularity=counted))
+        notes = [*notes, "The model has no counts of its items: popularity is that of the events given here."]
     found = evaluate(
         model, asked, train=split.train, catalog=model.catalog, ks=(10,), n=20, progress=progress
     )

@@ -228,4 +228,6 @@ def _summary(
         "linear": meta["linear"],
         "remarks": {manner: len(said) for manner, said in data.remarks.items()},
         "retrieval": meta["retrieval"],
+        "popularity": meta["popularity"],
+        "parity": meta["parity"],
     }

@@ -59,8 +59,11 @@ def backdoor(shown: Array, taken: Array, causes: Array) -> Effect:
         causes: logarithms of popularity, and of whatever else moves both [k, i, p].
 
     Raises:
-        InputError: where nothing was taken, or no item was shown at two values of a cause.
+        InputError: where nothing was taken, no item was shown at two values of a cause, or a cause is not
+            finite.
     """
+    if not np.isfinite(causes).all():
+        raise InputError("A cause is not a finite number everywhere; give logarithms of what is above 0.")
     if not taken.sum():
         raise InputError("Nothing that was shown was taken, so no effect can be told.")
     totals = taken.sum(axis=1)
@@ -83,6 +86,10 @@ def backdoor(shown: Array, taken: Array, causes: Array) -> Effect:
         exponents = exponents + step
         if np.abs(step).max() < CLOSE:
             break
+    else:
+        raise InputError(
+            f"The powers of the causes were not found in {STEPS} steps: too little was taken to tell them."
+        )
     errors = np.sqrt(np.diag(np.linalg.inv(information)))
     adjusted = value(shown, taken, causes, exponents)
     return Effect(exponents, errors, adjusted, float(taken.sum() / shown.sum()))

@@ -13,9 +13,10 @@ from llm4rec.config import Section
 from llm4rec.data.catalog import Catalog
 from llm4rec.debias.parity import Parity, fit_parity
 from llm4rec.errors import InputError
-from llm4rec.evaluate.groups import Groups, by_category, groups_of, in_categories
+from llm4rec.evaluate.groups import LEAST, Groups, by_category, groups_of, in_categories
 from llm4rec.types import Array, Floats, Ints, Rankings
 
+TOP = 10
 POOL = 100
 """Candidates of each list that offsets are found on."""
 
@@ -69,6 +70,27 @@ class Balance:
             total += np.maximum(1 - np.exp(log_scores, dtype=np.float64).sum(axis=1, keepdims=True), 0)
         return (raised - np.log(total)).astype(np.float32)
 
+    def said(self) -> dict[str, float | None]:
+        """The largest difference before and with offsets, on the lists they were found on; None of nobody."""
+        if not self.parity.compared:
+            return {"before": None, "gap": None}
+        return {"before": self.parity.before, "gap": self.parity.gap}
+
+    def notes(self) -> list[str]:
+        """What did not go as it was asked for, in sentences."""
+        parity = self.parity
+        if not parity.compared:
+            return [
+                f"debias.parity: no two groups by {parity.attribute!r} have {LEAST} validation lists, so "
+                "exposure is not held."
+            ]
+        if parity.gap > parity.epsilon:
+            return [
+                f"debias.parity: exposure by {parity.attribute!r} differs by {parity.gap:.3f} on the "
+                f"validation lists, and not by {parity.epsilon:g} at most: their candidates allow no less."
+            ]
+        return []
+
     def of_items(self, catalog: Catalog) -> Self:
         """The same offsets on a catalogue that has changed: a new item has those of its categories."""
         items = in_categories(catalog, self.parity.items.kind, self.parity.items.names)
@@ -82,6 +104,7 @@ class Balance:
         """All but arrays; values JSON can hold."""
         parity = self.parity
         numbers = {"epsilon": parity.epsilon, "before": parity.before, "gap": parity.gap}
+        numbers |= {"compared": parity.compared}
         names = {"groups": parity.groups, "categories": parity.items.names}
         return {"attribute": parity.attribute, "field": parity.items.kind, **names, **numbers}
 
@@ -90,20 +113,22 @@ class Balance:
         return {"offsets": self.parity.offsets, "members": self.members}
 
     @classmethod
-    def from_tensors(cls, arrays: Mapping[str, Array], told: Mapping[str, Any], catalog: Catalog) -> Self:
-        """What `told` and `tensors` gave.
+    def from_tensors(
+        cls, arrays: Mapping[str, Array], told: Mapping[str, Any], catalog: Catalog, n_people: int
+    ) -> Self:
+        """What `told` and `tensors` gave, of a catalogue and so many people.
 
         Raises:
             ValueError: where they do not belong together.
         """
         groups, names = tuple(told["groups"]), tuple(told["categories"])
-        offsets, members = arrays["offsets"], arrays["members"]
+        offsets, members = (arrays.get(name, np.zeros(0)) for name in ("offsets", "members"))
         if offsets.shape != (len(groups), len(names)) or not np.isfinite(offsets).all():
             raise ValueError(f"parity has no finite offset for each of {len(groups)} groups and {len(names)}")
-        if ((members < -1) | (members >= len(groups))).any():
-            raise ValueError("parity has people of groups that there are not")
+        if members.shape != (n_people,) or ((members < -1) | (members >= len(groups))).any():
+            raise ValueError(f"parity does not have one of its groups for each of {n_people} people")
         items = in_categories(catalog, told["field"], names)
-        numbers = {name: told[name] for name in ("epsilon", "before", "gap")}
+        numbers = {name: told[name] for name in ("epsilon", "before", "gap", "compared")}
         return cls(Parity(told["attribute"], groups, items, offsets, **numbers), members)
 
 
@@ -123,6 +148,10 @@ def grouped(config: ParityConfig, catalog: Catalog, people: Catalog | None) -> G
         )
     if by_category(catalog) is None:
         raise InputError("debias.parity holds the exposure of categories, and the items have none.")
+    if len(catalog) <= TOP:
+        raise InputError(
+            f"debias.parity chooses {TOP} items of more, and there are {len(catalog)}: leave it out."
+        )
     return groups_of(people.table[config.attribute])
 
 

@@ -46,6 +46,7 @@ class Parity:
         epsilon: the bound that was asked for.
         before: the largest difference without offsets, on what they were found by.
         gap: that with them; above `epsilon` where no offsets were found that hold it.
+        compared: groups that were large enough to be compared; offsets are 0 of fewer than two.
     """
 
     attribute: str
@@ -55,6 +56,7 @@ class Parity:
     epsilon: float
     before: float
     gap: float
+    compared: int = 0
 
     @property
     def changes(self) -> bool:
@@ -116,7 +118,7 @@ def fit_parity(
     compared = np.flatnonzero(counts >= least)
     offsets = np.zeros((len(groups.names), len(item_groups.names)))
     if len(compared) < 2:  # there is nothing to be equal to
-        return Parity(groups.attribute, groups.names, item_groups, offsets, epsilon, 0.0, 0.0)
+        return Parity(groups.attribute, groups.names, item_groups, offsets, epsilon, 0.0, 0.0, 0)
     keep = np.isin(groups.members, compared) & (items[:, 0] >= 0)
     mine = np.searchsorted(compared, groups.members[keep])
     lists = _Lists(items[keep], scores[keep].astype(np.float64), mine, len(compared), item_groups, n)
@@ -128,7 +130,8 @@ def fit_parity(
     if start.gap > aim:
         found = _ascend(lists, start, aim)
         offsets[compared] = found.offsets
-    return Parity(groups.attribute, groups.names, item_groups, offsets, epsilon, start.gap, found.gap)
+    told = epsilon, start.gap, found.gap, len(compared)
+    return Parity(groups.attribute, groups.names, item_groups, offsets, *told)
 
 
 @dataclass(frozen=True)

@@ -112,17 +112,30 @@ class Popularity:
         before *= now.sum() / before.sum()
         return cls(strength, now, np.maximum(2 * now - before, 0.5))
 
+    @property
+    def known(self) -> bool:
+        """Whether items were counted; a model of an earlier version has no counts."""
+        return len(self.counts) > 0
+
     def at(self, strength: float) -> Self:
         """The same popularity with another strength."""
         return replace(self, strength=strength)
 
     def extended(self, n: int) -> Self:
         """With `n` further items that nobody has taken."""
-        if not len(self.counts):  # an earlier model's
+        if not self.known:
             return self
         more = np.full(n, 0.5)
         expected = None if self.expected is None else np.append(self.expected, more)
         return replace(self, counts=np.append(self.counts, more), expected=expected)
+
+    def counted(self, items: Ints, of: Ints) -> Self:
+        """With further events on `items` [e], as far as they are among `of` [n], which had none before."""
+        if not self.known:
+            return self
+        counts = self.counts.copy()
+        counts[of] = np.bincount(items, minlength=len(counts))[of] + 0.5
+        return replace(self, counts=counts)
 
     def adjust(self, log_scores: Floats, items: Ints | None = None) -> Floats:
         """Log-probabilities [b, i] of lists that popularity is taken out of: log p − γ · log z, normalised.

@@ -57,8 +57,8 @@ class ItemGroups:
     Attributes:
         kind: what they are made of: the name of a field, or `popularity`.
         names: of the groups [g].
-        shares: the part of each item in each group [i, g] (scipy sparse); rows sum to 1, or to 0 for an item
-            of no group.
+        shares: the part of each item in each group [i, g] (scipy sparse); rows sum to 1, or to less for an
+            item with categories that are no group here.
     """
 
     kind: str

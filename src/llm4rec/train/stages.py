@@ -105,7 +105,8 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     metric = _measured(network, validate) if network.backbone.settle() else floor.best_metric
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False, "context_kept": False}
     if attention and config.attention_epochs:
-        opened = _open_gate(network, material, run, validate, config, metric)
+        penalised = partial(run, penalties=penalties)
+        opened = _open_gate(network, material, penalised, validate, config, metric)
         told |= {"attention": asdict(opened), "attention_kept": network.fusion.attend}
         metric = opened.best_metric
     ids = None
