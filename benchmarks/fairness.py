@@ -155,10 +155,8 @@ def reranked(
         )
         held.append(parity.gap)
         whose = groups.members[test.cases.rows[mine]]
-        moved = parity.adjust(scores[mine], whose, lists[mine])
-        order = np.argsort(-moved, axis=1, kind="stable")
-        lists[mine] = np.take_along_axis(lists[mine], order, axis=1)
-        scores[mine] = np.take_along_axis(moved, order, axis=1)
+        found = parity.reordered(Rankings(lists[mine], scores[mine]), whose)
+        lists[mine], scores[mine] = found.items, found.scores
     rows = test.cases.rows
     after, before = (person_means(test.ndcg(each), rows) for each in (Rankings(lists, scores), test.rankings))
     cost = paired(after, before, seed)

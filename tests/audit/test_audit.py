@@ -22,7 +22,7 @@ from llm4rec.errors import InputError
 from llm4rec.evaluate.groups import Groups, ItemGroups
 from llm4rec.evaluate.protocol import Evaluation
 from llm4rec.recommender import Recommender
-from llm4rec.types import Array, Ints, Query, Rankings
+from llm4rec.types import Ints, Query, Rankings
 
 N_PEOPLE, N_ITEMS, N_EVENTS = 120, 60, 8
 SETTINGS = [
@@ -156,9 +156,9 @@ def test_offsets_are_those_of_other_people(monkeypatch: pytest.MonkeyPatch) -> N
         def __init__(self, items: Ints) -> None:
             self.learnt = set(items[:, 0].tolist())
 
-        def adjust(self, scores: Array, groups: Ints, items: Ints) -> Array:
-            seen.append((self.learnt, items[:, 0]))
-            return scores
+        def reordered(self, candidates: Rankings, groups: Ints) -> Rankings:
+            seen.append((self.learnt, candidates.items[:, 0]))
+            return candidates
 
     monkeypatch.setattr(fairness, "fit_parity", lambda items, *_: Spy(items))
     pool = Rankings(np.tile(np.arange(40)[:, None], (1, 3)), np.zeros((40, 3), dtype=np.float32))

@@ -161,10 +161,8 @@ def _cross_fitted(
     for part in range(2):
         others, mine = np.flatnonzero(half != part), np.flatnonzero(half == part)
         parity = fit_parity(pool.items[others], pool.scores[others], groups.of_rows(others), items, epsilon)
-        raised = parity.adjust(pool.scores[mine], groups.members[mine], pool.items[mine])
-        order = np.argsort(-raised, axis=1, kind="stable")
-        ranked[mine] = np.take_along_axis(pool.items[mine], order, axis=1)
-        scores[mine] = np.take_along_axis(raised, order, axis=1)
+        found = parity.reordered(Rankings(pool.items[mine], pool.scores[mine]), groups.members[mine])
+        ranked[mine], scores[mine] = found.items, found.scores
     return Rankings(ranked, scores)
 
 

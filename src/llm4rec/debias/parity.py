@@ -20,7 +20,7 @@ import numpy as np
 
 from llm4rec.errors import InputError
 from llm4rec.evaluate.groups import LEAST, Groups, ItemGroups, exposures
-from llm4rec.types import Array, Ints
+from llm4rec.types import Array, Ints, Rankings
 
 STEPS = 80
 """Steps of the ascent of one size."""
@@ -76,6 +76,14 @@ class Parity:
         by_item = self.by_item[groups]
         added = by_item[:, :-1] if items is None else np.take_along_axis(by_item, items, axis=1)
         return (scores + added).astype(scores.dtype)
+
+    def reordered(self, candidates: Rankings, groups: Ints) -> Rankings:
+        """Candidates [c, m] for people of `groups` [c], best first with what belongs to them added."""
+        raised = self.adjust(candidates.scores, groups, candidates.items)
+        order = np.argsort(-raised, axis=1, kind="stable")
+        return Rankings(
+            np.take_along_axis(candidates.items, order, axis=1), np.take_along_axis(raised, order, axis=1)
+        )
 
     @cached_property
     def by_item(self) -> Array:
