@@ -162,7 +162,8 @@ class PretrainedBackbone(nn.Module):
             self.model = self.model.merge_and_unload()
         for parameter in cast(nn.Module, self.model).parameters():
             parameter.requires_grad_(False)
-            parameter.data = parameter.data.to(self.dtype)
+            # copied out of the file they were read from: products may hang on how memory is aligned
+            parameter.data = parameter.data.to(self.dtype, copy=True)
         self._mixed = self._has_other_types()
         return True
 
