@@ -270,6 +270,9 @@ def test_a_model_can_be_fitted_to_show_groups_alike(model: Path, data: Path, tmp
 
     assert gap(plain) > 0.5
     assert gap(fair) < 0.3
+    generate = fair.config.generate.model_copy(update={"exact_up_to": 1})
+    large = Recommender(replace(fair.fitted, config=fair.config.model_copy(update={"generate": generate})))
+    np.testing.assert_array_equal(large.rank(histories, 10).items, fair.rank(histories, 10).items)
     # who is not known is answered as by the plain model, and so is who is forgotten
     query = Query(("i1", "i2"))
     assert fair.recommend(query, 5) == plain.recommend(query, 5)

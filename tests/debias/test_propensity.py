@@ -17,8 +17,6 @@ from llm4rec.debias.propensity import (
     effective_size,
     looks,
     of_popularity,
-    of_rates,
-    of_ratings,
     weights,
 )
 from llm4rec.errors import InputError
@@ -31,29 +29,6 @@ def test_popularity_by_hand() -> None:
     assert of_popularity(np.array([16, 4, 1]), 0.0) == pytest.approx([1, 1, 1])
     with pytest.raises(InputError, match="no item was ever taken"):
         of_popularity(np.zeros(3))
-
-
-def test_rates_by_hand_sum_to_the_events() -> None:
-    people, items = np.array([0, 0, 1]), np.array([0, 1, 0])
-    assert of_rates(people, items, 2, 2) == pytest.approx([1.0, 2 * 1 / 3, 1 * 2 / 3])  # 4/3 is cut to 1
-
-
-def test_naive_bayes_by_hand() -> None:
-    """Level 1 is chosen for 3 of 4 ratings and drawn for half: P(O | 1) = .75 · .1 / .5."""
-    found = of_ratings(np.array([1, 1, 1, 0]), np.array([0, 1]), 0.1)
-    assert found == pytest.approx([0.25 * 0.1 / 0.5, 0.75 * 0.1 / 0.5])
-    with pytest.raises(InputError, match="no rating of level 2, which people gave"):
-        of_ratings(np.array([0, 2]), np.array([0, 1]), 0.1)
-
-
-def test_naive_bayes_gives_the_mean_of_the_ratings_nobody_chose() -> None:
-    """What is liked is rated four times as often; weighing takes that out again."""
-    draw = np.random.default_rng(0)
-    ratings = draw.integers(5, size=200_000)
-    rated = draw.random(len(ratings)) < np.array([0.05, 0.05, 0.1, 0.15, 0.2])[ratings]
-    e = of_ratings(ratings[rated], ratings[:2000], rated.mean())[ratings[rated]]
-    assert ratings[rated].mean() > 2.7
-    assert np.average(ratings[rated], weights=weights(e)) == pytest.approx(ratings[:2000].mean(), abs=1e-9)
 
 
 def test_weights_by_hand() -> None:

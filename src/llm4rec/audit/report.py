@@ -125,7 +125,7 @@ def _selection(weighed: Sequence[Weighed]) -> Grid:
             for each in weighed
         ),
         "Exposure was not logged: the propensity of an item is taken to be the square root of how often it "
-        "was taken beside the commonest. Clipped at 1 all answers weigh alike, which is the plain figure. A "
+        "was taken beside the commonest. Clipped at 1 all answers weigh alike. A "
         "small clip is less biased and less sure.",
     )
 

@@ -5,8 +5,7 @@ they stand for what would be taken if everything were seen alike. Exposure was n
 to be assumed: e_i = (n_i / max n)^½ of an item taken n_i times.
 
 Sources: Yang et al., Unbiased Offline Recommender Evaluation for Missing-Not-at-Random Implicit Feedback,
-RecSys 2018; the power: Saito et al., Unbiased Recommender Learning from Missing-Not-At-Random Implicit
-Feedback, WSDM 2020.
+RecSys 2018; that of the propensity is named at `of_popularity`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ import numpy as np
 
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases
+from llm4rec.debias.propensity import of_popularity
 from llm4rec.evaluate.off_policy import Logged, Value, check, snips
 from llm4rec.evaluate.protocol import Evaluation
 
-POWER = 0.5
 CLIPS = (0.0, 0.01, 0.05, 0.1, 0.2, 1.0)
 """Least propensities that weights are made of; 1 weighs all alike."""
 
@@ -51,7 +50,7 @@ def measure(
     """NDCG@10 at each clip; of a case with several answers the first is weighed."""
     answers = cases.targets[cases.target_offsets[:-1]]
     counts = train.item_counts(int(max(train.items.max(initial=0), answers.max())) + 1)
-    exposed = (np.maximum(counts, 0.5) / counts.max())[answers] ** POWER
+    exposed = of_popularity(counts)[answers]
     told: list[Weighed] = []
     for clip in clips:
         log = Logged(

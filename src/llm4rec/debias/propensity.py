@@ -6,7 +6,7 @@ not clicked: `of_popularity` is the usual stand-in, and `looks` tells what the p
 was logged. Where a log has the probabilities it was drawn with, nothing is estimated: they go into `weights`
 as they are. `exposure` learns propensities from features and factors.
 
-Sources: Schnabel et al., Recommendations as Treatments, ICML 2016 (naive Bayes over ratings, clipping);
+Sources: Schnabel et al., Recommendations as Treatments, ICML 2016 (clipping);
 Saito et al., Unbiased Recommender Learning from Missing-Not-At-Random Implicit Feedback, WSDM 2020
 (popularity); Richardson, Dominowska and Ragno, Predicting Clicks, WWW 2007 (looks by position); Kish, Survey
 Sampling, 1965 (effective size).
@@ -37,39 +37,6 @@ def of_popularity(counts: Array, power: float = 0.5) -> Array:
     if not counts.max(initial=0) > 0:
         raise InputError("Popularity needs events: no item was ever taken.")
     return (np.maximum(counts, 0.5) / counts.max()) ** power
-
-
-def of_rates(people: Ints, items: Ints, n_people: int, n_items: int) -> Array:
-    """n_u · n_i / n of every event [e], at most 1: as if how much somebody rates said nothing of what.
-
-    Summed over all pairs it is the number of events, so it is a probability, not a share of one.
-    """
-    by_person = np.bincount(people, minlength=n_people)[people]
-    by_item = np.bincount(items, minlength=n_items)[items]
-    return np.minimum(by_person * by_item / len(people), 1.0)
-
-
-def of_ratings(biased: Ints, unbiased: Ints, density: float) -> Array:
-    """P(O = 1 | r) = P(r | O = 1) · P(O = 1) / P(r), at most 1, of every level [k] by Bayes' rule.
-
-    Args:
-        biased: the level of each rating people chose to give [e].
-        unbiased: that of ratings of pairs drawn at random, a small sample of which is enough [s].
-        density: P(O = 1), the share of all pairs that are rated.
-
-    Raises:
-        InputError: where a level that people gave is missing from the sample.
-    """
-    n_levels = int(max(biased.max(), unbiased.max())) + 1
-    chosen = np.bincount(biased, minlength=n_levels) / len(biased)
-    drawn = np.bincount(unbiased, minlength=n_levels) / len(unbiased)
-    missing = np.flatnonzero((chosen > 0) & (drawn == 0))
-    if len(missing):
-        raise InputError(
-            f"The sample drawn at random has no rating of level {missing[0]}, which people "
-            "gave: take a larger one."
-        )
-    return np.minimum(chosen * density / np.where(drawn > 0, drawn, 1), 1.0)
 
 
 def looks(positions: Ints, items: Ints, clicked: Array) -> Array:
