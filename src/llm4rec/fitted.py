@@ -248,6 +248,7 @@ def new_network(config: Config, spaces: Spaces, n_items: int, decoder: Decoder |
             if config.generate.mode == "off"
             else (config.generate.n_levels + 1, config.generate.codebook_size),
             decoder=decoder,
+            erasing=config.debias.adversary.erase,
         )
 
 

@@ -20,8 +20,9 @@ from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases, next_event_cases
-from llm4rec.debias.adversary import Adversary
+from llm4rec.debias.adversary import Adversary, attributes_of
 from llm4rec.debias.balance import grouped
+from llm4rec.debias.erasure import erase
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
@@ -86,6 +87,8 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     people = None if people is None else _unprotected(people, hidden)
     rows, size = person_rows(people, events), config.model.embedding_size
     adversary = Adversary.of(config.debias.adversary, people, rows, size=size, seed=config.train.seed)
+    secret = config.debias.adversary.attributes if config.debias.adversary.erase else ()
+    erased = attributes_of(people, secret, rows) if secret else []
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
     spaces = Spaces(
@@ -98,7 +101,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
     progress("linear part", 1, 1)
     if checkpoints is not None:
-        told = () if adversary is None else [each.values for each in adversary.attributes]
+        told = [each.values for each in (*(() if adversary is None else adversary.attributes), *erased)]
         owner = _identity(
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, told
         )
@@ -115,6 +118,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generate=config.generate,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
         penalties=() if adversary is None else (adversary,),
+        erase=partial(erase, questions.scorer, events, rows, erased) if erased else None,
         checkpoints=checkpoints,
         progress=progress,
     )

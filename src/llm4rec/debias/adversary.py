@@ -52,6 +52,10 @@ class AdversaryConfig(Section):
         default=(),
         description="Columns of the people that states should not tell: categories, or numbers as numbers.",
     )
+    erase: bool = Option(
+        default=False,
+        description="After training, project out of states what a straight border reads of the attributes.",
+    )
     learning_rate: float = Option(
         default=0.01,
         gt=0,
@@ -68,9 +72,10 @@ class AdversaryConfig(Section):
             raise ValueError(
                 f"debias.adversary.weights names {strange[0]!r}, and debias.adversary.attributes does not"
             )
-        if self.weight and not self.attributes:
+        if (self.weight or self.erase) and not self.attributes:
             raise ValueError(
-                "debias.adversary.weight is set, and debias.adversary.attributes names no column"
+                f"debias.adversary.{'weight' if self.weight else 'erase'} is set, and "
+                "debias.adversary.attributes names no column"
             )
         if any(weight < 0 for weight in self.weights.values()):
             raise ValueError("a weight in debias.adversary.weights is below 0")
@@ -139,6 +144,20 @@ def attribute(people: Catalog, name: str, rows: Ints) -> Attribute:
     )
 
 
+def attributes_of(people: Catalog | None, names: Sequence[str], rows: Ints) -> list[Attribute]:
+    """Several attributes of the people of a log; the arguments are those of `attribute`.
+
+    Raises:
+        InputError: where there are no people, or an attribute can't be read.
+    """
+    if people is None:
+        raise InputError(
+            "debias.adversary hides attributes of people, and there is no table of them: give one with "
+            "--users."
+        )
+    return [attribute(people, name, rows) for name in names]
+
+
 class Adversary(nn.Module):
     """A `Penalty`: one discriminator per attribute, of which the states learn the opposite.
 
@@ -195,12 +214,7 @@ class Adversary(nn.Module):
         reversals = config.reversals
         if not reversals:
             return None
-        if people is None:
-            raise InputError(
-                "debias.adversary hides attributes of people, and there is no table of them: give one with "
-                "--users."
-            )
-        attributes = [attribute(people, name, rows) for name in reversals]
+        attributes = attributes_of(people, list(reversals), rows)
         weights = list(reversals.values())
         return cls(attributes, weights, size, config.hidden, seed, config.learning_rate)
 

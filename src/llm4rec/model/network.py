@@ -15,6 +15,7 @@ from llm4rec.encode.fusion import BEHAVIOUR, Fused, Fusion, FusionConfig
 from llm4rec.encode.tokens import Tokens, TokenSpace
 from llm4rec.model.backbone import BackboneConfig, CompactBackbone
 from llm4rec.model.context import N_GAPS, Moments, QueryContext
+from llm4rec.model.erasure import Erasure
 from llm4rec.model.heads import CodeHead, DenseHead, PointwiseHead
 from llm4rec.model.pretrained import Decoder, PretrainedBackbone
 
@@ -48,6 +49,7 @@ class Network(nn.Module):
         people_space: what people's tokens mean; None where there are no usable features.
         code_shape: codes of a semantic id and different codes per place; None for no code head.
         decoder: the pretrained one that reads the history; None for `compact`.
+        erasing: whether something may be taken out of its states.
     """
 
     def __init__(  # noqa: PLR0913  # all that fixes its shape
@@ -63,6 +65,7 @@ class Network(nn.Module):
         fusion: FusionConfig,
         code_shape: tuple[int, int] | None = None,
         decoder: Decoder | None = None,
+        erasing: bool = False,
     ) -> None:
         super().__init__()
         size = backbone.embedding_size
@@ -89,6 +92,7 @@ class Network(nn.Module):
         # the last that draws: what is drawn for the others does not depend on whether there is one
         self.codes = None if code_shape is None else CodeHead(size, *code_shape, backbone.dropout)
         self.context = QueryContext(size)
+        self.erasure = Erasure(size) if erasing else None
 
     def fuse(self, features: Mapping[str, Tokens], *, weights: bool = False) -> Fused:
         """Item vectors [i, d] of the items whose tokens are given; in training some behaviour is hidden."""
@@ -123,8 +127,12 @@ class Network(nn.Module):
 
         Where `batch.asked` tells when, it also knows at what time it is asked.
         """
-        states = self.backbone(self.told(batch, vectors, people))
+        states = self.erased(self.backbone(self.told(batch, vectors, people)))
         return states if batch.asked is None else states + self.context(batch.asked)
+
+    def erased(self, states: Tensor) -> Tensor:
+        """States [..., d] of the backbone, without what is taken out of them."""
+        return states if self.erasure is None else self.erasure(states)
 
     def told(self, batch: Batch, vectors: Tensor, people: Mapping[str, Tokens] | None) -> Tensor:
         """What the backbone reads [b, t + 1, d]: the person, then one vector per event."""

@@ -121,6 +121,7 @@ class Scorer:
                 states = self.past.newest(told)
             else:
                 states = self.backbone(told)[newest]
+            states = self.network.erased(states)
             return states if batch.asked is None else states + self.network.context(batch.asked.at(newest))
 
     def logits(self, state: Tensor, items: Ints) -> Floats:

@@ -2,7 +2,8 @@
 
 A later stage leaves what came before as it is unless validation gains: the code head is trained on frozen
 states with its codes fixed, attention and context stay only where they are better, and joint training only
-where it is better by more than a standard error.
+where it is better by more than a standard error. What states should not tell is taken out of them before
+anything is learnt from them as they will be served, and anew where joint training has moved them.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     generate: GenerateConfig,
     attention: bool,
     penalties: Sequence[Penalty] = (),
+    erase: Callable[[Network], int] | None = None,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
@@ -82,6 +84,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         generate: options of semantic ids.
         attention: whether to try cross-modal attention.
         penalties: terms added to the loss wherever states are trained.
+        erase: takes out of the states what they should not tell, and says of how many directions that was.
         checkpoints: where unfinished work is kept; None keeps none.
         progress: told of every step.
 
@@ -99,6 +102,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
             log = run(coded, validate=validate_codes(ids), stage=FLOOR, penalties=penalties)
         network.backbone.settle()
         kept = {"attention_kept": False, "context_kept": False}
+        kept |= _erased(network, erase, validate_codes(ids), log.best_metric)
         return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
     floor = run(material, validate=validate, stage=FLOOR, penalties=penalties)
     # what follows is trained on, and compared with, the states that will be served
@@ -109,6 +113,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         opened = _open_gate(network, material, penalised, validate, config, metric)
         told |= {"attention": asdict(opened), "attention_kept": network.fusion.attend}
         metric = opened.best_metric
+    told |= _erased(network, erase, validate, metric)
     ids = None
     if network.codes is not None:
         ids, found = _ids(network, material.items, generate, config.seed)
@@ -122,6 +127,8 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
             joined = partial(run, penalties=penalties)
             log, kept = _learn_both(network, coded, joined, both, config, generate.joint_epochs, before)
             told |= {"joint": asdict(log), "joint_kept": kept}
+            if erase is not None and kept:
+                erase(network)
         material = coded
     if timed and config.context_epochs:
         served = validate_served(ids)
@@ -130,6 +137,17 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
         told["context_kept"] = heard.best_epoch >= 0
     return Trained(ids, told | _size(network))
+
+
+def _erased(
+    network: Network, erase: Callable[[Network], int] | None, validate: Validate, before: float
+) -> dict[str, Any]:
+    """What states should not tell taken out of them, and what it costs the metric that was `before`."""
+    if erase is None:
+        return {}
+    directions = erase(network)
+    after = _measured(network, validate)
+    return {"erased": {"directions": directions, "metric_before": before, "metric_after": after}}
 
 
 def _but_content(network: Network) -> list[nn.Parameter]:
