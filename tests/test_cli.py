@@ -140,6 +140,30 @@ def test_fit_says_what_it_did_and_leaves_no_checkpoint(data: Path, tmp_path: Pat
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+def test_fit_weighs_events_by_a_column_of_propensities(data: Path, tmp_path: Path) -> None:
+    events = pl.read_parquet(data / "interactions.parquet")
+    chances = pl.Series("chance", [(1 + row % 4) / 4 for row in range(len(events))])
+    events.with_columns(chances).write_csv(tmp_path / "events.csv")
+    place, wanted = tmp_path / "model", ("--set", "debias.selection.of=logged")
+    command = ("fit", "--interactions", tmp_path / "events.csv", "--items", data / "items.parquet", "--out",
+               place, *SETTINGS, *wanted, "--set", "debias.selection.weights=snips")  # fmt: skip
+    lacks = llm4rec(*command)
+    assert lacks.exit_code == 2 and "--map propensity=COLUMN" in lacks.stderr and not place.exists()
+    said = llm4rec(*command, "--map", "propensity=chance")
+    assert said.exit_code == 0, said.stderr
+    assert "Events were weighed by inverse propensities (snips, logged): 320 of them" in said.stdout
+    found = answered(llm4rec(*command, "--map", "propensity=chance", "--json"))["selection"]
+    assert (found["weights"], found["of"], found["events"]) == ("snips", "logged", N_USERS * (N_EVENTS - 1))
+    assert 0 < found["effective"] < found["events"] and found["largest"] > 1
+    loaded = Recommender.load(place)
+    assert loaded.meta["selection"] == found
+    assert "propensity" not in pl.read_parquet(place / "histories.parquet").columns
+    twice = llm4rec(
+        *command, "--set", "debias.selection.of=popularity", "--set", "debias.popularity.choose=true"
+    )
+    assert twice.exit_code == 2 and "that would be twice" in twice.stderr
+
+
 def test_fit_reads_reviews_and_tags_beside_the_events(data: Path, tmp_path: Path) -> None:
     rows = [(f"u{u}", f"i{(u + step) % N_ITEMS}", "shiny") for u in range(N_USERS) for step in range(5)]
     schema = ["userId", "movieId", "tag"]

@@ -11,13 +11,15 @@ import polars as pl
 import pytest
 import torch
 
+from llm4rec import fitting
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
-from llm4rec.errors import ArtefactError
+from llm4rec.errors import ArtefactError, ConfigError
 from llm4rec.fitting import fit, hold_out
 from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
+from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Progress, silent
 
 CATALOG = Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(20)]}))
@@ -86,14 +88,14 @@ class StopError(Exception):
     """Raised where a run is to break off."""
 
 
-def broken_off(folder: Path) -> None:
+def broken_off(folder: Path, log: EventLog = LOG, settings: Config | None = None) -> None:
     def stop(stage: str, done: int, *_: object, **__: float) -> None:
         if stage == "floor" and done == 1:
             raise StopError
 
     progress: Progress = stop
     with pytest.raises(StopError):
-        fit(LOG, PRICED, config(), checkpoints=folder, progress=progress)
+        fit(log, PRICED, settings or config(), checkpoints=folder, progress=progress)
 
 
 def test_how_it_will_be_served_does_not_keep_a_fit_from_going_on(tmp_path: Path) -> None:
@@ -112,6 +114,60 @@ def test_only_its_own_checkpoints_are_removed_from_a_folder(tmp_path: Path) -> N
     with pytest.raises(ArtefactError, match="not a complete checkpoint"):
         fit(LOG, CATALOG, config(), checkpoints=tmp_path)
     assert (tmp_path / "thesis.txt").exists() and (tmp_path / "floor" / "plan.txt").exists()
+
+
+CHANCES = np.random.default_rng(1).uniform(0.05, 1, LOG.n_events).astype(np.float32)
+
+
+def test_weights_line_up_with_the_events_that_are_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def watched(network: Any, material: Any, **options: Any) -> Any:
+        given.update(options, items=material.events.items)
+        return train_in_stages(network, material, **options)
+
+    monkeypatch.setattr(fitting, "train_in_stages", watched)
+    log = replace(LOG, propensities=CHANCES)
+    fitted = fit(log, CATALOG, weighing("snips", "logged"))
+    trained = hold_out(log, 10_000, config().train.seed)[0]
+    inverse = 1 / trained.propensities  # type: ignore[operator]
+    assert given["weights"] == pytest.approx(inverse / inverse.mean(), rel=1e-5)
+    assert given["items"][: trained.n_events].tolist() == trained.items.tolist()
+    assert given["normalised"] is True
+    assert fitted.about["selection"]["events"] == trained.n_events == len(given["weights"])
+    plain = fit(log, CATALOG, config())
+    assert given["weights"] is None and given["normalised"] is False
+    assert plain.about["selection"] is None
+
+
+def test_propensities_that_are_not_used_change_nothing() -> None:
+    told, plain = (fit(log, CATALOG, config()) for log in (replace(LOG, propensities=CHANCES), LOG))
+    np.testing.assert_array_equal(told.scorer.vectors, plain.scorer.vectors)
+    weighed = fit(LOG, CATALOG, weighing("ips", "popularity"))
+    assert not np.array_equal(weighed.scorer.vectors, plain.scorer.vectors)
+
+
+def test_popularity_taken_out_twice_is_refused_before_any_work() -> None:
+    twice = weighing("ips", "popularity")
+    popularity = twice.debias.popularity.model_copy(update={"strength": 0.5})
+    debias = twice.debias.model_copy(update={"popularity": popularity})
+    with pytest.raises(ConfigError, match="that would be twice"):
+        fit(LOG, CATALOG, twice.model_copy(update={"debias": debias}))
+
+
+def weighing(weights: str, of: str) -> Config:
+    selection = {"weights": weights, "of": of, "clip": 0.0}
+    return Config.model_validate(config().model_dump() | {"debias": {"selection": selection}})
+
+
+def test_unfinished_work_with_other_weights_is_not_taken_up(tmp_path: Path) -> None:
+    log, settings = replace(LOG, propensities=CHANCES), weighing("ips", "logged")
+    broken_off(tmp_path, log, settings)
+    others = replace(LOG, propensities=CHANCES[::-1].copy())
+    with pytest.raises(ArtefactError, match="another configuration or other data"):
+        fit(others, PRICED, settings, checkpoints=tmp_path, resume=True)
+    resumed = fit(log, PRICED, settings, checkpoints=tmp_path, resume=True)
+    np.testing.assert_array_equal(resumed.scorer.vectors, fit(log, PRICED, settings).scorer.vectors)
 
 
 @pytest.mark.parametrize("what", ["configuration", "linear part", "events", "features", "questions"])

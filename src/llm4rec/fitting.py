@@ -24,6 +24,7 @@ from llm4rec.debias.adversary import Adversary, attributes_of
 from llm4rec.debias.balance import grouped
 from llm4rec.debias.erasure import erase
 from llm4rec.debias.popularity import Popularity
+from llm4rec.debias.selection import Selection
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
 from llm4rec.errors import InputError
@@ -70,9 +71,11 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     Raises:
         InputError: where there is nothing to learn from.
         ArtefactError: where `checkpoints` belong to other data or another configuration.
+        ConfigError: where popularity is to be taken out twice.
         TrainingError: where the loss stops being finite, or `linear.ridge` is too small.
     """
     began = time.perf_counter()
+    config.debias.refuse_twice()
     decoder = _decoder(config, catalog)  # what is wrong with it is said before any work
     if checkpoints is not None and not resume:
         checkpoint.discard(checkpoints)
@@ -83,6 +86,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     remembered = events
     events, valid = _with_questions(events, valid, config)
     popularity = Popularity.of(events, len(catalog), config.debias.popularity)
+    selection = Selection.of_events(events, len(catalog), config.debias.selection)
     hidden = (*config.data.protected, *config.debias.adversary.attributes)
     people = None if people is None else _unprotected(people, hidden)
     rows, size = person_rows(people, events), config.model.embedding_size
@@ -101,9 +105,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
     progress("linear part", 1, 1)
     if checkpoints is not None:
-        told = [each.values for each in (*(() if adversary is None else adversary.attributes), *erased)]
+        besides = [each.values for each in (*(() if adversary is None else adversary.attributes), *erased)]
+        besides += [] if selection is None else [selection.weights]
         owner = _identity(
-            config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, told
+            config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, besides
         )
         checkpoint.claim(checkpoints, owner)
     questions = Questions(valid, people, len(catalog), Scorer(network, items, known, spaces.events))
@@ -117,6 +122,8 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         config=config.train,
         generate=config.generate,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
+        weights=None if selection is None else selection.weights,
+        normalised=selection is not None and selection.normalised,
         penalties=() if adversary is None else (adversary,),
         erase=partial(erase, questions.scorer, events, rows, erased) if erased else None,
         checkpoints=checkpoints,
@@ -149,6 +156,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
                 "exponents": linear.exponents,
             },
             "retrieval": None,
+            "selection": None if selection is None else selection.told(),
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,
             "notes": frozen.notes + _cut_notes(catalog, people, encode),

@@ -65,10 +65,10 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     if fitted.people is not None:
         tables["people"] = fitted.people.table
     if histories and fitted.histories is not None:
-        tables["histories"] = fitted.histories.to_frame(fitted.catalog.ids)
+        tables["histories"] = _table(fitted.histories, fitted.catalog)
     relevance = fitted.relevance if histories else fitted.relevance.without(MEMORY)
     if histories and fitted.memories is not None:
-        tables["memories"] = fitted.memories.to_frame(fitted.catalog.ids)
+        tables["memories"] = _table(fitted.memories, fitted.catalog)
     for manner, said in fitted.remarks.items():
         unsigned = said if histories else replace(said, user_ids=pl.repeat("", len(said), eager=True))
         tables[REMARKS[manner]] = unsigned.to_frame(fitted.catalog.ids)
@@ -320,6 +320,11 @@ def _id_tensors(generator: Generator | None) -> dict[str, dict[str, Array]]:
     if generator is None:
         return {}
     return {"ids": {"codes": generator.ids.codes, "centres": generator.ids.centres}}
+
+
+def _table(log: EventLog, catalog: Catalog) -> pl.DataFrame:
+    """Events as they are kept: without propensities, which only training reads."""
+    return replace(log, propensities=None).to_frame(catalog.ids)
 
 
 def _log(table: pl.DataFrame, catalog: Catalog) -> EventLog:

@@ -11,6 +11,7 @@ from llm4rec.data.ingest import DataConfig
 from llm4rec.debias.adversary import AdversaryConfig
 from llm4rec.debias.balance import ParityConfig
 from llm4rec.debias.popularity import PopularityConfig
+from llm4rec.debias.selection import SelectionConfig
 from llm4rec.diversity import RerankConfig
 from llm4rec.encode.fusion import FusionConfig
 from llm4rec.encode.image import ImageConfig
@@ -38,6 +39,23 @@ class DebiasConfig(Section):
     adversary: AdversaryConfig = AdversaryConfig()
     parity: ParityConfig = ParityConfig()
     popularity: PopularityConfig = PopularityConfig()
+    selection: SelectionConfig = SelectionConfig()
+
+    def refuse_twice(self) -> None:
+        """Refuse to fit what takes popularity out by weights and out of the scores as well.
+
+        Models once fitted may be given a strength all the same, so that an audit can tell what it costs.
+
+        Raises:
+            ConfigError: where both are asked for.
+        """
+        weighed = self.selection.weights != "none" and self.selection.of == "popularity"
+        if weighed and (self.popularity.strength or self.popularity.choose):
+            raise ConfigError(
+                "debias.selection weighs by popularity, and debias.popularity takes it out of the "
+                'scores: that would be twice. Set debias.selection.weights="none", or '
+                "debias.popularity.strength=0 and debias.popularity.choose=false."
+            )
 
 
 class Config(Section):

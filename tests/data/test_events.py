@@ -281,6 +281,27 @@ def test_each_request_keeps_the_time_it_is_asked_at() -> None:
     assert kept.asked_at is not None and kept.asked_at.tolist() == [5, -1, 7]
 
 
+def test_propensities_go_where_their_events_go() -> None:
+    log = build_log(
+        pl.Series(["bob", "ann", "bob", "bob"]),
+        np.array([0, 2, 1, 0]),
+        times=np.array([3, 2, 1, 3]),
+        propensities=np.array([0.5, 0.125, np.nan, 1], dtype=np.float32),
+    )
+    np.testing.assert_array_equal(log.propensities, np.float32([np.nan, 0.5, 1, 0.125]))
+    np.testing.assert_array_equal(log.heads(np.array([2, 1])).propensities, np.float32([np.nan, 0.5, 0.125]))
+    np.testing.assert_array_equal(log.select(log.items == 0).propensities, np.float32([0.5, 1]))
+    np.testing.assert_array_equal(log.without("bob").propensities, np.float32([0.125]))
+    told = log.to_frame(ITEM_IDS)
+    assert told.columns == ["user_id", "item_id", "timestamp", "propensity"]
+    assert told["propensity"].to_list() == [None, 0.5, 1, 0.125]
+    untold = build_log(pl.Series(["ann"]), np.array([3]), times=np.array([9]))
+    assert untold.propensities is None and untold.joined(untold).propensities is None
+    both = log.joined(untold)
+    assert both.items.tolist() == [1, 0, 0, 2, 3]
+    np.testing.assert_array_equal(both.propensities, np.float32([np.nan, 0.5, 1, 0.125, np.nan]))
+
+
 # --- joined and parted ---------------------------------------------------------------------------
 
 

@@ -164,6 +164,21 @@ def test_columns_are_mapped_as_said(tmp_path: Path) -> None:
         ingest(str(tmp_path / "e.csv"), columns={"clock": "when"})
 
 
+@pytest.mark.parametrize("mapping", [{}, {"propensity": "chance"}], ids=["by name", "mapped"])
+def test_propensities_run_along_the_log_and_may_be_missing(tmp_path: Path, mapping: dict[str, str]) -> None:
+    chances = pl.Series(mapping.get("propensity", "propensity_score"), [0.5, None, 1.0, 0.25, 0.125])
+    data = ingest(write(tmp_path / "e.csv", EVENTS.with_columns(chances)), columns=mapping)
+    told = data.log.to_frame(data.catalog.ids)
+    named = EVENTS.with_columns(chances.alias("propensity"))
+    keys = ["user_id", "item_id", "timestamp", "propensity"]
+    assert set(told.select(keys).rows()) == set(named.select(keys).rows())
+    assert data.log.propensities is not None and data.log.propensities.dtype == np.float32
+    kept, _, _ = data.numbered_by(data.catalog.take(np.array([0])))
+    assert kept.propensities is not None and len(kept.propensities) == kept.n_events < 5
+    blank = EVENTS.with_columns(propensity=pl.lit(None, pl.Float64))
+    assert ingest(write(tmp_path / "blank.parquet", blank)).log.propensities is None
+
+
 def test_a_column_called_row_is_like_any_other(tmp_path: Path) -> None:
     frame = EVENTS.rename({"item_id": "row"}).with_columns(row_2=pl.lit("x"))
     data = ingest(write(tmp_path / "e.csv", frame), columns={"item": "row", "type": "row_2"})

@@ -1,6 +1,7 @@
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -147,4 +148,5 @@ def test_what_comes_out_is_read_with_its_split(tmp_path: Path) -> None:
     assert found.parts is not None and len(found.report.rejected) == 0
     split = given(found.log, found.parts)
     assert split.train.n_events == 3 and len(split.test) == 3
-    assert any(note.endswith("not read: propensity.") for note in found.report.notes)
+    assert split.train.propensities is not None and (split.train.propensities > 0).all()
+    assert found.log.propensities is not None and np.isnan(found.log.propensities).sum() == 3  # of the test

@@ -109,6 +109,74 @@ def test_uniform_weights_are_no_weights(toy: Toy, weights: Weights, full_softmax
     assert not equal(weights(plain), weights(doubled))
 
 
+@pytest.mark.parametrize("full_softmax_up_to", [100, 1], ids=["full", "sampled"])
+def test_normalised_weights_that_are_alike_are_no_weights(
+    toy: Toy, weights: Weights, full_softmax_up_to: int
+) -> None:
+    toy = toy.changed(full_softmax_up_to=full_softmax_up_to, negatives=20)
+    plain, _ = toy.train()
+    for value in (1, 0.25):
+        alike = np.full(toy.log.n_events, value, dtype=np.float32)
+        normalised, _ = toy.train(weights=alike, normalised=True)
+        assert equal(weights(plain), weights(normalised))
+
+
+def test_a_step_weighs_by_ips_and_by_snips_as_by_hand(toy: Toy) -> None:
+    """Four events of one person, each asked for alone: Σ w ℓ / 4, or Σ w ℓ / Σ w."""
+    material = toy.material()
+    network = toy.network(dropout=0.0).eval()
+    exact = toy.changed(hide=0.0, precision="float32").config
+    windows = cut_windows(material.events.offsets, 6, np.random.default_rng(0))
+    chosen = np.flatnonzero(windows.lengths - ~windows.first == 4)[:1]
+    targets = loop._targets(windows, chosen)[0]
+    assert len(targets) == 4
+
+    def loss(weights: list[float], normalised: bool = False) -> float:
+        given = torch.zeros(toy.log.n_events + 1)
+        given[targets] = torch.tensor(weights)
+        return loop.step(network, material, windows, chosen, exact, given, [], normalised).item()
+
+    alone = np.array([4 * loss(row) for row in np.eye(4).tolist()])
+    assert len(set(alone.round(4))) == 4
+    w = [2.0, 4.0, 8.0, 2.0]
+    assert loss(w) == pytest.approx((2 * alone[0] + 4 * alone[1] + 8 * alone[2] + 2 * alone[3]) / 4, rel=1e-5)
+    snips = (2 * alone[0] + 4 * alone[1] + 8 * alone[2] + 2 * alone[3]) / 16
+    assert loss(w, normalised=True) == pytest.approx(snips, rel=1e-5)
+    assert loss([weight / 8 for weight in w]) == pytest.approx(loss(w) / 8, rel=1e-5)
+    assert loss([weight / 8 for weight in w], normalised=True) == loss(w, normalised=True)
+
+
+@pytest.mark.parametrize("full_softmax_up_to", [100, 1], ids=["full", "sampled"])
+def test_weighed_by_propensity_a_log_is_one_of_equal_exposure(toy: Toy, full_softmax_up_to: int) -> None:
+    """What was shown a quarter as often counts four times: loss and gradient are those of four events."""
+    sampled = {"full_softmax_up_to": full_softmax_up_to, "negatives": 12}
+    config = toy.changed(hide=0.0, precision="float32", **sampled).config
+
+    def learnt(items: list[int], **options: Any) -> tuple[float, Tensor]:
+        n = len(items)
+        names = toy.log.user_ids.new_from_index(0, n)
+        ratings = np.full(n, 3, dtype=np.float32)
+        alone = replace(toy.log, user_ids=names, offsets=np.arange(n + 1), items=np.array(items))
+        material = replace(toy, log=replace(alone, times=np.arange(n), ratings=ratings)).material()
+        network = toy.network(dropout=0.0).eval()
+        torch.manual_seed(0)
+        windows = cut_windows(material.events.offsets, 6, np.random.default_rng(0))
+        options = {"weights": None, "penalties": []} | options
+        loss = loop.step(network, material, windows, np.arange(n), config, **options)
+        loss.backward()
+        assert network.start.grad is not None
+        return loss.item(), network.start.grad
+
+    loss, gradient = learnt([0, 0, 0, 0, 1, 1, 1, 1])
+    chances = torch.tensor([0.8, 0.8, 0.8, 0.8, 0.2, torch.inf])
+    weights = 1 / chances
+    for given in ({"weights": weights, "normalised": True}, {"weights": weights / weights[:5].mean()}):
+        found, pull = learnt([0, 0, 0, 0, 1], **given)
+        assert found == pytest.approx(loss, rel=1e-5)
+        torch.testing.assert_close(pull, gradient, rtol=1e-4, atol=1e-6)
+    assert learnt([0, 0, 0, 0, 1])[0] != pytest.approx(loss, rel=1e-3)
+
+
 @pytest.mark.parametrize("pointwise", [0.0, 1.0], ids=["softmax", "with ratings"])
 def test_an_event_of_weight_zero_teaches_nothing(toy: Toy, weights: Weights, pointwise: float) -> None:
     """Everybody's last event, which is never an input, may be anything at all once it has no weight."""

@@ -140,8 +140,16 @@ def _show(summary: dict[str, Any], json: bool) -> None:
         f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events; "
         f"{summary['held_out']} events were held out. The model is in {summary['model']}."
     )
-    for sentence in _of_retrieval(summary):
+    for sentence in (*_of_selection(summary), *_of_retrieval(summary)):
         typer.echo(sentence)
+
+
+def _of_selection(summary: dict[str, Any]) -> Iterator[str]:
+    """What weighing events did, in a sentence."""
+    from llm4rec.debias.selection import said
+
+    if summary["selection"] is not None:
+        yield said(summary["selection"])
 
 
 def _of_retrieval(summary: dict[str, Any]) -> Iterator[str]:
@@ -228,6 +236,7 @@ def _summary(
         "linear": meta["linear"],
         "remarks": {manner: len(said) for manner, said in data.remarks.items()},
         "retrieval": meta["retrieval"],
+        "selection": meta["selection"],
         "popularity": meta["popularity"],
         "parity": meta["parity"],
     }

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from llm4rec.errors import InputError
 
-ROLES = ("user", "item", "time", "order", "rating", "type", "split")
+ROLES = ("user", "item", "time", "order", "rating", "propensity", "type", "split")
 """Roles that columns of events play."""
 CANONICAL = {
     "user": "user_id",
@@ -16,6 +16,7 @@ CANONICAL = {
     "time": "timestamp",
     "order": "order",
     "rating": "rating",
+    "propensity": "propensity",
     "type": "event_type",
     "split": "split",
     "text": "text",
@@ -39,6 +40,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "order": ("order", "sequence", "seq"),
     "rating": ("rating", "ratings", "stars", "overall", "score"),
+    "propensity": ("propensity", "propensity_score"),
     "type": ("event_type", "event", "action", "interaction_type", "behavior", "behaviour"),
     "split": ("split", "subset"),
     "text": ("text", "review_text", "review", "body", "comment", "content"),

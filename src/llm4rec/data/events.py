@@ -30,6 +30,8 @@ class EventLog:
         kind_names: names of the kinds.
         asked_at: int64 [u], when each request is asked in UTC seconds, -1 where it does not say; None where
             none says, as in every log of what people did.
+        propensities: float32 [e], in (0, 1], the probability with which what happened was exposed, as it was
+            logged; NaN where an event has none. None where no event has one, as in requests.
     """
 
     user_ids: pl.Series
@@ -40,6 +42,7 @@ class EventLog:
     kinds: Ints | None = None
     kind_names: tuple[str, ...] = field(default=())
     asked_at: Ints | None = None
+    propensities: Floats | None = None
 
     @property
     def n_users(self) -> int:
@@ -119,9 +122,8 @@ class EventLog:
             pl.concat([log.user_ids[log.rows].cast(pl.String).rename("user") for log in logs]),
             np.concatenate([log.items for log in logs]),
             times=None if self.times is None else np.concatenate([log.clock for log in logs]),
-            ratings=None
-            if all(log.ratings is None for log in logs)
-            else np.concatenate([_missing(log) if log.ratings is None else log.ratings for log in logs]),
+            ratings=_along([log.ratings for log in logs], logs),
+            propensities=_along([log.propensities for log in logs], logs),
             event_types=None
             if all(log.kinds is None for log in logs)
             else pl.concat([_kind_names(log) for log in logs]),
@@ -142,10 +144,14 @@ class EventLog:
             times=None if self.times is None else self.times[index],
             ratings=None if self.ratings is None else self.ratings[index],
             kinds=None if self.kinds is None else self.kinds[index],
+            propensities=None if self.propensities is None else self.propensities[index],
         )
 
     def to_frame(self, item_ids: pl.Series) -> pl.DataFrame:
-        """The log as a table in outside names: user_id, item_id, then timestamp, rating, event_type."""
+        """The log as a table in outside names.
+
+        user_id and item_id, then as far as known timestamp, rating, propensity and event_type.
+        """
         columns: dict[str, pl.Series] = {
             "user_id": self.user_ids[self.rows],
             "item_id": item_ids[self.items],
@@ -154,14 +160,21 @@ class EventLog:
             columns["timestamp"] = pl.Series(self.times)
         if self.ratings is not None:
             columns["rating"] = pl.Series(self.ratings).fill_nan(None)
+        if self.propensities is not None:
+            columns["propensity"] = pl.Series(self.propensities).fill_nan(None)
         if self.kinds is not None:
             columns["event_type"] = _kind_names(self)
         return pl.DataFrame(columns)
 
 
-def _missing(log: EventLog) -> Floats:
-    """A rating for no event of a log [e]."""
-    return np.full(log.n_events, np.nan, dtype=np.float32)
+def _along(parts: Sequence[Floats | None], logs: Sequence[EventLog]) -> Floats | None:
+    """What logs tell of their events, one after the other, NaN where one does not; None where none does."""
+    if all(part is None for part in parts):
+        return None
+    missing = (np.full(log.n_events, np.nan, dtype=np.float32) for log in logs)
+    return np.concatenate([
+        nothing if part is None else part for part, nothing in zip(parts, missing, strict=True)
+    ])
 
 
 def _kind_names(log: EventLog) -> pl.Series:
@@ -179,6 +192,7 @@ def build_log(
     order: Array | None = None,
     ratings: Floats | None = None,
     event_types: pl.Series | None = None,
+    propensities: Floats | None = None,
 ) -> EventLog:
     """Sort flat event columns into an `EventLog`.
 
@@ -193,6 +207,7 @@ def build_log(
             last.
         ratings: float32 [e], NaN where missing.
         event_types: names [e]; an event without one is of the type ''.
+        propensities: float32 in (0, 1] [e], NaN where missing.
     """
     names = users.unique(maintain_order=True)
     lookup = pl.DataFrame({"name": names, "row": np.arange(len(names))})
@@ -210,7 +225,16 @@ def build_log(
         kinds = types.replace_strict(
             list(kind_names), list(range(len(kind_names))), return_dtype=pl.Int64
         ).to_numpy()
-    log = EventLog(names, np.zeros(1, dtype=np.int64), items, times, ratings, kinds, kind_names)
+    log = EventLog(
+        names,
+        np.zeros(1, dtype=np.int64),
+        items,
+        times,
+        ratings,
+        kinds,
+        kind_names,
+        propensities=propensities,
+    )
     return arrange(log, rows["row"].to_numpy(), order)
 
 
@@ -236,6 +260,9 @@ def arrange(flat: EventLog, rows: Ints, order: Array | None = None) -> EventLog:
         ratings=None if flat.ratings is None else flat.ratings[index].astype(np.float32, copy=False),
         kinds=None if flat.kinds is None else flat.kinds[index].astype(np.int64, copy=False),
         kind_names=flat.kind_names,
+        propensities=None
+        if flat.propensities is None
+        else flat.propensities[index].astype(np.float32, copy=False),
     )
 
 

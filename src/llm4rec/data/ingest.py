@@ -29,7 +29,7 @@ from llm4rec.data.remarks import Manner, Remarks, read_remarks
 from llm4rec.data.report import Report, Sieve
 from llm4rec.data.requests import read_requests
 from llm4rec.data.split import Parts
-from llm4rec.types import Ints, Progress, silent
+from llm4rec.types import Floats, Ints, Progress, silent
 
 __all__ = ["DataConfig", "Ingested", "Report", "ingest", "read_requests"]
 
@@ -121,7 +121,8 @@ def ingest(  # noqa: PLR0913  # the sources and how to read them
         items: the same for items. Without it the catalogue is the items that occur in the events.
         users: the same for people.
         remarks: the same for reviews and tags.
-        columns: role (user, item, time, order, rating, type, split) → column, where names don't tell.
+        columns: role (user, item, time, order, rating, propensity, type, split) → column, where names don't
+            tell.
         modalities: column of `items` or `users` → modality or "ignore", where inference is not wanted.
         config: which events count.
         only_items_with_events: leave items without events out of the catalogue.
@@ -194,20 +195,25 @@ def _log(frame: pl.DataFrame, user_ids: pl.Series) -> EventLog:
         numbers = np.zeros(len(user_ids), dtype=np.int64)
         numbers[present] = np.arange(len(present))
         rows, user_ids = numbers[rows], user_ids[present]
-    ratings = frame["rating"] if "rating" in frame.columns else None
     kinds, kind_names = _kinds(frame)
     flat = EventLog(
         user_ids,
         np.zeros(1, dtype=np.int64),
         frame["item"].to_numpy(),
         frame["time"].to_numpy() if "time" in frame.columns else None,
-        None
-        if ratings is None or ratings.null_count() == len(ratings)
-        else ratings.fill_null(float("nan")).cast(pl.Float32).to_numpy(),
+        _numbers(frame, "rating"),
         kinds,
         kind_names,
+        propensities=_numbers(frame, "propensity"),
     )
     return arrange(flat, rows)
+
+
+def _numbers(frame: pl.DataFrame, role: str) -> Floats | None:
+    """A column of numbers, NaN where one is missing; None where all are."""
+    if role not in frame.columns or frame[role].null_count() == frame.height:
+        return None
+    return frame[role].fill_null(float("nan")).cast(pl.Float32).to_numpy()
 
 
 def _parts(frame: pl.DataFrame, sieve: Sieve) -> Parts | None:

@@ -61,11 +61,20 @@ def _check(sieve: Sieve, roles: Mapping[str, str], rating_range: tuple[float, fl
         notes += validate.ids(sieve, role, roles[role])
     if "time" in roles:
         notes += validate.times(sieve, "time", roles["time"])
-    for role in ("order", "rating"):
+    for role in ("order", "rating", "propensity"):
         if role in roles:
             validate.numbers(sieve, role, roles[role])
     if "rating" in roles:
         validate.ratings_in_range(sieve, "rating", roles["rating"], rating_range)
+    if "propensity" in roles:
+        kept = sieve.frame["propensity"].cast(pl.Float32)  # the width in which it is kept
+        sieve.drop(
+            (~((kept > 0) & (kept <= 1))).fill_null(False),
+            roles["propensity"],
+            pl.format(
+                "the propensity {} is not above 0 and at most 1: what happened could happen", "propensity"
+            ),
+        )
     if "order" in roles and "time" not in sieve.frame.columns:
         sieve.drop(sieve.frame["order"].is_null(), roles["order"], "the order is missing")
     for role in ("type", "split"):

@@ -146,6 +146,7 @@ def train(  # noqa: PLR0913  # what every kind of training can ask for
     epochs: int | None = None,
     to_beat: float = -1.0,
     weights: Floats | None = None,
+    normalised: bool = False,
     penalties: Sequence[Penalty] = (),
     checkpoints: Path | None = None,
     stage: str = "train",
@@ -160,7 +161,9 @@ def train(  # noqa: PLR0913  # what every kind of training can ask for
         config: options.
         epochs: the most epochs, `config.epochs` where None.
         to_beat: the metric of the weights it starts from; it ends with those where no epoch is better.
-        weights: weight of each event as a target [e]; None weighs all alike.
+        weights: weight of each event as a target [e]; None weighs all alike. The loss of a step is the mean
+            of weight times loss, Σ w ℓ / p over its p events.
+        normalised: whether it is Σ w ℓ / Σ w instead, the sums over the step; weights have to be positive.
         penalties: terms added to the loss.
         checkpoints: where to keep, and from where to take up, unfinished work; None keeps none.
         stage: name of this stage in checkpoints and progress.
@@ -174,7 +177,7 @@ def train(  # noqa: PLR0913  # what every kind of training can ask for
     step_weights = None if weights is None else torch.from_numpy(np.append(weights, 0).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         while run.epoch < epochs and not run.stopped:
-            _epoch(run, material, config, step_weights, penalties, progress, epochs)
+            _epoch(run, material, config, step_weights, normalised, penalties, progress, epochs)
             metric = _validated(run, validate)
             run.finish_epoch(metric)
             progress(stage, run.epoch, epochs, loss=run.log.losses[-1], ndcg=metric)
@@ -187,6 +190,7 @@ def _epoch(
     material: Material,
     config: TrainConfig,
     weights: Tensor | None,
+    normalised: bool,
     penalties: Sequence[Penalty],
     progress: Progress,
     epochs: int,
@@ -200,7 +204,7 @@ def _epoch(
         torch.manual_seed(
             int(np.random.SeedSequence([config.seed, run.epoch, run.step]).generate_state(1)[0])
         )
-        loss = step(run.network, material, windows, plan[run.step], config, weights, penalties)
+        loss = step(run.network, material, windows, plan[run.step], config, weights, penalties, normalised)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"The loss became {float(loss.detach())} in epoch {run.epoch + 1}, step {run.step + 1}. "
@@ -229,6 +233,7 @@ def step(
     config: TrainConfig,
     weights: Tensor | None,
     penalties: Sequence[Penalty],
+    normalised: bool = False,
 ) -> Tensor:
     """The loss of one batch of windows, with its graph."""
     rows, starts, lengths = windows.rows[chosen], windows.starts[chosen], windows.lengths[chosen] - 1
@@ -238,7 +243,8 @@ def step(
     wanted = material.events.items[targets]
     share = torch.full((len(wanted),), 1 / len(wanted))
     if weights is not None:
-        share = share * weights[targets]
+        own = weights[targets]
+        share = own / own.sum() if normalised else share * own
     if material.dense and material.n_items > config.full_softmax_up_to:
         states, wanted_vectors, loss = _sampled(
             network, material, batch, place, wanted, share, config.negatives

@@ -65,6 +65,8 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     config: TrainConfig,
     generate: GenerateConfig,
     attention: bool,
+    weights: Floats | None = None,
+    normalised: bool = False,
     penalties: Sequence[Penalty] = (),
     erase: Callable[[Network], int] | None = None,
     checkpoints: Path | None = None,
@@ -83,6 +85,9 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         config: options of the loop.
         generate: options of semantic ids.
         attention: whether to try cross-modal attention.
+        weights: weight of each event as a target [e]; None weighs all alike. Every stage is given them, those
+            on frozen states too: code head and context would draw lists back to what is not weighed.
+        normalised: whether the loss of a step is divided by the sum of its weights.
         penalties: terms added to the loss wherever states are trained.
         erase: takes out of the states what they should not tell, and says of how many directions that was.
         checkpoints: where unfinished work is kept; None keeps none.
@@ -94,7 +99,10 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     if network.codes is not None:
         features = set(network.fusion.modalities) != {BEHAVIOUR}
         generate.refuse_impossible(material.n_items, features=features)
-    run = partial(train, network, config=config, checkpoints=checkpoints, progress=progress)
+    run = partial(
+        train, network, config=config, weights=weights, normalised=normalised, checkpoints=checkpoints,
+        progress=progress,
+    )  # fmt: skip
     if generate.mode == "only":
         ids, found = _ids(network, material.items, generate, config.seed)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
