@@ -194,6 +194,9 @@ def test_names_of_groups_are_escaped(model: Path, data: Path, tmp_path: Path) ->
     assert "\x1b" not in found.stdout
 
 
+NONE = Rankings(np.zeros((3, 1), dtype=np.int64), np.zeros((3, 1), dtype=np.float32))
+
+
 def _asked() -> tuple[Cases, EventLog]:
     """Item 0 taken sixteen times in training, item 1 four times and item 2 once; each asked for once."""
     train = build_log(
@@ -207,8 +210,7 @@ def _asked() -> tuple[Cases, EventLog]:
 def test_answers_are_weighed_by_how_rarely_they_were_seen() -> None:
     cases, train = _asked()
     ndcg = np.array([1.0, 0.5, 0.0], dtype=np.float32)
-    none = Rankings(np.zeros((3, 1), dtype=np.int64), np.zeros((3, 1), dtype=np.float32))
-    found = Evaluation({"ndcg@10": ndcg}, cases.rows, {}, none)
+    found = Evaluation({"ndcg@10": ndcg}, cases.rows, {}, NONE)
     exact, clipped, plain = selection.measure(found, cases, train, (0.0, 0.5, 1.0))
     # propensities √(16/16), √(4/16), √(1/16): weights 1, 2, 4
     assert exact.value.mean == pytest.approx((1 + 2 * 0.5) / 7)
@@ -219,6 +221,35 @@ def test_answers_are_weighed_by_how_rarely_they_were_seen() -> None:
     assert clipped.clipped == pytest.approx(1 / 3)
     assert plain.value.mean == pytest.approx(0.5)
     assert plain.effective == pytest.approx(3)
+
+
+def test_propensities_that_were_logged_are_taken_as_they_are() -> None:
+    cases, train = _asked()
+    told = np.array([np.nan, 0.5, np.nan, 0.25, np.nan, 0.125], dtype=np.float32)  # of the answers alone
+    given = replace(cases, log=replace(cases.log, propensities=told))
+    found = Evaluation({"ndcg@10": np.array([1.0, 0.5, 0.0], dtype=np.float32)}, cases.rows, {}, NONE)
+    (exact,) = selection.measure(found, given, train, (0.0,))
+    assert exact.value.mean == pytest.approx((2 * 1 + 4 * 0.5) / 14)  # weights 2, 4, 8
+    assert exact.largest == pytest.approx(8 / (14 / 3))
+    assert selection.logged(cases) is None
+    lacking = replace(cases, log=replace(cases.log, propensities=np.where(told == 0.25, np.nan, told)))
+    assert selection.logged(lacking) is None
+    assert selection.measure(found, lacking, train) == selection.measure(found, cases, train)
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_the_report_says_where_propensities_come_from(logged: bool) -> None:
+    cases, train = _asked()
+    found = Evaluation({"ndcg@10": np.array([1.0, 0.5, 0.0], dtype=np.float32)}, cases.rows, {}, NONE)
+    told = report.Audit(
+        tuple(selection.measure(found, cases, train)),
+        {},
+        {"as it is": fairness.Fairness((), {}, {})},
+        {},
+        (),
+        logged=logged,
+    )
+    assert ("those logged" in next(report.grids(told)).note) is logged
 
 
 def test_what_is_not_finite_is_null_in_json() -> None:

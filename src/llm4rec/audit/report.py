@@ -43,6 +43,7 @@ class Audit:
         fairness: by way of answering, what groups get: as the model is, and after corrections.
         facts: how it was measured.
         notes: sentences on the data.
+        logged: whether the propensities of the answers were logged, and not assumed.
     """
 
     selection: tuple[Weighed, ...]
@@ -50,6 +51,7 @@ class Audit:
     fairness: dict[str, Fairness]
     facts: dict[str, str]
     notes: tuple[str, ...]
+    logged: bool = False
 
 
 def check_place(out: Path) -> None:
@@ -95,7 +97,7 @@ def plain(value: Any) -> Any:
 
 def grids(found: Audit) -> Iterator[Grid]:
     """All tables of an audit, in the order of the report."""
-    yield _selection(found.selection)
+    yield _selection(found.selection, found.logged)
     for correction, points in found.curves.items():
         yield _curve(TITLES[correction], points)
     ways = found.fairness
@@ -110,7 +112,11 @@ def grids(found: Audit) -> Iterator[Grid]:
         yield _drifted(kind, drift)
 
 
-def _selection(weighed: Sequence[Weighed]) -> Grid:
+def _selection(weighed: Sequence[Weighed], logged: bool) -> Grid:
+    assumed = (
+        "Exposure was not logged: the propensity of an item is taken to be the square root of how often it "
+        "was taken beside the commonest."
+    )
     return Grid(
         "Selection: NDCG@10, answers weighed by 1 / max(propensity, clip)",
         ("clip", "NDCG@10", "effective answers", "largest weight", "clipped"),
@@ -124,9 +130,8 @@ def _selection(weighed: Sequence[Weighed]) -> Grid:
             )
             for each in weighed
         ),
-        "Exposure was not logged: the propensity of an item is taken to be the square root of how often it "
-        "was taken beside the commonest. Clipped at 1 all answers weigh alike. A "
-        "small clip is less biased and less sure.",
+        f"{'The propensities are those logged with the answers.' if logged else assumed} Clipped at 1 all "
+        "answers weigh alike. A small clip is less biased and less sure.",
     )
 
 

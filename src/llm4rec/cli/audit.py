@@ -123,6 +123,7 @@ def _audited(  # a model, what it is asked, and of whom
     from llm4rec.audit.report import Audit
     from llm4rec.choosing import sample
     from llm4rec.debias.popularity import Popularity, PopularityConfig
+    from llm4rec.debias.selection import said
     from llm4rec.errors import InputError
     from llm4rec.evaluate.protocol import evaluate
     from llm4rec.recommender import Recommender
@@ -145,6 +146,8 @@ def _audited(  # a model, what it is asked, and of whom
         counted = Popularity.of(split.train, len(model.catalog), PopularityConfig())
         model = Recommender(replace(model.fitted, popularity=counted))
         notes = [*notes, "The model has no counts of its items: popularity is that of the events given here."]
+    if model.meta.get("selection"):
+        notes = [*notes, said(model.meta["selection"])]
     found = evaluate(
         model, asked, train=split.train, catalog=model.catalog, ks=(10,), n=20, progress=progress
     )
@@ -162,6 +165,7 @@ def _audited(  # a model, what it is asked, and of whom
         fairness=ways,
         facts=_facts(model, asked, split),
         notes=tuple(notes),
+        logged=selection.logged(asked) is not None,
     )
 
 
