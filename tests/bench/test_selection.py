@@ -37,10 +37,12 @@ def test_every_model_is_asked_the_same(script: ModuleType) -> None:
     assert log.propensities is not None and (log.propensities > 0).all() and log.propensities.max() < 1
     # 1 / e over all that was shown and seen counts the catalogue; over clicks it is less
     assert 0 < (1 / log.propensities).sum() / len(clicked) < made.config.items
-    told = script.measure(0, network=True)
+    told = script.measure(0)
     assert set(told) == {"none", "scores", "ips, logged"}
     assert told["none"]["selection"] is None and told["ips, logged"]["selection"]["of"] == "logged"
-    assert told["scores"]["liked"] != told["none"]["liked"]
+    assert told["scores"]["network"]["liked"] != told["none"]["network"]["liked"]
     found = script.summary([told, told])
-    assert found["none"]["trial"]["over none"] == {"mean": 0, "low": 0, "high": 0}
-    assert found["ips, logged"]["liked"]["mean"] == pytest.approx(told["ips, logged"]["liked"])
+    assert found["none"]["network"]["trial"]["over none"] == {"mean": 0, "low": 0, "high": 0}
+    assert found["ips, logged"]["served"]["liked"]["mean"] == pytest.approx(
+        told["ips, logged"]["served"]["liked"]
+    )
