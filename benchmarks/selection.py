@@ -1,6 +1,6 @@
 """What weighing events by inverse propensities is worth, in worlds where what people like is known.
 
-    python benchmarks/selection.py --worlds 6 --out selection.json
+    python benchmarks/selection.py --seeds 0 1 2 3 --out selection.json
 
 A platform shows items by taste and popularity; what is clicked is the log that models are fitted on. Each
 world is drawn and each model fitted with a seed of its own. Of everybody with three clicks or more the last
@@ -207,14 +207,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--worlds", type=int, default=6)
-    parser.add_argument("--first", type=int, default=0, help="seed of the first world")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="a world for each")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     runs: list[dict[str, Any]] = []
-    for seed in range(given.first, given.first + given.worlds):
+    for seed in given.seeds:
         runs.append(measure(seed))
         files.write_json({"summary": summary(runs), "worlds": runs}, given.out)
     for name, found in summary(runs).items():

@@ -78,6 +78,7 @@ class Recommender:
         Raises:
             InputError: where there is nothing to learn from.
             ArtefactError: where the unfinished work belongs to other data or another configuration.
+            ConfigError: where popularity is to be taken out twice.
             TrainingError: where the loss stops being finite, or `linear.ridge` is too small.
         """
         return cls(
