@@ -4,9 +4,9 @@
 
 A platform shows items by taste and popularity; what is clicked is the log that models are fitted on. Each
 world is drawn and each model fitted with a seed of its own. Of everybody with three clicks or more the last
-is held out as the test. In worlds that popularity moves, recent popularity is all that the validation of a
-small model asks for, and nothing is left to weigh; so `FORCES` aim what is shown at tastes. They were set on
-validation figures of a model without weights, in a world that is not among the measured ones.
+is held out as the test. In a first world, whose popularity moves, validation took recent popularity alone
+beside a small model, weighed by popularity or not; so `FORCES` aim what is shown at tastes. They were set
+on validation figures of a model without weights, in a world that is not among the measured ones.
 
 Models, as `debias.selection` sets them:
 
