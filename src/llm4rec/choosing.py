@@ -134,7 +134,7 @@ class Questions:
             for rows, chosen in scorer.chunks(histories):
                 states = scorer.states(chosen, people[rows])
                 wanted = torch.from_numpy(self.cases.targets[first[rows]]).unsqueeze(1)
-                log_p = scorer.network.score(states, scorer.vectors)
+                log_p = scorer.dense(states)
                 dense[rows] = log_p.gather(1, wanted).squeeze(1).numpy()
                 code[rows] = found.log_probability(states, wanted).squeeze(1).numpy()
         return replace(found, share=choose_share(dense, code))

@@ -124,7 +124,7 @@ class Fitted:
 
         def prepared(items: Ints) -> Floats:
             with torch.inference_mode():
-                return scorer.prepare(scorer.vectors[torch.from_numpy(items)]).numpy()
+                return scorer.prepare(torch.from_numpy(items)).numpy()
 
         reach = scorer.network.head.reach(scorer.vectors.shape[1]).numpy()
         return build_index(len(self.catalog), prepared, reach, self.config.train.seed)

@@ -23,7 +23,7 @@ from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.debias.adversary import Adversary, attributes_of
 from llm4rec.debias.balance import grouped
 from llm4rec.debias.erasure import erase
-from llm4rec.debias.popularity import Popularity
+from llm4rec.debias.popularity import Popularity, PopularityConfig
 from llm4rec.debias.selection import Selection
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
@@ -34,6 +34,7 @@ from llm4rec.model.backbone import COMPACT
 from llm4rec.model.events import EventSpace, event_arrays, fit_events
 from llm4rec.model.linear import Linear, fit_linear
 from llm4rec.model.network import Network
+from llm4rec.model.offset import Carried, Offsets
 from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Attend, Scorer
@@ -49,7 +50,12 @@ from llm4rec.train.material import Material
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Array, Bools, Ints, Progress, silent
 
-AFTERWARDS: Any = {"serve": True, "retrieve": True, "rerank": True, "debias": {"parity", "popularity"}}
+AFTERWARDS: Any = {
+    "serve": True,
+    "retrieve": True,
+    "rerank": True,
+    "debias": {"parity": True, "popularity": PopularityConfig.model_fields.keys() - {"training"}},
+}
 """Of the configuration, what no training of the network depends on."""
 
 
@@ -111,10 +117,12 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, besides
         )
         checkpoint.claim(checkpoints, owner)
-    questions = Questions(valid, people, len(catalog), Scorer(network, items, known, spaces.events))
+    power = config.debias.popularity.training
+    asked = Scorer(network, items, known, spaces.events, carried=Carried.of(events, len(catalog), power))
+    questions = Questions(valid, people, len(catalog), asked)
     trained = train_in_stages(
         network,
-        _material(events, spaces.events, items, known, rows),
+        _material(events, spaces.events, items, known, rows, Offsets.of(events, len(catalog), power)),
         validate=questions.dense_metric,
         validate_codes=questions.code_metric,
         validate_served=lambda ids: questions.served_metric(network, ids, part, config.generate),
@@ -130,7 +138,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         progress=progress,
     )
     # item vectors of the trained weights
-    scorer = Scorer(network, items, known, spaces.events, serve=config.serve)
+    scorer = replace(asked, serve=config.serve)
     generator = None
     if trained.ids is not None:
         generator = questions.generator(scorer, trained.ids, part, config.generate)
@@ -378,8 +386,10 @@ def _material(
     items: Mapping[str, Tokens],
     people: Mapping[str, Tokens] | None,
     rows: Ints,
+    offsets: Offsets | None,
 ) -> Material:
     ratings = np.full(events.n_events + 1, np.nan, dtype=np.float32)
     if events.ratings is not None:
         ratings[:-1] = (events.ratings - space.rating_mean) / space.rating_std
-    return Material(event_arrays(events, space, rows), items, people, torch.from_numpy(ratings))
+    told = torch.from_numpy(ratings)
+    return Material(event_arrays(events, space, rows), items, people, told, offsets=offsets)

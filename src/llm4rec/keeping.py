@@ -29,6 +29,7 @@ from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.events import EventSpace
 from llm4rec.model.linear import Linear
 from llm4rec.model.network import Network
+from llm4rec.model.offset import Carried
 from llm4rec.model.past import ServeConfig
 from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
@@ -105,6 +106,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **({} if fitted.words is None else {"words": fitted.words.tensors()}),
             "arrivals": fitted.arrivals.tensors(),
             **({"popularity": fitted.popularity.tensors()} if fitted.popularity.known else {}),
+            **({} if fitted.scorer.carried is None else {"carried": fitted.scorer.carried.tensors()}),
             **({} if fitted.balance is None else {"balance": fitted.balance.tensors()}),
             "items": {
                 "seen": fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy(),
@@ -167,7 +169,8 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         ) from None
     network.fusion.attend = bool(meta["attend"])
     network.eval()
-    scorer = Scorer(network, items, known, spaces.events, serve=serve or config.serve)
+    carried = _carried(kept, config.debias.popularity.training, len(catalog))
+    scorer = Scorer(network, items, known, spaces.events, serve=serve or config.serve, carried=carried)
     generator = None
     if meta.get("generator") is not None:
         ids = SemanticIds(**kept.tensors("ids"))
@@ -228,6 +231,12 @@ def _popularity(kept: artefact.Artefact, n_items: int) -> Popularity:
         return Popularity()
     strength = kept.meta.get("popularity", 0.0)
     return kept.built("popularity", lambda arrays: Popularity.from_tensors(arrays, strength, n_items))
+
+
+def _carried(kept: artefact.Artefact, power: float, n_items: int) -> Carried | None:
+    if not power:
+        return None
+    return kept.built("carried", lambda arrays: Carried.from_tensors(arrays, power, n_items))
 
 
 def _balance(kept: artefact.Artefact, catalog: Catalog, people: Catalog | None) -> Balance | None:

@@ -54,8 +54,9 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
     network = fitted.scorer.network.extended(len(catalog))
     network.eval()
     scorer = Scorer(
-        network, tokens, fitted.scorer.people, fitted.spaces.events, serve=fitted.scorer.serve
-    )  # with nothing kept of what it read
+        network, tokens, fitted.scorer.people, fitted.spaces.events, serve=fitted.scorer.serve,
+        carried=None if fitted.scorer.carried is None else fitted.scorer.carried.extended(n_new),
+    )  # fmt: skip  # with nothing kept of what it read
     generator = _generator(fitted, scorer, n_new)
     if generator is not None:
         scorer = replace(scorer, join=generator.join)
@@ -139,7 +140,13 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
         told, options = kept["histories"], fitted.config.debias.popularity
         kept["prior"] = fitted.prior.counted(told)
         kept["popularity"] = Popularity.of(told, len(fitted.catalog), options).at(fitted.popularity.strength)
-    return as_indexed(fitted, replace(fitted, **kept))
+        if fitted.scorer.carried is not None:
+            seen = fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy()
+            kept["scorer"] = replace(fitted.scorer, carried=fitted.scorer.carried.renewed(told, seen))
+    found = as_indexed(fitted, replace(fitted, **kept))
+    if "scorer" in kept:
+        vars(found).pop("index", None)  # popularity is part of what it holds
+    return found
 
 
 def forget_user(fitted: Fitted, user: str) -> Fitted:

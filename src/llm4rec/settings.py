@@ -81,6 +81,22 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _give_popularity_to_a_bias(self) -> Self:
+        if not self.debias.popularity.training:
+            return self
+        if not self.model.cosine:
+            raise ValueError(
+                "debias.popularity.training gives popularity to the biases of the items, which plain dot "
+                "products do not have: set model.cosine = true, or debias.popularity.training = 0"
+            )
+        if self.generate.mode == "only":
+            raise ValueError(
+                "generate.mode = only trains no dense head, so debias.popularity.training has to be 0: its "
+                "logits would be given popularity for nothing"
+            )
+        return self
+
     def without_memories(self) -> Self:
         """The same with nothing retrieved of what people did.
 
@@ -108,5 +124,7 @@ def sasrec_config(config: Config) -> Config:
     generate = config.generate.model_copy(update={"mode": "off"})
     linear = config.linear.model_copy(update={"items": 0})
     retrieve = config.retrieve.model_copy(update={"enabled": False, "prompt": 0})
-    parts = {"model": model, "generate": generate, "linear": linear, "retrieve": retrieve}
+    popularity = config.debias.popularity.model_copy(update={"training": 0.0})
+    debias = config.debias.model_copy(update={"popularity": popularity})
+    parts = {"model": model, "generate": generate, "linear": linear, "retrieve": retrieve, "debias": debias}
     return config.model_copy(update=parts)

@@ -14,8 +14,9 @@ from torch import Tensor
 from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import TrainingError
 from llm4rec.model.network import Batch, Network
+from llm4rec.model.offset import Offsets
 from llm4rec.train import loop
-from llm4rec.train.loop import TrainConfig
+from llm4rec.train.loop import TrainConfig, train
 from llm4rec.train.windows import cut_windows
 
 if TYPE_CHECKING:
@@ -347,3 +348,20 @@ def test_sampling_reads_the_items_it_should(toy: Toy, monkeypatch: pytest.Monkey
     monkeypatch.setattr(loop.torch, "randint", lambda high, shape: torch.arange(high))
     found = loop.step(network, material, windows, chosen, sampled, None, [])
     torch.testing.assert_close(found, full)
+
+
+def test_popularity_of_power_0_changes_no_bit_and_of_another_changes_what_is_learnt(
+    toy: Toy, weights: Weights
+) -> None:
+    found = Offsets.of(toy.log, 12, 0.7)
+    assert found is not None
+    nothing = replace(found, table=torch.zeros_like(found.table))
+    for most in (100, 1):  # full and sampled softmax
+        trained: list[dict[str, Tensor]] = []
+        for offsets in (None, nothing, found):
+            network, config = toy.network(), toy.changed(epochs=1, full_softmax_up_to=most).config
+            material = replace(toy.material(), offsets=offsets)
+            train(network, material, validate=lambda _: 0.5, config=config)
+            trained.append(weights(network))
+        assert equal(trained[0], trained[1])
+        assert not equal(trained[0], trained[2])

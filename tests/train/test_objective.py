@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llm4rec.generate.teaching import Teaching
+from llm4rec.generate.trie import build_trie
 from llm4rec.model.heads import DenseHead, PointwiseHead
+from llm4rec.model.offset import Offsets
 from llm4rec.train import objective
 from llm4rec.train.loop import TrainConfig
-from llm4rec.train.objective import rating_loss, sampled_softmax_loss, softmax_loss
+from llm4rec.train.objective import rating_loss, sampled_softmax_loss, soft_codes, softmax_loss
 
 P, N, D = 13, 29, 6
 
@@ -156,3 +160,82 @@ def test_auto_takes_bfloat16_only_where_the_processor_multiplies_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able}, raising=False)
     assert TrainConfig.model_validate({"precision": precision}).dtype == dtype
+
+
+def popular(rows: int = 3) -> Offsets:
+    """What is added to the logits [p, i] of targets of several stretches."""
+    draw = torch.Generator().manual_seed(2)
+    return Offsets(torch.randn(rows, N, generator=draw).double(), torch.randint(rows, (P,), generator=draw))
+
+
+def test_popularity_in_the_loss_by_hand() -> None:
+    """Scores say 1 : 1 : 2 of three items, popularity 9 : 4 : 1 then and 1 : 1 : 1 later, its power is ½."""
+    head = DenseHead(cosine=False, temperature=1.0)
+    states, vectors = torch.ones(2, 1), torch.tensor([[0.0], [0.0], [math.log(2.0)]])
+    table = 0.5 * torch.log(torch.tensor([[9.0, 4.0, 1.0], [1.0, 1.0, 1.0]]) / torch.tensor([[14.0], [3.0]]))
+    offsets = Offsets(table, torch.tensor([0, 1]))
+    targets, weights = torch.tensor([1, 2]), torch.ones(2)
+    loss = softmax_loss(head, states, vectors, targets, weights, offsets=offsets)
+    # 3 : 2 : 2, the second of which is 2/7; and 1 : 1 : 2, the third of which is 2/4
+    assert loss.item() == pytest.approx(math.log(7 / 2) + math.log(2))
+    every = torch.arange(3)
+    sampled = sampled_softmax_loss(
+        head, states, vectors[targets], vectors, targets, every, torch.zeros(3), offsets
+    )
+    assert sampled.tolist() == pytest.approx([math.log(7 / 2), math.log(2)])
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000], ids=["a row a block", "last block short", "one block"])
+@pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
+def test_with_popularity_the_full_softmax_is_cross_entropy_of_logits_and_offsets(
+    rows: int, cosine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective, "BLOCK", rows * N)
+    head = DenseHead(cosine=cosine, temperature=0.1)
+    states, vectors, targets, weights = drawn(torch.float64)
+    offsets = popular()
+    offsets.table.requires_grad_()
+    found = softmax_loss(head, states, vectors, targets, weights, offsets=offsets)
+    logits = head(states, vectors) + offsets.table.detach()[offsets.rows]
+    expected = (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
+    torch.testing.assert_close(found, expected)
+    for left, right in zip(
+        torch.autograd.grad(3 * found, [states, vectors], retain_graph=True),
+        torch.autograd.grad(3 * expected, [states, vectors]),
+        strict=True,
+    ):
+        torch.testing.assert_close(left, right)
+    assert torch.autograd.grad(found, [offsets.table], allow_unused=True) == (None,)
+
+
+@pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
+def test_popularity_is_corrected_once_whether_negatives_are_sampled_or_not(cosine: bool) -> None:
+    """Every item is a negative twice, by a uniform draw of 2 N: log_counts are ln 2 for each."""
+    head = DenseHead(cosine=cosine, temperature=0.2)
+    states, vectors, targets, _ = drawn(torch.float64)
+    offsets, negatives = popular(), torch.arange(N).repeat(2)
+    counts = torch.full((2 * N,), math.log(2.0), dtype=torch.float64)
+    losses = sampled_softmax_loss(
+        head, states, vectors[targets], vectors[negatives], targets, negatives, counts, offsets
+    )
+    weights = torch.linspace(1, 2, P, dtype=torch.float64)
+    expected = softmax_loss(head, states, vectors, targets, weights, offsets=offsets)
+    torch.testing.assert_close((losses * weights).sum(), expected)
+    for left, right in zip(
+        torch.autograd.grad((losses * weights).sum(), [states, vectors]),
+        torch.autograd.grad(expected, [states, vectors]),
+        strict=True,
+    ):
+        torch.testing.assert_close(left, right)
+
+
+def test_the_code_head_is_taught_what_is_taken_popularity_and_all() -> None:
+    head = DenseHead(cosine=True, temperature=0.2)
+    states, vectors, targets, _ = (each.detach().float() for each in drawn(torch.float64))
+    codes, targets = np.stack([np.arange(N) // 8, np.arange(N) % 8], axis=1), targets.long()
+    teaching, offsets = Teaching(build_trie(codes), 8, 1.0), popular()
+    offsets = Offsets(offsets.table.float(), offsets.rows)
+    found = soft_codes(head, states, vectors, targets, teaching, offsets)
+    p = (head(states, vectors) + offsets.table[offsets.rows]).softmax(dim=1)
+    first = torch.stack([p[:, codes[:, 0] == code].sum(dim=1) for code in range(8)], dim=1)
+    torch.testing.assert_close(found[0], first)

@@ -61,6 +61,15 @@ class PopularityConfig(Section):
         "out: what is on the rise gains. Needs times, and a window of at most 0.5, which is compared with "
         "the one before it.",
     )
+    training: float = Option(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Power of popularity that the dense head's logits are given while it is trained, so that "
+        "it learns liking beyond that. They carry it when served, too, and `strength` takes it out. Counted "
+        "in the tenth of the events, in time, that the predicted one falls in; in all where they have no "
+        "times. The loss of a code head (`generate.mode`) stays as it is. Needs model.cosine.",
+    )
 
     @model_validator(mode="after")
     def _has_two_windows(self) -> Self:

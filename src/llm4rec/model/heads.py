@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm4rec.errors import InputError
+
 
 class DenseHead(nn.Module):
     """Score of every item in the space of item vectors.
@@ -41,6 +43,19 @@ class DenseHead(nn.Module):
         states = F.normalize(states[..., 1:], dim=-1) / self.temperature
         ones = torch.ones_like(states[..., :1])
         return torch.cat([ones, states], dim=-1), torch.cat([bias, vectors], dim=-1)
+
+    def carrying(self, vectors: Tensor, logits: Tensor) -> Tensor:
+        """Prepared item vectors [i, d] whose logits are higher by `logits` [i]: their biases carry it.
+
+        Raises:
+            InputError: for plain dot products, where items have no bias.
+        """
+        if not self.cosine:
+            raise InputError(
+                "Logits can carry popularity only where items have a bias: set model.cosine=true, or "
+                "debias.popularity.training=0."
+            )
+        return torch.cat([vectors[..., :1] + logits.unsqueeze(-1), vectors[..., 1:]], dim=-1)
 
     def reach(self, size: int) -> Tensor:
         """How far prepared states of `size` coordinates reach [d]: 1 at the bias, 1 / τ among directions."""

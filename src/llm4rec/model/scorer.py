@@ -17,6 +17,7 @@ from llm4rec.errors import InputError
 from llm4rec.model.eight_bits import rounded
 from llm4rec.model.events import EventSpace, event_arrays
 from llm4rec.model.network import Network
+from llm4rec.model.offset import Carried
 from llm4rec.model.past import Past, ServeConfig, can_keep
 from llm4rec.model.pretrained import PretrainedBackbone
 from llm4rec.types import Bools, Floats, Ints
@@ -50,6 +51,7 @@ class Scorer:
         events: meaning of ratings and kinds.
         join: joins the dense scores with generated ones; None leaves them as they are.
         serve: what is kept of histories that were read; None keeps nothing.
+        carried: popularity that the dense head's logits carry beside what it learnt; None for none.
     """
 
     network: Network
@@ -58,6 +60,7 @@ class Scorer:
     events: EventSpace
     join: Join | None = None
     serve: ServeConfig | None = None
+    carried: Carried | None = None
 
     @cached_property
     def past(self) -> Past | None:
@@ -88,11 +91,13 @@ class Scorer:
     def prepared(self) -> Tensor:
         """Item vectors in the form whose dot products with prepared states are logits [i, d]."""
         with torch.inference_mode():
-            return self.prepare(self.vectors)
+            return self.prepare(slice(None))
 
-    def prepare(self, vectors: Tensor) -> Tensor:
-        """Item vectors [n, d] in that form."""
-        return self.network.head.prepared(vectors[:0], vectors)[1]
+    def prepare(self, items: Tensor | slice) -> Tensor:
+        """Vectors of some items [n, d] in that form; what their logits carry is in their biases."""
+        vectors = self.vectors[items]
+        made = self.network.head.prepared(vectors[:0], vectors)[1]
+        return made if self.carried is None else self.network.head.carrying(made, self.carried.logits[items])
 
     def prepared_states(self, states: Tensor) -> Tensor:
         """States [b, d] in the form whose dot products with prepared item vectors are logits."""
@@ -126,8 +131,12 @@ class Scorer:
 
     def logits(self, state: Tensor, items: Ints) -> Floats:
         """The dense head's logits [c] of `items` [c] for one state [1, d]."""
-        vectors = self.prepare(self.vectors[torch.from_numpy(items)])
-        return (self.prepared_states(state) @ vectors.T)[0].numpy()
+        return (self.prepared_states(state) @ self.prepare(torch.from_numpy(items)).T)[0].numpy()
+
+    def dense(self, states: Tensor) -> Tensor:
+        """The dense head's log-probabilities [b, i] for states [b, d] (nats)."""
+        # as `network.score`, but what it makes of the items is made once
+        return (self.prepared_states(states) @ self.prepared.T).log_softmax(dim=-1)
 
     def log_scores(
         self,
@@ -153,8 +162,7 @@ class Scorer:
             states = self.states(histories, people)
             if attend is not None:
                 states = attend(states, histories)
-            # as `network.score`, but what it makes of the items is made once
-            log_p = (self.prepared_states(states) @ self.prepared.T).log_softmax(dim=-1)
+            log_p = self.dense(states)
             if self.join is not None:
                 log_p = self.join(
                     states, log_p, n, None if legal is None else torch.from_numpy(legal), added=added

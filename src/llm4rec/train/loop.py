@@ -22,6 +22,7 @@ from torch import Tensor
 from llm4rec.config import Section
 from llm4rec.errors import TrainingError
 from llm4rec.model.network import Batch, Network
+from llm4rec.model.offset import Offsets
 from llm4rec.model.precision import Precision, dtype_of
 from llm4rec.train.checkpoint import Run
 from llm4rec.train.material import Material
@@ -241,25 +242,27 @@ def step(
     batch = _hidden(material.events.batch(rows, starts, lengths, asked_at), config.hide)
     targets, place = _targets(windows, chosen)
     wanted = material.events.items[targets]
+    offsets = None if material.offsets is None else material.offsets.of_events(targets)
     share = torch.full((len(wanted),), 1 / len(wanted))
     if weights is not None:
         own = weights[targets]
         share = own / own.sum() if normalised else share * own
     if material.dense and material.n_items > config.full_softmax_up_to:
         states, wanted_vectors, loss = _sampled(
-            network, material, batch, place, wanted, share, config.negatives
+            network, material, batch, place, wanted, share, config.negatives, offsets
         )
     else:
         vectors = material.fused(network)
         states = network.read(batch, vectors, material.people).flatten(0, 1)[place]
         loss = states.new_zeros(())
         if material.dense:
-            loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype)
+            loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype, offsets)
         wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
     if material.codes is not None and network.codes is not None:
         soft = None
         if material.teaching is not None:
-            soft = soft_codes(network.head, states, material.fused(network), wanted, material.teaching)
+            teaching, every = material.teaching, material.fused(network)
+            soft = soft_codes(network.head, states, every, wanted, teaching, offsets)
         part = 0.0 if material.teaching is None else material.teaching.share
         loss = loss + (network.codes.losses(states, material.codes[wanted], soft, part) * share).sum()
     if network.pointwise is not None and material.dense:
@@ -280,6 +283,7 @@ def _sampled(
     wanted: Tensor,
     share: Tensor,
     n_negatives: int,
+    offsets: Offsets | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """States [p, d], vectors of the targets [p, d] and the loss, computing the vectors of few items only."""
     negatives = torch.randint(material.n_items, (n_negatives,))
@@ -291,7 +295,7 @@ def _sampled(
     states = network.read(local, vectors, material.people).flatten(0, 1)[place]
     log_counts = torch.full((n_negatives,), math.log(n_negatives / material.n_items))
     losses = sampled_softmax_loss(
-        network.head, states, vectors[right], vectors[wrong], wanted, negatives, log_counts
+        network.head, states, vectors[right], vectors[wrong], wanted, negatives, log_counts, offsets
     )
     return states, vectors[right], (losses * share).sum()
 

@@ -11,6 +11,7 @@ from llm4rec.encode.tokens import Tokens
 from llm4rec.generate.teaching import Teaching
 from llm4rec.model.events import EventArrays
 from llm4rec.model.network import Network
+from llm4rec.model.offset import Offsets
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Material:
         dense: whether the dense head is.
         vectors: item vectors z [i, d] where what makes them is not trained; None fuses them at each step.
         timed: whether each target is asked for at its own time.
+        offsets: popularity that the dense head's logits are given, for every event; None for none.
     """
 
     events: EventArrays
@@ -38,6 +40,7 @@ class Material:
     dense: bool = True
     vectors: Tensor | None = None
     timed: bool = False
+    offsets: Offsets | None = None
 
     @property
     def n_items(self) -> int:
