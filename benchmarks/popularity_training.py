@@ -116,14 +116,20 @@ def interval(values: Array) -> tuple[float, float | None, float | None]:
 
 
 def summed(worlds: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Means with intervals, and what training at a power is ahead of training at the first, by setting."""
+    """Means with intervals by setting, and how much more they are than with the first power at that strength.
+
+    `more` is with what is taken out counted in the same window, `more than usual` in the first, the default.
+    """
     found: list[dict[str, Any]] = []
     for place, row in enumerate(worlds[0]):
         setting = {key: row[key] for key in ("training", "window", "strength")}
-        base = place % (len(WINDOWS) * len(STRENGTHS))
+        same, usual = place % (len(WINDOWS) * len(STRENGTHS)), place % len(STRENGTHS)
         for figure in ("rank", "kl", "ndcg@10"):
-            own, first = (np.array([rows[at][figure] for rows in worlds]) for at in (place, base))
-            setting |= {figure: interval(own), f"{figure} more": interval(own - first)}
+            own, beside, first = (
+                np.array([rows[at][figure] for rows in worlds]) for at in (place, same, usual)
+            )
+            setting |= {figure: interval(own), f"{figure} more": interval(own - beside)}
+            setting[f"{figure} more than usual"] = interval(own - first)
         found.append(setting)
     return found
 

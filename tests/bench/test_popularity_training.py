@@ -65,6 +65,8 @@ def test_powers_stand_beside_each_other_at_every_strength(
     other = [row | {"kl": row["kl"] + (0.5 if row["training"] else 0)} for row in rows]
     summary = script.summed([rows, other])
     assert summary[0]["kl more"] == (0, 0, 0)
+    usual = np.mean([rows[7]["kl"] - rows[1]["kl"], other[7]["kl"] - other[1]["kl"]])
+    assert summary[7]["kl more than usual"][0] == pytest.approx(usual)  # at that strength, of the whole log
     mean, low, high = summary[4]["kl more"]
     gap = rows[4]["kl"] - rows[0]["kl"]
     assert mean == pytest.approx(gap + 0.25)
