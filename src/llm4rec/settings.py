@@ -50,11 +50,12 @@ class DebiasConfig(Section):
             ConfigError: where both are asked for.
         """
         weighed = self.selection.weights != "none" and self.selection.of == "popularity"
-        if weighed and (self.popularity.strength or self.popularity.choose):
+        popularity = self.popularity
+        if weighed and (popularity.strength or popularity.choose or popularity.training):
             raise ConfigError(
                 "debias.selection weighs by popularity, and debias.popularity takes it out of the "
-                'scores: that would be twice. Set debias.selection.weights="none", or '
-                "debias.popularity.strength=0 and debias.popularity.choose=false."
+                'scores: that would be twice. Set debias.selection.weights="none", or strength=0, '
+                "training=0 and choose=false in debias.popularity."
             )
 
 
