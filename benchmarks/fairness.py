@@ -12,7 +12,9 @@ are dealt to the groups at random.
 
 Then the lists are re-ranked so that exposure differs by at most ε, the offsets being found on validation
 cases and measured on test cases of other people: each half of the people gets those of the other half. The
-cost is the difference in NDCG@10, person by person.
+cost is the difference in NDCG@10, person by person. A model that was fitted with
+debias.parity.attribute comes with offsets of its own: --bare leaves them out, so that what training did is
+told by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -230,6 +232,13 @@ def fitted(
     return model
 
 
+def bare(model: Recommender) -> Recommender:
+    """The same model without offsets that hold exposure."""
+    from llm4rec.fitted import as_indexed
+
+    return type(model)(as_indexed(model.fitted, replace(model.fitted, balance=None)))
+
+
 def printed(found: dict[str, Any]) -> None:
     """The figures in few lines."""
     for name, told in found.items():
@@ -296,6 +305,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
     parser.add_argument("--fit", action="store_true", help="fit it first")
+    parser.add_argument("--bare", action="store_true", help="leave out the offsets it was fitted with")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the fit, may be repeated")
     parser.add_argument("--by", nargs="+", default=["gender", "age"], help="columns of the people")
     parser.add_argument("--epsilon", type=float, nargs="+", default=[1.0, 0.05, 0.02], help="bounds tried")
@@ -307,6 +317,8 @@ def main() -> None:
     log, catalog, people = world(given.world) if given.data is None else read_folder(given.data, config)
     split = leave_last_out(log)
     model = fitted(given.model, split, catalog, people, config, fit=given.fit)
+    if given.bare:
+        model = bare(model)
     found = measure(model, split, given.by, given.epsilon, shuffles=given.shuffles, seed=given.seed)
     files.write_text(json.dumps(found, indent=1, default=lambda value: value.tolist()), given.out)
     printed(found)

@@ -14,11 +14,13 @@ import torch
 from llm4rec import fitting
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.debias.balance import ParityConfig
 from llm4rec.errors import ArtefactError, ConfigError
 from llm4rec.fitting import fit, hold_out
 from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
-from llm4rec.settings import Config
+from llm4rec.retrieve.repository import RetrieveConfig
+from llm4rec.settings import Config, DebiasConfig
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Progress, silent
 
@@ -188,3 +190,41 @@ def test_unfinished_work_of_another_run_is_not_taken_up(tmp_path: Path, what: st
     with pytest.raises(ArtefactError, match="another configuration or other data"):
         fit(log, catalog, settings, valid=valid, checkpoints=tmp_path, resume=True)
     fit(log, catalog, settings, valid=valid, checkpoints=tmp_path, resume=False, progress=silent)
+
+
+def test_a_parity_that_is_trained_belongs_to_the_run(tmp_path: Path) -> None:
+    """Taken up it ends as undisturbed, λ included; with another ε it is another run, where ε is trained."""
+    log = build_log(pl.Series([f"u{u}" for u in range(48) for _ in range(5)]), np.tile(LOG.items, 4))
+    shelf = pl.Series([["left"] if i % 2 else ["right"] for i in range(20)])
+    catalog = Catalog(CATALOG.table.with_columns(shelf=shelf), (Field("shelf", "categorical"),))
+    gender = pl.DataFrame({"user_id": log.user_ids, "gender": ["f", "m"] * 24})
+    people = Catalog(gender, (), "user_id")
+
+    def held(epsilon: float, *, training: bool = True) -> Config:
+        parity = ParityConfig(attribute="gender", epsilon=epsilon, training=training)
+        parts = {"debias": DebiasConfig(parity=parity), "retrieve": RetrieveConfig(enabled=False)}
+        return config(attention_epochs=0).model_copy(update=parts)
+
+    def stop(stage: str, done: int, *_: object, **__: float) -> None:
+        if stage == "floor" and done == 1:
+            raise StopError
+
+    def broken(folder: Path, settings: Config) -> None:
+        with pytest.raises(StopError):
+            fit(log, catalog, settings, people=people, checkpoints=folder, progress=stop)
+
+    broken(tmp_path / "on", held(0.0))
+    with pytest.raises(ArtefactError, match="another configuration or other data"):
+        fit(log, catalog, held(0.1), people=people, checkpoints=tmp_path / "on", resume=True)
+    resumed = fit(log, catalog, held(0.0), people=people, checkpoints=tmp_path / "on", resume=True)
+    whole = fit(log, catalog, held(0.0), people=people)
+    told = whole.about["training"]["parity"]
+    assert told == resumed.about["training"]["parity"] and told["price"] > 0
+    assert any("debias.parity.training" in note for note in whole.about["notes"])
+    np.testing.assert_array_equal(resumed.scorer.vectors, whole.scorer.vectors)
+    broken(tmp_path / "off", held(0.0, training=False))
+    served = fit(
+        log, catalog, held(0.1, training=False), people=people, checkpoints=tmp_path / "off", resume=True
+    )
+    assert served.about["training"]["parity"] is None
+    assert not np.array_equal(served.scorer.vectors, whole.scorer.vectors)

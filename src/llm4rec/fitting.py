@@ -22,6 +22,7 @@ from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases, next_event_cases
 from llm4rec.debias.adversary import Adversary, attributes_of
 from llm4rec.debias.balance import grouped
+from llm4rec.debias.dual import Dual
 from llm4rec.debias.erasure import erase
 from llm4rec.debias.popularity import Popularity, PopularityConfig
 from llm4rec.debias.selection import Selection
@@ -56,7 +57,7 @@ AFTERWARDS: Any = {
     "rerank": True,
     "debias": {"parity": True, "popularity": PopularityConfig.model_fields.keys() - {"training"}},
 }
-"""Of the configuration, what no training of the network depends on."""
+"""Of the configuration, what no training of the network depends on; a parity that is trained tells itself."""
 
 
 def fit(  # noqa: PLR0913  # all that a fit can be given
@@ -99,6 +100,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     adversary = Adversary.of(config.debias.adversary, people, rows, size=size, seed=config.train.seed)
     secret = config.debias.adversary.attributes if config.debias.adversary.erase else ()
     erased = attributes_of(people, secret, rows) if secret else []
+    dual = Dual.of(config.debias.parity, groups, rows, events, catalog, config.train)
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
     spaces = Spaces(
@@ -113,6 +115,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     if checkpoints is not None:
         besides = [each.values for each in (*(() if adversary is None else adversary.attributes), *erased)]
         besides += [] if selection is None else [selection.weights]
+        besides += [] if dual is None else dual.arrays()
         owner = _identity(
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, besides
         )
@@ -132,7 +135,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         attention=config.encode.attention and len(spaces.items.fields) > 0,
         weights=None if selection is None else selection.weights,
         normalised=selection is not None and selection.normalised,
-        penalties=() if adversary is None else (adversary,),
+        penalties=[each for each in (adversary, dual) if each is not None],
         erase=partial(erase, questions.scorer, events, rows, erased) if erased else None,
         checkpoints=checkpoints,
         progress=progress,
@@ -157,7 +160,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generator=generator,
         words=None if decoder is None else decoder.words,
         about={
-            "training": trained.told,
+            "training": trained.told | {"parity": None if dual is None else dual.told()},
             "linear": {
                 "items": len(linear.known),
                 "strengths": linear.strengths,
@@ -167,7 +170,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
             "selection": None if selection is None else selection.told(),
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,
-            "notes": frozen.notes + _cut_notes(catalog, people, encode),
+            "notes": frozen.notes
+            + _cut_notes(catalog, people, encode)
+            + ([] if dual is None else dual.notes()),
             "n_events": events.n_events,
             "n_users": events.n_users,
         },

@@ -80,6 +80,11 @@ class Config(Section):
                 "generate.mode = only trains the code head alone, so model.pointwise has to be 0: no rating "
                 "would be learnt"
             )
+        if self.generate.mode == "only" and self.debias.parity.training:
+            raise ValueError(
+                "generate.mode = only trains no scores of items, which debias.parity.training needs: leave "
+                "one of them out"
+            )
         return self
 
     @model_validator(mode="after")

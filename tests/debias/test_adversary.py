@@ -28,7 +28,7 @@ from llm4rec.model.scorer import Scorer
 from llm4rec.train.loop import TrainConfig, train
 from llm4rec.train.material import Material
 
-NOTHING = cast(Any, None)  # neither the network nor the batch is read
+NOTHING = cast(Any, None)  # of network, batch and items nothing is read
 PEOPLE = Catalog(
     pl.DataFrame({
         "user_id": list("abcdef"),
@@ -41,7 +41,7 @@ PEOPLE = Catalog(
 
 
 def penalty(adversary: Adversary, states: Tensor, owners: list[int]) -> Tensor:
-    return adversary(NOTHING, states, NOTHING, torch.tensor(owners))
+    return adversary(NOTHING, states, NOTHING, torch.tensor(owners), NOTHING)
 
 
 def test_attributes_run_along_the_log() -> None:
@@ -229,5 +229,5 @@ def test_states_that_nothing_is_trained_by_still_teach_the_adversary() -> None:
     """As in a stage that trains a head on frozen states."""
     adversary = Adversary([Attribute("a", "categorical", np.array([0, 1]), ("x", "y"))], [1.0], 4, 5, seed=1)
     batch = cast(Batch, None)
-    adversary(NOTHING, torch.randn(2, 4), batch, torch.tensor([0, 1])).backward()
+    adversary(NOTHING, torch.randn(2, 4), batch, torch.tensor([0, 1]), NOTHING).backward()
     assert all(parameter.grad is not None for parameter in adversary.parameters())

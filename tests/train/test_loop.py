@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llm4rec.encode.tokens import Tokens
 from llm4rec.errors import TrainingError
-from llm4rec.model.network import Batch, Network
+from llm4rec.model.network import Batch, Network, Offer
 from llm4rec.model.offset import Offsets
 from llm4rec.train import loop
 from llm4rec.train.loop import TrainConfig, train
@@ -203,7 +203,7 @@ def test_an_event_of_weight_zero_teaches_nothing(toy: Toy, weights: Weights, poi
 
 
 def test_a_penalty_reaches_the_weights(toy: Toy) -> None:
-    def heavy(network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+    def heavy(network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer) -> Tensor:
         assert states.requires_grad and states.ndim == 2
         assert batch.items.shape[1] <= 6
         return 100 * (network.start - 3).square().sum()
@@ -218,8 +218,27 @@ def test_a_penalty_reaches_the_weights(toy: Toy) -> None:
 
 def test_a_penalty_of_zero_changes_nothing(toy: Toy, weights: Weights) -> None:
     plain, _ = toy.train()
-    free, _ = toy.train(penalties=[lambda network, states, batch, owners: 0 * states.sum()])
+    free, _ = toy.train(penalties=[lambda network, states, batch, owners, offer: 0 * states.sum()])
     assert equal(weights(plain), weights(free))
+
+
+@pytest.mark.parametrize("full_softmax_up_to", [100, 1], ids=["full", "sampled"])
+def test_a_penalty_is_told_what_was_scored(toy: Toy, full_softmax_up_to: int) -> None:
+    offers: list[Offer] = []
+
+    def told(network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer) -> Tensor:
+        assert offer.vectors.requires_grad
+        offers.append(offer)
+        return torch.zeros(())
+
+    toy = toy.changed(full_softmax_up_to=full_softmax_up_to, negatives=20, epochs=1, learning_rate=1e-9)
+    network, _ = toy.train(penalties=[told])
+    fused = network.fuse(toy.material().items).vectors
+    for offer in offers[:2]:
+        assert offer.items.tolist() == list(range(12)) if full_softmax_up_to > 12 else len(offer.items) == 20
+        # some of what is said of items is hidden in training, but not from all
+        same = (offer.vectors - fused[offer.items]).abs().amax(dim=1) < 1e-4
+        assert same.float().mean() > 0.3
 
 
 def test_a_penalty_is_told_whose_each_state_is(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +253,7 @@ def test_a_penalty_is_told_whose_each_state_is(toy: Toy, monkeypatch: pytest.Mon
         seen.append((states.detach(), wanted, wanted))
         return real(head, states, vectors, wanted, *rest)
 
-    def told(network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+    def told(network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer) -> Tensor:
         assert torch.equal(states.detach(), seen[-1][0])
         seen[-1] = (*seen[-1][:2], owners)
         named.append((batch.people >= 0).float().mean())
@@ -257,7 +276,9 @@ def test_what_a_penalty_has_to_learn_is_trained(toy: Toy) -> None:
             self.seen = torch.nn.Parameter(torch.zeros(()))
             self.fixed = torch.nn.Parameter(torch.zeros(()), requires_grad=False)
 
-        def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+        def forward(
+            self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer
+        ) -> Tensor:
             return (self.seen - 100).abs()
 
     def after(learning_rate: float | None) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llm4rec.errors import ArtefactError
 from llm4rec.generate.semantic_id import GenerateConfig
-from llm4rec.model.network import Batch, Network
+from llm4rec.model.network import Batch, Network, Offer
 from llm4rec.train.checkpoint import STAGES
 from llm4rec.train.stages import train_in_stages
 from llm4rec.types import Floats
@@ -94,7 +94,7 @@ class Discriminator(torch.nn.Module):
         super().__init__()
         self.plane = torch.nn.Parameter(torch.linspace(-1, 1, 8))
 
-    def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+    def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer) -> Tensor:
         return torch.nn.functional.binary_cross_entropy_with_logits(states @ self.plane, (owners % 2).float())
 
 
@@ -115,6 +115,41 @@ def test_a_penalty_that_learns_is_taken_up_too(
     assert equal(weights(resumed), weights(whole))
     assert torch.equal(taken_up.plane, undisturbed.plane)
     assert not torch.equal(taken_up.plane, Discriminator().plane)
+
+
+class Counter(torch.nn.Module):
+    """A penalty that learns nothing and counts: each step pulls at the states as hard as it has seen many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer) -> Tensor:
+        self.seen += len(states)
+        return self.seen.clone() * states.square().mean() / 100
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["every step", "every epoch"])
+@pytest.mark.parametrize("steps", [5, 9], ids=lambda steps: f"after call {steps}")
+def test_what_a_penalty_counts_is_taken_up_too(
+    toy: Toy, tmp_path: Path, weights: Weights, steps: int, seconds: float
+) -> None:
+    toy = toy.changed(checkpoint_seconds=seconds)
+    undisturbed, taken_up = Counter(), Counter()
+    whole, expected = toy.train(validate=metric, penalties=[undisturbed])
+    with pytest.raises(Killed):
+        toy.train(validate=metric, penalties=[Counter()], checkpoints=tmp_path, progress=KillAfter(steps))
+    resumed, log = toy.train(validate=metric, penalties=[taken_up], checkpoints=tmp_path)
+    assert (log.losses, log.metrics) == (expected.losses, expected.metrics)
+    assert equal(weights(resumed), weights(whole))
+    assert taken_up.seen == undisturbed.seen > 0
+
+
+def test_what_a_penalty_counted_by_the_best_epoch_stays(toy: Toy) -> None:
+    metrics, counter, best = iter([0.1, 0.3, 0.2, 0.1, 0.3]), Counter(), Counter()
+    toy.train(validate=lambda _: next(metrics), penalties=[counter])
+    toy.changed(epochs=2).train(validate=lambda _: next(metrics), penalties=[best])
+    assert counter.seen == best.seen > 0
 
 
 def test_a_checkpoint_without_the_penalty_is_refused(toy: Toy, tmp_path: Path) -> None:

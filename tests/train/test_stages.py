@@ -184,6 +184,18 @@ def test_with_a_code_head_context_is_judged_by_what_is_served(toy: Toy) -> None:
     assert (told["context"]["metric_before"], told["context"]["metric_after"]) == (0.75, 0.625)
 
 
+class Counting(torch.nn.Module):
+    """A penalty that counts the steps and changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, network: Network, states: Tensor, *rest: object) -> Tensor:
+        self.steps += 1
+        return 0 * states.sum()
+
+
 @pytest.mark.parametrize(
     ("dense", "later", "gains"),
     [
@@ -203,8 +215,10 @@ def test_both_heads_trained_on_must_beat_the_dense_one_too_and_more_than_by_chan
         both = iter([[0.5, 0.5]] + [later] * 20)
         return lambda network, *, timed=False: np.array(dense if ids is None else next(both), np.float32)
 
-    start, _ = coded(toy, "joint", validate_served=served)
-    network, told = coded(toy, "joint", joint_epochs=1, validate_served=served)
+    first, then = Counting(), Counting()
+    start, _ = coded(toy, "joint", validate_served=served, penalties=[first])
+    network, told = coded(toy, "joint", joint_epochs=1, validate_served=served, penalties=[then])
     assert told["joint_kept"] is gains
+    assert bool(then.steps == first.steps) is not gains
     alike = [torch.equal(tensor, weights(network)[name]) for name, tensor in others(weights(start)).items()]
     assert all(alike) is not gains

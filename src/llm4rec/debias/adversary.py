@@ -31,7 +31,7 @@ from llm4rec.config import Section
 from llm4rec.data.catalog import Catalog
 from llm4rec.errors import InputError
 from llm4rec.evaluate.groups import groups_of, numbers_of
-from llm4rec.model.network import Batch, Network
+from llm4rec.model.network import Batch, Network, Offer
 from llm4rec.types import Floats, Ints
 
 
@@ -218,9 +218,9 @@ class Adversary(nn.Module):
         weights = list(reversals.values())
         return cls(attributes, weights, size, config.hidden, seed, config.learning_rate)
 
-    def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+    def forward(self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer) -> Tensor:
         """Σ of the discriminators' losses on states [p, d] of log rows `owners` [p], in nats."""
-        del network, batch
+        del network, batch, offer
         return torch.stack(self.losses(states, owners)).sum()
 
     def losses(self, states: Tensor, owners: Tensor) -> list[Tensor]:

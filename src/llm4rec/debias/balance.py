@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from pydantic import Field as Option
+from pydantic import model_validator
 
 from llm4rec.config import Section
 from llm4rec.data.catalog import Catalog
@@ -35,6 +36,17 @@ class ParityConfig(Section):
         le=1,
         description="ε: the largest difference that groups may have in a category's share of the top ten.",
     )
+    training: bool = Option(
+        default=False,
+        description="Whether the network is held to it as well while it is trained, by category and by "
+        "popularity.",
+    )
+
+    @model_validator(mode="after")
+    def _of_somebody(self) -> Self:
+        if self.training and not self.attribute:
+            raise ValueError("debias.parity.training is set, and debias.parity.attribute names no column")
+        return self
 
 
 @dataclass(frozen=True)

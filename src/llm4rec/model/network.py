@@ -41,6 +41,19 @@ class Batch:
     asked: Moments | None = None
 
 
+@dataclass(frozen=True)
+class Offer:
+    """Items that a step of training scores: all, or where they are many an even sample of them.
+
+    Attributes:
+        items: dense numbers [s], in their order where they are all; an item may be drawn twice.
+        vectors: z of each [s, d], with its graph.
+    """
+
+    items: Tensor
+    vectors: Tensor
+
+
 class Network(nn.Module):
     """fuse → read → score. Holds no data: item and people tokens are passed in.
 

@@ -77,6 +77,7 @@ class Run:
         self.step = 0
         self.max_history = network.max_history
         self._config = config
+        self._penalties = penalties
         self._folder = None if folder is None else folder / stage
         self._summed = 0.0
         self._seconds = 0.0
@@ -91,7 +92,7 @@ class Run:
             foreach=True,
         )
         self._average = {n: p.detach().clone() for n, p in self._named.items()}
-        self._best = {n: p.detach().clone() for n, p in self._named.items()}
+        self._best = {name: tensor.detach().clone() for name, tensor in self._kept.items()}
 
     @classmethod
     def begin(
@@ -112,6 +113,11 @@ class Run:
         if run._folder is not None and (run._folder.exists() or artefact.exists(run._folder)):
             run._restore(run._folder)
         return run
+
+    @property
+    def _kept(self) -> dict[str, Tensor]:
+        """All that a step changes but the optimiser: what is trained, and what penalties count."""
+        return {**self._named, **counts(self._penalties)}
 
     @property
     def mean_loss(self) -> float:
@@ -145,7 +151,7 @@ class Run:
         self.log.seconds.append(self._seconds)
         if metric > self.log.best_metric:
             self.log.best_metric, self.log.best_epoch = metric, self.epoch
-            self._best = {name: tensor.clone() for name, tensor in self._average.items()}
+            self._best = {name: tensor.clone() for name, tensor in (self._kept | self._average).items()}
         self.epoch += 1
         self.step, self._summed, self._seconds = 0, 0.0, 0.0
         self._save()
@@ -161,14 +167,15 @@ class Run:
             self._load(current)
 
     def end(self) -> None:
-        """Give the network the weights of its best epoch."""
+        """Give the network the weights of its best epoch, and penalties what they had counted by then."""
         self._load(self._best)
         self.network.eval()
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in self._named.items():
-                parameter.copy_(weights[name])
+            kept = self._kept
+            for name, tensor in weights.items():
+                kept[name].copy_(tensor)
 
     def _save(self) -> None:
         self._saved = time.monotonic()
@@ -177,7 +184,7 @@ class Run:
         moments = self.optimiser.state_dict()["state"]
         names = list(self._named)
         groups: dict[str, Mapping[str, Tensor]] = {
-            "weights": self._named,
+            "weights": self._kept,
             "average": self._average,
             "best": self._best,
             "first_moment": {names[i]: state["exp_avg"] for i, state in moments.items()},
@@ -211,7 +218,7 @@ class Run:
             name: {key: torch.from_numpy(array.copy()) for key, array in kept.tensors(name).items()}
             for name in ("weights", "average", "best", "first_moment", "second_moment")
         }
-        shapes = {name: tuple(parameter.shape) for name, parameter in self._named.items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in self._kept.items()}
         if {name: tuple(tensor.shape) for name, tensor in groups["weights"].items()} != shapes:
             raise ArtefactError(
                 f"The checkpoint in {folder} belongs to another model or other data. Resume with the "
@@ -232,6 +239,16 @@ class Run:
         self._summed, self._seconds = float(meta["summed"]), float(meta["seconds"])
         self._updates = int(meta["updates"])
         vars(self.log).update(meta["log"])
+
+
+def counts(penalties: Sequence[object]) -> dict[str, Tensor]:
+    """The buffers of penalties, by names no parameter has: what they have counted, and do not learn."""
+    return {
+        f"penalties.{place}.{name}": tensor
+        for place, penalty in enumerate(penalties)
+        if isinstance(penalty, nn.Module)
+        for name, tensor in penalty.named_buffers()
+    }
 
 
 def _of_penalties(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llm4rec.config import Section
 from llm4rec.errors import TrainingError
-from llm4rec.model.network import Batch, Network
+from llm4rec.model.network import Batch, Network, Offer
 from llm4rec.model.offset import Offsets
 from llm4rec.model.precision import Precision, dtype_of
 from llm4rec.train.checkpoint import Run
@@ -112,10 +112,13 @@ class Penalty(Protocol):
     """A term added to the loss of every step.
 
     One that is an `nn.Module` has its parameters trained with the network's and kept in checkpoints, by the
-    step size of its attribute `learning_rate`, that of training where it has none or None.
+    step size of its attribute `learning_rate`, that of training where it has none or None. What it counts in
+    buffers is kept beside them, so that a run that is taken up goes on from there.
     """
 
-    def __call__(self, network: Network, states: Tensor, batch: Batch, owners: Tensor) -> Tensor:
+    def __call__(
+        self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer
+    ) -> Tensor:
         """The term.
 
         Args:
@@ -123,6 +126,7 @@ class Penalty(Protocol):
             states: those that predict an event [p, d].
             batch: what was read; some of its people are hidden.
             owners: the row of the log that each state belongs to [p], also where the person is hidden.
+            offer: the items that this step scores.
         """
         ...
 
@@ -248,7 +252,7 @@ def step(
         own = weights[targets]
         share = own / own.sum() if normalised else share * own
     if material.dense and material.n_items > config.full_softmax_up_to:
-        states, wanted_vectors, loss = _sampled(
+        states, wanted_vectors, offer, loss = _sampled(
             network, material, batch, place, wanted, share, config.negatives, offsets
         )
     else:
@@ -258,6 +262,7 @@ def step(
         if material.dense:
             loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype, offsets)
         wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
+        offer = Offer(torch.arange(len(vectors)), vectors)
     if material.codes is not None and network.codes is not None:
         soft = None
         if material.teaching is not None:
@@ -271,7 +276,7 @@ def step(
     if penalties:
         owners = torch.from_numpy(rows)[place // (batch.items.shape[1] + 1)]
         for penalty in penalties:
-            loss = loss + penalty(network, states, batch, owners)
+            loss = loss + penalty(network, states, batch, owners, offer)
     return loss
 
 
@@ -284,8 +289,8 @@ def _sampled(
     share: Tensor,
     n_negatives: int,
     offsets: Offsets | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """States [p, d], vectors of the targets [p, d] and the loss, computing the vectors of few items only."""
+) -> tuple[Tensor, Tensor, Offer, Tensor]:
+    """States and vectors of the targets [p, d], what was drawn and the loss; few items have vectors then."""
     negatives = torch.randint(material.n_items, (n_negatives,))
     inputs = batch.items.clamp(min=0).flatten()
     needed, index = torch.unique(torch.cat([inputs, wanted, negatives]), return_inverse=True)
@@ -297,7 +302,7 @@ def _sampled(
     losses = sampled_softmax_loss(
         network.head, states, vectors[right], vectors[wrong], wanted, negatives, log_counts, offsets
     )
-    return states, vectors[right], (losses * share).sum()
+    return states, vectors[right], Offer(negatives, vectors[wrong]), (losses * share).sum()
 
 
 def _targets(windows: Windows, chosen: Ints) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens
@@ -27,7 +27,7 @@ from llm4rec.generate.teaching import Teaching
 from llm4rec.generate.trie import build_trie
 from llm4rec.model.heads import CodeHead
 from llm4rec.model.network import Network
-from llm4rec.train.checkpoint import STAGES
+from llm4rec.train.checkpoint import STAGES, counts
 from llm4rec.train.loop import Penalty, TrainConfig, TrainLog, train
 from llm4rec.train.material import Material
 from llm4rec.types import Array, Floats, Progress, silent
@@ -133,7 +133,16 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
             dense, both = validate_served(None), validate_served(ids)
             before = max(_measured(network, dense), _measured(network, both), key=np.mean)
             joined = partial(run, penalties=penalties)
-            log, kept = _learn_both(network, coded, joined, both, config, generate.joint_epochs, before)
+            log, kept = _learn_both(
+                network,
+                coded,
+                joined,
+                both,
+                config,
+                generate.joint_epochs,
+                before,
+                counts(penalties).values(),
+            )
             told |= {"joint": asdict(log), "joint_kept": kept}
             if erase is not None and kept:
                 erase(network)
@@ -227,11 +236,13 @@ def _learn_both(
     config: TrainConfig,
     epochs: int,
     before: Array,
+    counted: Iterable[Tensor],
 ) -> tuple[TrainLog, bool]:
     """Train states and both heads, item vectors fixed; where that does not gain, all stays as it was.
 
     The best of several epochs is above what was `before` [p] by chance already: it must be so by more than
-    a standard error. A pretrained decoder is settled by then: what surrounds it is trained.
+    a standard error. A pretrained decoder is settled by then: what surrounds it is trained. What penalties
+    have `counted` is left as it was with the rest.
     """
     slow = config.model_copy(
         update={"patience": 2, "fewest_steps": 1, "learning_rate": config.learning_rate / 4}
@@ -239,7 +250,8 @@ def _learn_both(
     parameters = [
         p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("fusion.")
     ]
-    start = [parameter.detach().clone() for parameter in parameters]
+    changed = [*parameters, *counted]
+    start = [tensor.detach().clone() for tensor in changed]
     with only(network, parameters):
         log = run(
             material, validate=_mean(served), config=slow, stage=JOINT, epochs=epochs,
@@ -248,8 +260,8 @@ def _learn_both(
     kept = Gain.of(_measured(network, served) - before).exceeds()
     if not kept:
         with torch.no_grad():
-            for parameter, weights in zip(parameters, start, strict=True):
-                parameter.copy_(weights)
+            for tensor, values in zip(changed, start, strict=True):
+                tensor.copy_(values)
     return log, kept
 
 
