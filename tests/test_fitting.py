@@ -218,13 +218,13 @@ def test_a_parity_that_is_trained_belongs_to_the_run(tmp_path: Path) -> None:
         fit(log, catalog, held(0.1), people=people, checkpoints=tmp_path / "on", resume=True)
     resumed = fit(log, catalog, held(0.0), people=people, checkpoints=tmp_path / "on", resume=True)
     whole = fit(log, catalog, held(0.0), people=people)
-    told = whole.about["training"]["parity"]
-    assert told == resumed.about["training"]["parity"] and told["price"] > 0
+    told = whole.about["parity_in_training"]
+    assert told == resumed.about["parity_in_training"] and told["price"] > 0
     assert any("debias.parity.training" in note for note in whole.about["notes"])
     np.testing.assert_array_equal(resumed.scorer.vectors, whole.scorer.vectors)
     broken(tmp_path / "off", held(0.0, training=False))
     served = fit(
         log, catalog, held(0.1, training=False), people=people, checkpoints=tmp_path / "off", resume=True
     )
-    assert served.about["training"]["parity"] is None
+    assert served.about["parity_in_training"] is None
     assert not np.array_equal(served.scorer.vectors, whole.scorer.vectors)

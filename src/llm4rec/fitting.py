@@ -20,12 +20,10 @@ from llm4rec.data.columns import is_protected
 from llm4rec.data.events import EventLog
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases, next_event_cases
-from llm4rec.debias.adversary import Adversary, attributes_of
+from llm4rec.debias import corrections
 from llm4rec.debias.balance import grouped
-from llm4rec.debias.dual import Dual
-from llm4rec.debias.erasure import erase
-from llm4rec.debias.popularity import Popularity, PopularityConfig
-from llm4rec.debias.selection import Selection
+from llm4rec.debias.corrections import Corrections
+from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
 from llm4rec.errors import InputError
@@ -55,9 +53,9 @@ AFTERWARDS: Any = {
     "serve": True,
     "retrieve": True,
     "rerank": True,
-    "debias": {"parity": True, "popularity": PopularityConfig.model_fields.keys() - {"training"}},
+    "debias": corrections.AFTERWARDS,
 }
-"""Of the configuration, what no training of the network depends on; a parity that is trained tells itself."""
+"""Of the configuration, what no training of the network depends on."""
 
 
 def fit(  # noqa: PLR0913  # all that a fit can be given
@@ -93,14 +91,12 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     remembered = events
     events, valid = _with_questions(events, valid, config)
     popularity = Popularity.of(events, len(catalog), config.debias.popularity)
-    selection = Selection.of_events(events, len(catalog), config.debias.selection)
     hidden = (*config.data.protected, *config.debias.adversary.attributes)
     people = None if people is None else _unprotected(people, hidden)
     rows, size = person_rows(people, events), config.model.embedding_size
-    adversary = Adversary.of(config.debias.adversary, people, rows, size=size, seed=config.train.seed)
-    secret = config.debias.adversary.attributes if config.debias.adversary.erase else ()
-    erased = attributes_of(people, secret, rows) if secret else []
-    dual = Dual.of(config.debias.parity, groups, rows, events, catalog, config.train)
+    debias = Corrections.of(
+        config.debias, events, catalog, people, rows, groups, size=size, train=config.train
+    )
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
     spaces = Spaces(
@@ -113,9 +109,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
     progress("linear part", 1, 1)
     if checkpoints is not None:
-        besides = [each.values for each in (*(() if adversary is None else adversary.attributes), *erased)]
-        besides += [] if selection is None else [selection.weights]
-        besides += [] if dual is None else dual.arrays()
+        besides = debias.arrays()
         owner = _identity(
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, besides
         )
@@ -133,10 +127,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         config=config.train,
         generate=config.generate,
         attention=config.encode.attention and len(spaces.items.fields) > 0,
-        weights=None if selection is None else selection.weights,
-        normalised=selection is not None and selection.normalised,
-        penalties=[each for each in (adversary, dual) if each is not None],
-        erase=partial(erase, questions.scorer, events, rows, erased) if erased else None,
+        weights=debias.weights,
+        normalised=debias.normalised,
+        penalties=debias.penalties,
+        erase=debias.eraser(questions.scorer, events, rows),
         checkpoints=checkpoints,
         progress=progress,
     )
@@ -160,19 +154,17 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generator=generator,
         words=None if decoder is None else decoder.words,
         about={
-            "training": trained.told | {"parity": None if dual is None else dual.told()},
+            "training": trained.told,
             "linear": {
                 "items": len(linear.known),
                 "strengths": linear.strengths,
                 "exponents": linear.exponents,
             },
             "retrieval": None,
-            "selection": None if selection is None else selection.told(),
+            **debias.told(),
             "text_encoder": frozen.encoder,
             "image_encoder": frozen.image_encoder,
-            "notes": frozen.notes
-            + _cut_notes(catalog, people, encode)
-            + ([] if dual is None else dual.notes()),
+            "notes": frozen.notes + _cut_notes(catalog, people, encode) + debias.notes(),
             "n_events": events.n_events,
             "n_users": events.n_users,
         },

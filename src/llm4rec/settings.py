@@ -8,10 +8,7 @@ from pydantic import model_validator
 
 from llm4rec.config import Section
 from llm4rec.data.ingest import DataConfig
-from llm4rec.debias.adversary import AdversaryConfig
-from llm4rec.debias.balance import ParityConfig
-from llm4rec.debias.popularity import PopularityConfig
-from llm4rec.debias.selection import SelectionConfig
+from llm4rec.debias.corrections import DebiasConfig
 from llm4rec.diversity import RerankConfig
 from llm4rec.encode.fusion import FusionConfig
 from llm4rec.encode.image import ImageConfig
@@ -31,32 +28,6 @@ class EncodeConfig(FusionConfig, TokenConfig):
 
     text: TextConfig = TextConfig()
     image: ImageConfig = ImageConfig()
-
-
-class DebiasConfig(Section):
-    """What is done about bias (section `debias`); all of it is off until it is asked for."""
-
-    adversary: AdversaryConfig = AdversaryConfig()
-    parity: ParityConfig = ParityConfig()
-    popularity: PopularityConfig = PopularityConfig()
-    selection: SelectionConfig = SelectionConfig()
-
-    def refuse_twice(self) -> None:
-        """Refuse to fit what takes popularity out by weights and out of the scores as well.
-
-        Models once fitted may be given a strength all the same, so that an audit can tell what it costs.
-
-        Raises:
-            ConfigError: where both are asked for.
-        """
-        weighed = self.selection.weights != "none" and self.selection.of == "popularity"
-        popularity = self.popularity
-        if weighed and (popularity.strength or popularity.choose or popularity.training):
-            raise ConfigError(
-                "debias.selection weighs by popularity, and debias.popularity takes it out of the "
-                'scores: that would be twice. Set debias.selection.weights="none", or strength=0, '
-                "training=0 and choose=false in debias.popularity."
-            )
 
 
 class Config(Section):
