@@ -12,15 +12,12 @@ together; NDCG@5 of each person's test items, averaged over all test people, one
 1 as in the public code of the compared papers (`ndcg_liking` leaves those people out); MSE of P(r >= like)
 against 0 or 1 (`rating_mse`: of the expected rating).
 
-Methods: naive; ips, snips and dr (equation 14 and doubly robust) with the propensities of the data where it
-has them, else with learned ones (`debias.exposure`, learnt once, held out), raised to their `CLIP` quantile;
-popularity, whose logarithm times `STRENGTH` is added in training and left out of predictions (equation 15);
-and exposure, which has the learned propensity as a covariate.
+Methods are those of `llm4rec.debias.methods`, with the propensities of the data where it has them, else with
+learned ones (`debias.exposure`, learnt once, held out).
 
 Nothing is chosen on the test part. Models are cross-fitted on the train ratings; their held-out predictions,
-weighted by inverse propensities, give each person's log loss and an AUC. `default` is, seed by seed, the
-method of the least loss among those whose AUC is not below that of naive, if its loss is below that of
-naive by more than a standard error over people, and naive otherwise.
+weighted by inverse propensities, give each person's log loss and an AUC. `default` is, seed by seed, what
+`methods.choose` takes: naive unless another is shown to be better.
 
 Intervals of figures are Student's over seeds; those of differences in NDCG@5 are also a bootstrap over
 people, whose seeds are averaged first.
@@ -40,33 +37,15 @@ import polars as pl
 from scipy.stats import t
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from llm4rec.debias.exposure import Exposure
-    from llm4rec.debias.learning import CrossFitted, Objective
+    from llm4rec.debias.learning import CrossFitted
+    from llm4rec.debias.methods import Held
     from llm4rec.debias.rated import Rated
     from llm4rec.debias.ratings import Features
     from llm4rec.types import Array, Ints
 
 K = 5
-CLIP = 0.05
-"""Quantile of the propensities below which they are raised to it."""
-STRENGTH = 0.1
-"""Power of popularity."""
-METHODS = ("naive", "ips", "snips", "dr", "popularity", "exposure")
 FIGURES = ("auc", "ndcg", "ndcg_liking", "mse", "rating_mse")
-
-
-def auc(liked: Array, scores: Array, weights: Array | None = None) -> float:
-    """Share of pairs of a positive and a negative that are in order, ties counting half.
-
-    With `weights`, a pair counts the product of both.
-    """
-    weights = np.ones(len(scores)) if weights is None else weights
-    _, place = np.unique(scores, return_inverse=True)
-    positive, negative = (np.bincount(place, weights * mask, place.max() + 1) for mask in (liked, ~liked))
-    below = np.cumsum(negative) - negative / 2
-    return float(positive @ below / (positive.sum() * negative.sum()))
 
 
 def ndcg(people: Ints, liked: Array, scores: Array, k: int = K) -> Array:
@@ -140,24 +119,24 @@ class Judged(NamedTuple):
 
     Attributes:
         figures: of the test part, by name.
-        losses: weighted held-out log loss of each person, of mean that of all [u].
+        held: what validation says.
         people: NDCG of each test person, one without a positive counting 1.
-        order: weighted held-out AUC.
         epochs: passes of each fold.
         seconds: what it took.
     """
 
     figures: dict[str, float]
-    losses: Array
+    held: Held
     people: Array
-    order: float
     epochs: tuple[int, ...]
     seconds: float = 0.0
 
 
-def judge(trial: Trial, fitted: CrossFitted, weights: Array, like: float) -> Judged:
+def judge(trial: Trial, fitted: CrossFitted, propensities: Array, like: float) -> Judged:
     """Its figures on the test part, and what validation says of it."""
+    from llm4rec.debias.methods import held
     from llm4rec.debias.rated import at_least, expected
+    from llm4rec.evaluate.metrics import auc
 
     rated = trial.rated
     liked = trial.ratings >= like
@@ -171,32 +150,8 @@ def judge(trial: Trial, fitted: CrossFitted, weights: Array, like: float) -> Jud
         "mse": float(np.mean((scores - liked) ** 2)),
         "rating_mse": float(np.mean((expected(rated.levels, p) - trial.ratings) ** 2)),
     }
-    held = np.clip(at_least(rated.levels, fitted.held_out.astype(np.float64), like), 1e-7, 1 - 1e-7)
-    truly = rated.levels[rated.classes] >= like
-    loss = -np.where(truly, np.log(held), np.log1p(-held)) * weights / weights.sum()
-    losses = np.bincount(rated.people, loss, rated.n_people) * rated.n_people
     counted = np.nan_to_num(per_person, nan=1.0)
-    return Judged(figures, losses, counted, auc(truly, held, weights), fitted.epochs)
-
-
-def objectives(rated: Rated, propensities: Array, learnt: Exposure) -> dict[str, Objective]:
-    """What each method makes small."""
-    from llm4rec.debias.learning import Objective
-    from llm4rec.debias.propensity import of_popularity, weights
-
-    bound = float(np.quantile(propensities, CLIP))
-    ips = weights(propensities, clip=bound, density=rated.density).astype(np.float32)
-    snips = weights(propensities, clip=bound).astype(np.float32)
-    log_popularity = np.log(of_popularity(np.bincount(rated.items, minlength=rated.n_items), 1.0))
-    centred = (log_popularity - log_popularity.mean()).astype(np.float32)
-    return {
-        "naive": Objective(),
-        "ips": Objective(weights=ips),
-        "snips": Objective(weights=snips, normalised=True),
-        "dr": Objective(weights=snips, doubly=True),
-        "popularity": Objective(offsets=STRENGTH * centred),
-        "exposure": Objective(exposure=learnt),
-    }
+    return Judged(figures, held(rated, fitted, propensities, like), counted, fitted.epochs)
 
 
 def measure(
@@ -204,31 +159,18 @@ def measure(
 ) -> dict[str, Judged]:
     """Every method with one seed; `default` is the one validation chooses."""
     from llm4rec.debias.learning import cross_fit
-    from llm4rec.debias.propensity import weights
+    from llm4rec.debias.methods import choose, objectives
     from llm4rec.debias.ratings import RatingConfig
 
     config = RatingConfig(batch_size=given.batch, epochs=given.epochs)
-    judging = weights(propensities, clip=float(np.quantile(propensities, CLIP)))
     told: dict[str, Judged] = {}
     for name, objective in objectives(trial.rated, propensities, learnt).items():
         if name in given.methods:
             began = time.perf_counter()
             fitted = cross_fit(trial.rated, trial.features, config, objective, folds=given.folds, seed=seed)
-            found = judge(trial, fitted, judging, given.like)
+            found = judge(trial, fitted, propensities, given.like)
             told[name] = found._replace(seconds=time.perf_counter() - began)
-    return told | {"default": told[choose(told)]}
-
-
-def choose(told: Mapping[str, Judged]) -> str:
-    """The method of the least held-out loss that is nowhere below naive, or naive."""
-    from llm4rec.evaluate.significance import Gain
-
-    naive = told["naive"]
-    best = min(
-        (name for name, judged in told.items() if judged.order >= naive.order),
-        key=lambda name: told[name].losses.mean(),
-    )
-    return best if Gain.of(naive.losses - told[best].losses).exceeds() else "naive"
+    return told | {"default": told[choose({name: judged.held for name, judged in told.items()})]}
 
 
 def spread(values: Array) -> dict[str, float]:
@@ -247,8 +189,8 @@ def summary(runs: list[dict[str, Judged]]) -> dict[str, Any]:
         of = [run[name] for run in runs]
         naive = [run["naive"] for run in runs]
         told[name] = {figure: spread(np.array([j.figures[figure] for j in of])) for figure in FIGURES}
-        told[name]["validation loss"] = spread(np.array([j.losses.mean() for j in of]))
-        told[name]["validation auc"] = spread(np.array([j.order for j in of]))
+        told[name]["validation loss"] = spread(np.array([j.held.losses.mean() for j in of]))
+        told[name]["validation auc"] = spread(np.array([j.held.order for j in of]))
         told[name]["over naive"] = {
             figure: spread(
                 np.array([j.figures[figure] - n.figures[figure] for j, n in zip(of, naive, strict=True)])
@@ -266,6 +208,7 @@ def summary(runs: list[dict[str, Judged]]) -> dict[str, Any]:
 def exposures(trial: Trial) -> tuple[Array, Exposure, dict[str, Any]]:
     """The propensities of the train ratings, the learned model, and what they are worth."""
     from llm4rec.debias.exposure import learn_exposure
+    from llm4rec.debias.methods import CLIP
     from llm4rec.debias.propensity import clippings
 
     learnt = learn_exposure(trial.rated, trial.features)
@@ -293,6 +236,8 @@ def exposures(trial: Trial) -> tuple[Array, Exposure, dict[str, Any]]:
 def main() -> None:
     """Measure what the command line names."""
     import torch
+
+    from llm4rec.debias.methods import METHODS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from llm4rec.data.events import EventLog
 from llm4rec.data.split import Cases
 from llm4rec.errors import InputError
-from llm4rec.evaluate.metrics import per_case
+from llm4rec.evaluate.metrics import auc, per_case
 from llm4rec.types import Rankings
 
 
@@ -140,3 +140,10 @@ def test_laws(data: st.DataObject) -> None:
         assert tied[f"{name}@3"] <= tied[f"{name}@6"] <= tied[f"{name}@11"]
     assert tied["recall@6"] <= tied["hr@6"]
     assert tied["mrr@6"] <= tied["hr@6"]
+
+
+def test_auc_by_hand() -> None:
+    """Of four pairs three are in order and one ties; the first positive then counts three times."""
+    liked, scores = np.array([True, True, False, False]), np.array([0.9, 0.5, 0.5, 0.4])
+    assert auc(liked, scores) == pytest.approx(3.5 / 4)
+    assert auc(liked, scores, np.array([3.0, 1.0, 1.0, 1.0])) == pytest.approx((3 + 3 + 0.5 + 1) / 8)

@@ -1,4 +1,4 @@
-"""Accuracy of ranked lists: hit rate, NDCG, reciprocal rank and recall, ties counted against the model.
+"""Accuracy of ranked lists: hit rate, NDCG, reciprocal rank and recall, ties counted against the model; AUC.
 
 A list is read in the worst order its scores allow: within a group of equal scores, right answers come
 last. A list of n holds all that is needed for that at every k < n: an answer that ties with items
@@ -52,6 +52,21 @@ def per_case(rankings: Rankings, cases: Cases, ks: Sequence[int] = KS) -> dict[s
         found[f"mrr@{k}"] = (top / place[:k]).max(axis=1, initial=0).astype(np.float32)
         found[f"recall@{k}"] = (top.sum(axis=1) / np.maximum(n_right, 1)).astype(np.float32)
     return found
+
+
+def auc(liked: Bools, scores: Array, weights: Array | None = None) -> float:
+    """Share of pairs of a positive and a negative that are in order, ties counting half.
+
+    Args:
+        liked: whether each is a positive [p]; there are some of either.
+        scores: higher is likelier [p].
+        weights: of each [p], a pair counting the product of both; None counts all alike.
+    """
+    weights = np.ones(len(scores)) if weights is None else weights
+    _, place = np.unique(scores, return_inverse=True)
+    positive, negative = (np.bincount(place, weights * mask, place.max() + 1) for mask in (liked, ~liked))
+    below = np.cumsum(negative) - negative / 2
+    return float(positive @ below / (positive.sum() * negative.sum()))
 
 
 def _is_right(rankings: Rankings, cases: Cases) -> Bools:
