@@ -1,12 +1,13 @@
 """What weighing events by inverse propensities is worth, in worlds where what people like is known.
 
-    python benchmarks/selection.py --seeds 0 1 2 3 --out selection.json
+    python benchmarks/selection.py --seeds 0 1 3 4 --out selection.json
 
 A platform shows items by taste and popularity; what is clicked is the log that models are fitted on. Each
 world is drawn and each model fitted with a seed of its own. Of everybody with three clicks or more the last
 is held out as the test. In a first world, whose popularity moves, validation took recent popularity alone
 beside a small model, weighed by popularity or not; so `FORCES` aim what is shown at tastes. They were set
-on validation figures of a model without weights, in a world that is not among the measured ones.
+on validation figures of a model without weights, in a world of seed 100. Of six seeds four had ended when
+the figures in the docs were made.
 
 Models, as `debias.selection` sets them:
 
@@ -207,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], help="a world for each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 3, 4], help="a world for each")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     given = parser.parse_args()

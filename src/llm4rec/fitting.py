@@ -94,8 +94,17 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     hidden = (*config.data.protected, *config.debias.adversary.attributes)
     people = None if people is None else _unprotected(people, hidden)
     rows, size = person_rows(people, events), config.model.embedding_size
+    attention = config.encode.attention and len(catalog.fields) > 0
     debias = Corrections.of(
-        config.debias, events, catalog, people, rows, groups, size=size, train=config.train
+        config.debias,
+        events,
+        catalog,
+        people,
+        rows,
+        groups,
+        size=size,
+        train=config.train,
+        attention=attention,
     )
     encode = config.encode
     frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)

@@ -332,7 +332,7 @@ def _id_tensors(generator: Generator | None) -> dict[str, dict[str, Array]]:
 
 
 def _table(log: EventLog, catalog: Catalog) -> pl.DataFrame:
-    """Events as they are kept: without propensities, which only training reads."""
+    """Events as they are kept: without propensities, which training and audits read from the data."""
     return replace(log, propensities=None).to_frame(catalog.ids)
 
 

@@ -142,7 +142,7 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
         kept["popularity"] = Popularity.of(told, len(fitted.catalog), options).at(fitted.popularity.strength)
         if fitted.scorer.carried is not None:
             seen = fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy()
-            kept["scorer"] = replace(fitted.scorer, carried=fitted.scorer.carried.renewed(told, seen))
+            kept["scorer"] = fitted.scorer.carrying(fitted.scorer.carried.renewed(told, seen))
     found = as_indexed(fitted, replace(fitted, **kept))
     if "scorer" in kept:
         vars(found).pop("index", None)  # popularity is part of what it holds

@@ -166,7 +166,7 @@ def test_columns_are_mapped_as_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mapping", [{}, {"propensity": "chance"}], ids=["by name", "mapped"])
 def test_propensities_run_along_the_log_and_may_be_missing(tmp_path: Path, mapping: dict[str, str]) -> None:
-    chances = pl.Series(mapping.get("propensity", "propensity_score"), [0.5, None, 1.0, 0.25, 0.125])
+    chances = pl.Series(mapping.get("propensity", "propensity"), [0.5, None, 1.0, 0.25, 0.125])
     data = ingest(write(tmp_path / "e.csv", EVENTS.with_columns(chances)), columns=mapping)
     told = data.log.to_frame(data.catalog.ids)
     named = EVENTS.with_columns(chances.alias("propensity"))

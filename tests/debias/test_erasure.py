@@ -16,7 +16,7 @@ from llm4rec.config import load
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.debias.adversary import Attribute
-from llm4rec.debias.erasure import fit_erasure
+from llm4rec.debias.erasure import erase, fit_erasure, refuse_many
 from llm4rec.errors import ConfigError, InputError
 from llm4rec.evaluate.attacker import attack
 from llm4rec.evaluate.groups import Groups
@@ -94,6 +94,15 @@ def test_until_it_is_told_it_changes_no_bit() -> None:
     torch.testing.assert_close(erasure(states), torch.ones(3, 4, 5))
     erasure.clear()
     assert torch.equal(erasure(states), states)
+
+
+def test_attributes_of_many_values_are_refused() -> None:
+    towns = Attribute("town", "categorical", np.arange(20) % 4, tuple("abcd"))
+    age = Attribute("age", "numerical", np.zeros(20, dtype=np.float32))
+    refuse_many([towns, age], 16)
+    refuse_many([], 16)
+    with pytest.raises(InputError, match=r"up to 4 of 15 directions .* 'town' alone takes 3"):
+        refuse_many([towns, age], 15)
 
 
 def test_erasing_needs_to_be_told_what() -> None:
@@ -184,3 +193,17 @@ def test_a_fit_that_is_taken_up_ends_like_one_that_was_not(tmp_path: Path) -> No
         log, catalog, whole.fitted.config, people=people, checkpoints=tmp_path, resume=True
     )
     np.testing.assert_array_equal(told(whole)[0], told(resumed)[0])
+
+
+def test_people_without_an_event_do_not_count() -> None:
+    """They all have one state: with more of them on one side, means over everybody would tell nothing."""
+    model = fitted("debias.adversary.erase=true")
+    log, _, people = leaning()
+    rows = people.numbers(log.user_ids)
+    side = np.array([SIDES.index(name) if name else -1 for name in people.table["side"].to_list()])[rows]
+    few = log.heads(np.where((side == 0) & (rows % 3 > 0), 0, log.lengths - 1))
+    scorer = model.fitted.scorer
+    assert erase(scorer, few, np.full(N_PEOPLE, -1), [sides(side.tolist())], scorer.network) == 1
+    states = scorer.states(few, np.full(N_PEOPLE, -1)).numpy()
+    met = [states[(side == a) & (few.lengths > 0)].mean(axis=0) for a in range(2)]
+    np.testing.assert_allclose(met[0], met[1], atol=1e-3 * states.std())

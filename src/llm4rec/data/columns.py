@@ -40,7 +40,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "order": ("order", "sequence", "seq"),
     "rating": ("rating", "ratings", "stars", "overall", "score"),
-    "propensity": ("propensity", "propensity_score"),
+    "propensity": ("propensity",),
     "type": ("event_type", "event", "action", "interaction_type", "behavior", "behaviour"),
     "split": ("split", "subset"),
     "text": ("text", "review_text", "review", "body", "comment", "content"),

@@ -17,7 +17,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.debias.adversary import Adversary, AdversaryConfig, Attribute, attributes_of
 from llm4rec.debias.balance import ParityConfig
 from llm4rec.debias.dual import Dual
-from llm4rec.debias.erasure import erase
+from llm4rec.debias.erasure import erase, refuse_many
 from llm4rec.debias.popularity import PopularityConfig
 from llm4rec.debias.selection import Selection, SelectionConfig
 from llm4rec.errors import ConfigError
@@ -74,7 +74,7 @@ class Corrections:
     erased: tuple[Attribute, ...]
 
     @classmethod
-    def of(  # all that any of them goes by
+    def of(  # noqa: PLR0913  # all that any of them goes by
         cls,
         config: DebiasConfig,
         events: EventLog,
@@ -85,6 +85,7 @@ class Corrections:
         *,
         size: int,
         train: TrainConfig,
+        attention: bool,
     ) -> Self:
         """Those of a configuration.
 
@@ -97,16 +98,19 @@ class Corrections:
             groups: of the people's table, whose exposure is to be held equal; None for none.
             size: d of the states.
             train: options of the loop.
+            attention: whether cross-modal attention is tried, which is trained on few items at a step.
 
         Raises:
             InputError: where what one of them needs is not there.
         """
         hidden = config.adversary.attributes if config.adversary.erase else ()
+        erased = attributes_of(people, hidden, rows) if hidden else []
+        refuse_many(erased, size)
         return cls(
             Selection.of_events(events, len(catalog), config.selection),
             Adversary.of(config.adversary, people, rows, size=size, seed=train.seed),
-            Dual.of(config.parity, groups, rows, events, catalog, train),
-            tuple(attributes_of(people, hidden, rows)) if hidden else (),
+            Dual.of(config.parity, groups, rows, events, catalog, train, attention=attention),
+            tuple(erased),
         )
 
     @property

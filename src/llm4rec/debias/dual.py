@@ -93,6 +93,8 @@ class Dual(nn.Module):
         events: EventLog,
         catalog: Catalog,
         train: TrainConfig,
+        *,
+        attention: bool,
     ) -> Self | None:
         """What a configuration asks for; None where training is to hold nothing.
 
@@ -103,6 +105,7 @@ class Dual(nn.Module):
             events: that log.
             catalog: the items.
             train: options of the loop.
+            attention: whether cross-modal attention is tried, which is trained on few items at a step.
 
         Raises:
             InputError: where a step can't tell what the best ten are, as it scores too few items.
@@ -110,7 +113,8 @@ class Dual(nn.Module):
         if not config.training or groups is None:
             return None
         n_items, fewest = len(catalog), -(-len(catalog) // TOP)
-        if train.negatives < fewest and (n_items > train.full_softmax_up_to or train.attention_epochs):
+        sampled = n_items > train.full_softmax_up_to or (attention and train.attention_epochs > 0)
+        if sampled and train.negatives < fewest:
             raise InputError(
                 f"debias.parity.training has to see one of the best {TOP} among the items of a step, and "
                 f"train.negatives = {train.negatives} of {n_items} are too few: set it to {fewest} or "
@@ -127,6 +131,8 @@ class Dual(nn.Module):
         chosen = self._chosen(owners)
         whose = self.members[owners[chosen]]
         logits = network.head(states[chosen], offer.vectors)
+        if offer.carried is not None:
+            logits = logits + offer.carried
         # of a sample of items, as many are at the top as there are among it of the ten
         n = min(max(1, round(TOP * len(offer.items) / len(self.shares))), len(offer.items) - 1)
         shown = soft_exposure(logits, self.shares[offer.items], n)
@@ -147,7 +153,11 @@ class Dual(nn.Module):
         return (self.prices * apart.sign() * (apart + step - step.detach())).sum()
 
     def told(self) -> dict[str, Any]:
-        """The largest difference of soft exposure and the largest λ, and where they are; JSON can hold it."""
+        """The largest difference of soft exposure and the largest λ, and where they are; JSON can hold it.
+
+        The difference is that of means over the latest lists of training, with dropout, up to the epoch that
+        was kept: not one of the lists that the network makes then.
+        """
         apart = self._apart().abs()
         return {
             "epsilon": self.epsilon,
@@ -163,7 +173,7 @@ class Dual(nn.Module):
         if told["gap"] <= self.epsilon:
             return []
         return [
-            f"debias.parity.training: soft exposure differs by {told['gap']:.3f} where training ended "
+            f"debias.parity.training: over its latest lists soft exposure differed by {told['gap']:.3f} "
             f"({', '.join(told['gap_of'])}), and not by {self.epsilon:g} at most."
         ]
 
@@ -178,10 +188,16 @@ class Dual(nn.Module):
         return (self.means[first] - self.means[second]) * met[:, None]
 
     def _chosen(self, owners: Tensor) -> Tensor:
-        """Places of at most `LISTS` people's last states, as many of each group as there are."""
+        """Places of at most `LISTS` people's longest histories, as many of each group as there are."""
         last = torch.ones_like(owners, dtype=torch.bool)
         last[:-1] = owners[1:] != owners[:-1]  # states come window by window, in the order of time
-        order = last.nonzero().squeeze(1)
+        ends = last.nonzero().squeeze(1)
+        lengths = torch.diff(ends, prepend=torch.tensor([-1]))
+        order = torch.argsort(lengths, stable=True)
+        order = order[torch.argsort(owners[ends[order]], stable=True)]  # a person's windows, the longest last
+        newest = torch.ones_like(order, dtype=torch.bool)
+        newest[:-1] = owners[ends[order[1:]]] != owners[ends[order[:-1]]]
+        order = ends[order[newest]]
         order = order[torch.randperm(len(order))]
         whose = self.members[owners[order]]
         most = max(1, LISTS // len(self.names))

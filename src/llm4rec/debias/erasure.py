@@ -7,7 +7,8 @@ metric of their own covariance Σ:
 
 Then no linear model does better than a constant at reading a from h, on the people it was fitted to. What
 bends its borders may still read something: an adversary of equation (17) is of any shape, so this is the part
-of it that has a closed form. It needs nobody's attribute when it is used.
+of it that has a closed form. It needs nobody's attribute when it is used. What the time of asking and what is
+retrieved add to a state is added afterwards.
 
 Source: Belrose et al., LEACE: Perfect linear concept erasure in closed form, NeurIPS 2023.
 """
@@ -30,6 +31,24 @@ EMPTY = 1e-8
 """Share of the largest variance below which states are taken not to vary in a direction."""
 
 
+def refuse_many(attributes: Sequence[Attribute], size: int) -> None:
+    """Refuse attributes of so many values that little of states of `size` coordinates would be left.
+
+    Every value but one takes a direction, whether it tells anything or not.
+
+    Raises:
+        InputError: where they may take more than a quarter.
+    """
+    wanted = {each.name: max(1, len(each.names) - 1) for each in attributes}
+    if sum(wanted.values()) * 4 > size:
+        name = max(wanted, key=lambda name: wanted[name])
+        raise InputError(
+            f"debias.adversary.erase would take up to {sum(wanted.values())} of {size} directions out of the "
+            f"states, and a quarter is the most; {name!r} alone takes {wanted[name]}. Put its values into "
+            "fewer categories, leave it out, or set model.embedding_size higher."
+        )
+
+
 def erase(
     scorer: Scorer, events: EventLog, rows: Ints, attributes: Sequence[Attribute], network: Network
 ) -> int:
@@ -45,10 +64,12 @@ def erase(
     assert network.erasure is not None  # it was made with one
     network.erasure.clear()
     now = replace(scorer, network=network)
-    states = np.empty((events.n_users, now.vectors.shape[1]), dtype=np.float32)
+    met = np.flatnonzero(events.lengths)  # all states of those without an event are one
+    events, rows = events.histories(met, events.lengths[met]), rows[met]
+    states = np.empty((len(met), now.vectors.shape[1]), dtype=np.float32)
     for part, some in now.chunks(events):
         states[part] = now.states(some, rows[part]).numpy()
-    middle, taken = fit_erasure(states, attributes)
+    middle, taken = fit_erasure(states, [replace(each, values=each.values[met]) for each in attributes])
     network.erasure.become(middle, taken)
     return round(float(np.trace(taken)))  # that of a projection is its rank
 

@@ -48,10 +48,13 @@ class Offer:
     Attributes:
         items: dense numbers [s], in their order where they are all; an item may be drawn twice.
         vectors: z of each [s, d], with its graph.
+        carried: what its logit carries when it is served, beside what the network makes of it [s] (nats);
+            None for nothing.
     """
 
     items: Tensor
     vectors: Tensor
+    carried: Tensor | None = None
 
 
 class Network(nn.Module):

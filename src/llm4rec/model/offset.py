@@ -47,8 +47,12 @@ class Carried:
 
     @cached_property
     def logits(self) -> Tensor:
-        """γ · log z [i] (nats)."""
-        return torch.from_numpy(_log_shares(self.counts, self.power))
+        """γ · log z [i], around its mean (nats).
+
+        The same for all items it would change no probability, but an index goes by what is far from 0.
+        """
+        found = torch.from_numpy(_log_shares(self.counts, self.power))
+        return found - found.mean()
 
     def extended(self, n: int) -> Self:
         """With `n` further items that nobody has taken."""
@@ -101,6 +105,11 @@ class Offsets:
     def of_events(self, events: Tensor) -> Self:
         """Those of some events [p] alone."""
         return replace(self, rows=self.rows[events])
+
+    @property
+    def newest(self) -> Tensor:
+        """What the logits of all items get in the newest stretch [i]: what they carry when served."""
+        return self.table[-1]
 
     def own(self, items: Tensor) -> Tensor:
         """What the logit of each target's own item gets [p], `items` being those [p]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, cast
 
@@ -79,6 +79,13 @@ class Scorer:
         if wanted and isinstance(own, PretrainedBackbone) and own.dtype == torch.bfloat16:
             return rounded(own)
         return own
+
+    def carrying(self, carried: Carried | None) -> Scorer:
+        """The same with other popularity, and what it has made of items and keeps of histories."""
+        found = replace(self, carried=carried)
+        held = {name: value for name, value in vars(self).items() if name in ("past", "backbone", "vectors")}
+        vars(found).update(held)
+        return found
 
     @cached_property
     def vectors(self) -> Tensor:

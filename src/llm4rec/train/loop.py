@@ -262,7 +262,7 @@ def step(
         if material.dense:
             loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype, offsets)
         wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
-        offer = Offer(torch.arange(len(vectors)), vectors)
+        offer = Offer(torch.arange(len(vectors)), vectors, None if offsets is None else offsets.newest)
     if material.codes is not None and network.codes is not None:
         soft = None
         if material.teaching is not None:
@@ -302,7 +302,8 @@ def _sampled(
     losses = sampled_softmax_loss(
         network.head, states, vectors[right], vectors[wrong], wanted, negatives, log_counts, offsets
     )
-    return states, vectors[right], Offer(negatives, vectors[wrong]), (losses * share).sum()
+    carried = None if offsets is None else offsets.newest[negatives]
+    return states, vectors[right], Offer(negatives, vectors[wrong], carried), (losses * share).sum()
 
 
 def _targets(windows: Windows, chosen: Ints) -> tuple[Tensor, Tensor]:

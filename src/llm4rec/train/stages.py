@@ -108,9 +108,9 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
         with only(network, _but_content(network)):
             log = run(coded, validate=validate_codes(ids), stage=FLOOR, penalties=penalties)
-        network.backbone.settle()
+        settled, codes = network.backbone.settle(), validate_codes(ids)
         kept = {"attention_kept": False, "context_kept": False}
-        kept |= _erased(network, erase, validate_codes(ids), log.best_metric)
+        kept |= _erased(network, erase, codes, _measured(network, codes) if settled else log.best_metric)
         return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
     floor = run(material, validate=validate, stage=FLOOR, penalties=penalties)
     # what follows is trained on, and compared with, the states that will be served
@@ -132,20 +132,18 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         if generate.joint_epochs:
             dense, both = validate_served(None), validate_served(ids)
             before = max(_measured(network, dense), _measured(network, both), key=np.mean)
-            joined = partial(run, penalties=penalties)
+            joined = partial(run, penalties=penalties, epochs=generate.joint_epochs)
             log, kept = _learn_both(
                 network,
                 coded,
                 joined,
                 both,
                 config,
-                generate.joint_epochs,
                 before,
                 counts(penalties).values(),
+                erase,
             )
             told |= {"joint": asdict(log), "joint_kept": kept}
-            if erase is not None and kept:
-                erase(network)
         material = coded
     if timed and config.context_epochs:
         served = validate_served(ids)
@@ -234,15 +232,16 @@ def _learn_both(
     run: Callable[..., TrainLog],
     served: PersonMetric,
     config: TrainConfig,
-    epochs: int,
     before: Array,
     counted: Iterable[Tensor],
+    erase: Callable[[Network], int] | None,
 ) -> tuple[TrainLog, bool]:
     """Train states and both heads, item vectors fixed; where that does not gain, all stays as it was.
 
     The best of several epochs is above what was `before` [p] by chance already: it must be so by more than
     a standard error. A pretrained decoder is settled by then: what surrounds it is trained. What penalties
-    have `counted` is left as it was with the rest.
+    have `counted`, and what is taken out of states, is left as it was with the rest; where states have moved,
+    what they should not tell is taken out anew before it is judged.
     """
     slow = config.model_copy(
         update={"patience": 2, "fewest_steps": 1, "learning_rate": config.learning_rate / 4}
@@ -250,13 +249,15 @@ def _learn_both(
     parameters = [
         p for name, p in network.named_parameters() if p.requires_grad and not name.startswith("fusion.")
     ]
-    changed = [*parameters, *counted]
+    changed = [*parameters, *counted, *(() if network.erasure is None else network.erasure.buffers())]
     start = [tensor.detach().clone() for tensor in changed]
     with only(network, parameters):
         log = run(
-            material, validate=_mean(served), config=slow, stage=JOINT, epochs=epochs,
+            material, validate=_mean(served), config=slow, stage=JOINT,
             to_beat=float(before.mean()),
         )  # fmt: skip
+    if erase is not None:
+        erase(network)
     kept = Gain.of(_measured(network, served) - before).exceeds()
     if not kept:
         with torch.no_grad():
