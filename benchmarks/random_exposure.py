@@ -37,6 +37,8 @@ import polars as pl
 from scipy.stats import t
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from llm4rec.debias.exposure import Exposure
     from llm4rec.debias.learning import CrossFitted
     from llm4rec.debias.methods import Held
@@ -233,13 +235,24 @@ def exposures(trial: Trial) -> tuple[Array, Exposure, dict[str, Any]]:
     )
 
 
+def calibration_plot(learned: Mapping[str, Any]) -> str:
+    """An SVG of how often pairs were rated against how likely the learned propensities held it."""
+    from llm4rec.bench.charts import growth
+
+    seen = [(p, y) for p, y in zip(learned["predicted"], learned["observed"], strict=True) if p > 0 and y > 0]
+    lines = {"right": [(p, p) for p, _ in seen], "learned": seen}
+    return growth(lines, "Propensities, held out", "mean predicted", "share that was rated")
+
+
 def main() -> None:
     """Measure what the command line names."""
     import torch
 
     from llm4rec.debias.methods import METHODS
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--folds", type=int, default=5)
@@ -248,7 +261,9 @@ def main() -> None:
     parser.add_argument("--like", type=float, default=3.0, help="ratings from here on are positives")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file; a calibration plot is put beside it (.svg)"
+    )
     given = parser.parse_args()
     if "naive" not in given.methods:
         parser.error("--methods needs naive, which the others are compared with")
@@ -256,6 +271,7 @@ def main() -> None:
     trial = read(given.data)
     propensities, learnt, worth = exposures(trial)
     print(json.dumps(worth, indent=1))
+    given.out.with_suffix(".svg").write_text(calibration_plot(worth["learned"]), encoding="utf-8")
     runs: list[dict[str, Judged]] = []
     for seed in range(given.seeds):
         runs.append(measure(trial, propensities, learnt, given, seed))

@@ -72,6 +72,10 @@ def test_every_method_is_measured(
     monkeypatch.setattr("llm4rec.debias.exposure.STEPS", 40)
     script.main()
     told = json.loads(out.read_text())
+    plot = out.with_suffix(".svg").read_text()
+    assert plot.count("<circle") == 2 * sum(
+        share > 0 for share in told["propensities"]["learned"]["observed"]
+    )
     assert set(told["methods"]) == {*METHODS, "default"} and told["seeds"] == 2
     assert told["propensities"]["of"] == "the data" and told["propensities"]["clipping"][0]["kept"] == 1
     for found in told["methods"].values():

@@ -88,7 +88,7 @@ def growth(lines: Mapping[str, Sequence[tuple[float, float]]], title: str, acros
         path = " ".join(f"{x(math.log10(a))},{y(math.log10(b))}" for a, b in line)
         dots = "".join(
             f'<circle cx={x(math.log10(a))} cy={y(math.log10(b))} r=4 fill="{colour}">'
-            f"<title>{escape(name)}: {a:,.0f}, {b:g}</title></circle>"
+            f"<title>{escape(name)}: {a:,.15g}, {b:g}</title></circle>"
             for a, b in line
         )
         parts.append(
