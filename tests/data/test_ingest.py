@@ -482,3 +482,30 @@ def test_times_before_all_computers_are_remarked_on(tmp_path: Path) -> None:
     assert any(early in sentence for sentence in data.report.notes)
     later = EVENTS.with_columns(pl.col("timestamp") + 1_000_000_000)
     assert not any("1980" in sentence for sentence in ingest(write(tmp_path / "l.csv", later)).report.notes)
+
+
+ODD = b"user,item,propensity\nu,a,0\nu,b,1\nu,c,1.5\nu,d,\nu,e,-0.1\nu,f,inf\nu,g,1e-60\nu,h,x\n"
+
+
+def test_a_column_that_only_has_the_name_of_propensities_costs_no_event(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_bytes(ODD)
+    data = ingest(str(tmp_path / "e.csv"))
+    assert data.log.n_events == 8 and data.log.propensities is None
+    assert [
+        f"Column propensity of {tmp_path / 'e.csv'} is not read: it holds '0', and a propensity is a "
+        "probability above 0 and at most 1. With --map propensity=propensity it is read, and such rows are "
+        "set aside."
+    ] == [note for note in data.report.notes if "propensity" in note]
+
+
+def test_propensities_that_were_named_are_checked_row_by_row(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_bytes(ODD)
+    data = ingest(str(tmp_path / "e.csv"), columns={"propensity": "propensity"})
+    assert data.log.n_events == 2
+    told = [(row, reason) for row, _, reason in data.report.rejected.select("row", "column", "reason").rows()]
+    expected = [
+        (2, "0.0 is not above 0"), (4, "1.5 is not above 0 and at most 1"), (6, "-0.1"), (7, "not finite"),
+        (8, "not above 0"), (9, "x is not a number"),
+    ]  # fmt: skip
+    for (row, reason), (place, words) in zip(sorted(told), expected, strict=True):
+        assert row == place and words in reason

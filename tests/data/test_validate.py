@@ -89,15 +89,6 @@ SET_ASIDE = {
     "mixed types": ("e.csv", GOOD + b"u,c,3,five\n", [(4, "rating", "five is not a number")]),
     "infinite rating": ("e.csv", GOOD + b"u,c,3,inf\n", [(4, "rating", "not finite")]),
     "stray rating": ("e.csv", GOOD + MANY + b"u,c,3,500\n", [(44, "rating", "500.0 is outside 0.0 to 5.0")]),
-    "no propensity": (
-        "e.csv", b"user,item,propensity\nu,a,0\nu,b,1\nu,c,1.5\nu,d,\nu,e,-0.1\nu,f,inf\nu,g,1e-60\nu,h,x\n",
-        [(2, "propensity", "0.0 is not above 0"), (4, "propensity", "1.5 is not above 0 and at most 1"),
-         (6, "propensity", "-0.1"), (7, "propensity", "not finite"), (8, "propensity", "not above 0"),
-         (9, "propensity", "x is not a number")],
-    ),
-    "propensity by another name": (
-        "e.csv", b"user,item,Propensity Score\nu,a,0.5\nu,b,2\n", [(3, "Propensity Score", "2.0 is not")],
-    ),
     "bad UTF-8": ("e.csv", GOOD + b"u,\xff\xfe,3,4\nu,d,4,4\n", [(4, None, "byte 3 of the line is not")]),
     "too many fields": ("e.csv", GOOD + b"u,c,3,4,9\nu,d,4,4\n", [(4, None, "5 fields where the header")]),
     "open quote": ("e.csv", GOOD + b'u,"c,3,4\nu,d,4,4\n', [(4, None, "never closed")]),

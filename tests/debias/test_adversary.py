@@ -122,8 +122,8 @@ def test_the_length_of_a_state_changes_nothing() -> None:
 def test_no_weight_is_no_adversary() -> None:
     rows = np.arange(6)
     assert Adversary.of(AdversaryConfig(), None, rows, size=4, seed=0) is None
-    off = AdversaryConfig(attributes=("gender",))
-    assert Adversary.of(off, PEOPLE, rows, size=4, seed=0) is None
+    erasing = AdversaryConfig(attributes=("gender",), erase=True)
+    assert Adversary.of(erasing, PEOPLE, rows, size=4, seed=0) is None
     some = AdversaryConfig(weight=2, attributes=("gender", "age"), weights={"gender": 0})
     found = Adversary.of(some, PEOPLE, rows, size=4, seed=0)
     assert found is not None and found.learning_rate == some.learning_rate
@@ -137,6 +137,7 @@ def test_no_weight_is_no_adversary() -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
+        ('attributes=["age"]', "names columns, and neither weight, weights nor erase says what to do"),
         ("weight=1", r"debias\.adversary\.weight is set, and .*attributes names no column"),
         ("weights.age=1", "names 'age', and debias.adversary.attributes does not"),
         ("weight=-1", "greater than or equal to 0"),

@@ -79,7 +79,7 @@ def test_equal_propensities_weigh_one_exactly(chance: float, n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chances", "words"), [(None, "3 of 3 have none"), ([0.5, np.nan, 1], "1 of 3 have none")]
+    ("chances", "words"), [(None, "missing in 3 of 3"), ([0.5, np.nan, 1], "missing in 1 of 3")]
 )
 def test_propensities_that_are_not_there_are_refused(chances: list[float] | None, words: str) -> None:
     with pytest.raises(InputError, match=rf"{words}.*--map propensity=COLUMN"):

@@ -32,7 +32,7 @@ Columns = Annotated[
     list[str],
     typer.Option(
         "--map",
-        help="Columns by role: user=…,item=…,time=…,order=…,rating=…,type=…,split=…; of "
+        help="Columns by role: user=…,item=…,time=…,order=…,rating=…,type=…,split=…,propensity=…; of "
         "reviews and tags, where they are read, also text=…,summary=…,tag=…",
     ),
 ]

@@ -140,16 +140,30 @@ def _show(summary: dict[str, Any], json: bool) -> None:
         f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events; "
         f"{summary['held_out']} events were held out. The model is in {summary['model']}."
     )
-    for sentence in (*_of_selection(summary), *_of_retrieval(summary)):
+    for sentence in (*_of_bias(summary), *_of_retrieval(summary)):
         typer.echo(sentence)
 
 
-def _of_selection(summary: dict[str, Any]) -> Iterator[str]:
+def _of_bias(summary: dict[str, Any]) -> Iterator[str]:
     """What weighing events did, in a sentence."""
     from llm4rec.debias.selection import said
 
     if summary["selection"] is not None:
         yield said(summary["selection"])
+    erased = summary["training"].get("erased")
+    if erased is not None:
+        before, after = erased["metric_before"], erased["metric_after"]
+        yield (
+            f"What a straight border reads of hidden attributes was taken out of the states, in "
+            f"{erased['directions']} directions; the network's validation NDCG@10 went from {before:.4f} to "
+            f"{after:.4f}."
+        )
+    if summary["parity"] is not None and summary["parity"]["gap"] is not None:
+        before, after = summary["parity"]["before"], summary["parity"]["gap"]
+        yield (
+            f"Exposure on the validation lists differs by {after:.3f} at most between groups, and by "
+            f"{before:.3f} without offsets."
+        )
 
 
 def _of_retrieval(summary: dict[str, Any]) -> Iterator[str]:

@@ -45,6 +45,8 @@ def read_events(
     del table
     sieve.require_rows()
     sieve.frame = sieve.frame.rename({column: role for role, column in roles.items()})
+    if "propensity" in roles and "propensity" not in mapping:
+        notes += _unless_probabilities(sieve, roles)
     notes += _check(sieve, roles, rating_range)
     if "time" not in sieve.frame.columns and "order" not in roles:
         said = ", its split column first" if "split" in roles else ""
@@ -52,6 +54,22 @@ def read_events(
             f"{sieve.name} has neither times nor an order: each person's events keep their row order{said}."
         )
     return sieve, roles, notes
+
+
+def _unless_probabilities(sieve: Sieve, roles: dict[str, str]) -> list[str]:
+    """Leave a column that only has the name of propensities unread: no event is worse for what is in it."""
+    told = sieve.frame["propensity"]
+    values = told.cast(pl.Float32, strict=False)
+    strange = told.filter(told.is_not_null() & ~((values > 0) & (values <= 1)).fill_null(False))
+    if strange.is_empty():
+        return []
+    shown = roles.pop("propensity")
+    sieve.frame = sieve.frame.drop("propensity")
+    return [
+        f"Column {shown} of {sieve.name} is not read: it holds {str(strange[0])[:40]!r}, and a propensity is "
+        f"a probability above 0 and at most 1. With --map propensity={shown} it is read, and such rows are "
+        "set aside."
+    ]
 
 
 def _check(sieve: Sieve, roles: Mapping[str, str], rating_range: tuple[float, float] | None) -> list[str]:

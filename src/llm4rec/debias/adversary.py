@@ -77,6 +77,11 @@ class AdversaryConfig(Section):
                 f"debias.adversary.{'weight' if self.weight else 'erase'} is set, and "
                 "debias.adversary.attributes names no column"
             )
+        if self.attributes and not self.reversals and not self.erase:
+            raise ValueError(
+                "debias.adversary.attributes names columns, and neither weight, weights nor erase says what "
+                "to do about them"
+            )
         if any(weight < 0 for weight in self.weights.values()):
             raise ValueError("a weight in debias.adversary.weights is below 0")
         return self

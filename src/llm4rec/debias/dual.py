@@ -8,9 +8,11 @@ group g, and of the Lagrangian
     L_rec + Σ_{a<b, g} λ_abg (|E_ag − E_bg| − ε)
 
 the network descends the first and, of the second, the slope through the people of this step, while
-λ ← max(0, λ + η (|E_ag − E_bg| − ε)) climbs. As a step has few people of a group, λ and the sign of a
-difference go by a mean over the latest lists of each. A list is that of the longest history that a step has
-of a person: lists are served to whole histories, and after few events groups differ less.
+λ ← λ + η (|E_ag − E_bg| − ε − e), kept from 0 to 1, climbs. e is the standard error of the difference: what
+few people differ by as it happens is not charged, or λ would rise until nothing else counted. As a step has
+few people of a group, λ and the sign of a difference go by a mean over the latest lists of each. A list is
+that of the longest history that a step has of a person: lists are served to whole histories, and after few
+events groups differ less.
 
 Deviations: items of the history are not left out of the soft top ten, as lists leave them out; what is held
 is the network's exposure as it is trained, with dropout, to which a served list adds the linear part, the
@@ -42,16 +44,20 @@ SOFTNESS = 0.1
 """τ, over how many nats around the border an item is partly shown."""
 ASCENT = 10.0
 """η, by how many nats λ grows in a step in which the difference is a whole list above ε."""
+HIGHEST = 1.0
+"""The highest λ [nats]: above it little but exposure would be learnt, and ε is left unreached rather."""
 LISTS = 256
 """The most lists of a step, as many of each group as there are."""
 MEMORY = 4_000
-"""Lists of a group that its mean exposure is taken over; of more the latest count most."""
+"""The most lists of a group that its mean exposure is taken over; of more the latest count most."""
 
 
 class Dual(nn.Module):
     """A `Penalty`: what differences of exposure between groups of people above ε cost, by a price each.
 
-    Prices and means are buffers: they are kept in checkpoints, and those of the best epoch stay.
+    Prices and means are buffers: they are kept in checkpoints, and those of the best epoch stay. A mean is of
+    as many lists as a group has people, or `MEMORY` of a large one: of more it would hold what the network
+    did long ago against it, and λ would go on rising when there is nothing left to charge.
 
     Args:
         groups: of the people of the log, row by row.
@@ -61,6 +67,7 @@ class Dual(nn.Module):
     """
 
     means: Tensor
+    squares: Tensor
     counted: Tensor
     prices: Tensor
 
@@ -76,11 +83,14 @@ class Dual(nn.Module):
         self.names = tuple(groups.names[each] for each in large)
         self.item_names = tuple(f"{each.kind}: {name}" for each in items for name in each.names)
         self.members = torch.from_numpy(place[groups.members])
+        sizes = torch.bincount(self.members[self.members >= 0], minlength=len(self.names))
+        self.memory = sizes.clamp(max=MEMORY).float()
         shares = [np.asarray(each.shares.toarray(), dtype=np.float32) for each in items]
         self.shares = torch.from_numpy(np.concatenate(shares, axis=1))
         self.pairs = torch.combinations(torch.arange(len(self.names)))
         n_groups = self.shares.shape[1]
         self.register_buffer("means", torch.zeros(len(self.names), n_groups))
+        self.register_buffer("squares", torch.zeros(len(self.names), n_groups))
         self.register_buffer("counted", torch.zeros(len(self.names)))
         self.register_buffer("prices", torch.zeros(len(self.pairs), n_groups))
 
@@ -141,13 +151,16 @@ class Dual(nn.Module):
     def charged(self, shown: Tensor, whose: Tensor) -> Tensor:
         """The term of lists that show item groups [c, g] to people of groups `whose` [c]; counts them too."""
         seen = torch.bincount(whose, minlength=len(self.names))
-        now = torch.zeros_like(self.means).index_add(0, whose, shown) / seen.clamp(min=1)[:, None]
+        each = seen.clamp(min=1)[:, None]
+        now = torch.zeros_like(self.means).index_add(0, whose, shown) / each
         with torch.no_grad():
-            self.counted.add_(seen).clamp_(max=MEMORY)
-            part = seen / self.counted.clamp(min=1)
-            self.means.lerp_(now, part.clamp(max=1)[:, None])
+            self.counted.copy_(torch.minimum(self.counted + seen, self.memory))
+            part = (seen / self.counted.clamp(min=1)).clamp(max=1)[:, None]
+            self.means.lerp_(now, part)
+            squared = torch.zeros_like(self.means).index_add(0, whose, shown.square())
+            self.squares.lerp_(squared / each, part)
             apart = self._apart()
-            self.prices.add_(ASCENT * (apart.abs() - self.epsilon)).clamp_(min=0)
+            self.prices.add_(ASCENT * (apart.abs() - self.epsilon - self._error())).clamp_(min=0, max=HIGHEST)
         first, second = self.pairs.T
         step = now[first] - now[second]
         return (self.prices * apart.sign() * (apart + step - step.detach())).sum()
@@ -163,6 +176,7 @@ class Dual(nn.Module):
             "epsilon": self.epsilon,
             "gap": float(apart.max()),
             "gap_of": self._named(apart),
+            "error": float(self._error().flatten()[apart.argmax()]),
             "price": float(self.prices.max()),
             "price_of": self._named(self.prices),
         }
@@ -174,7 +188,8 @@ class Dual(nn.Module):
             return []
         return [
             f"debias.parity.training: over its latest lists soft exposure differed by {told['gap']:.3f} "
-            f"({', '.join(told['gap_of'])}), and not by {self.epsilon:g} at most."
+            f"({', '.join(told['gap_of'])}), and not by {self.epsilon:g} at most; it may be off by "
+            f"{told['error']:.3f} by chance, and what chance makes is not charged for."
         ]
 
     def arrays(self) -> list[Array]:
@@ -186,6 +201,12 @@ class Dual(nn.Module):
         first, second = self.pairs.T
         met = (self.counted[first] > 0) & (self.counted[second] > 0)
         return (self.means[first] - self.means[second]) * met[:, None]
+
+    def _error(self) -> Tensor:
+        """Standard error of each difference [q, g], every list being another person's."""
+        variance = (self.squares - self.means.square()).clamp(min=0) / self.counted.clamp(min=1)[:, None]
+        first, second = self.pairs.T
+        return (variance[first] + variance[second]).sqrt()
 
     def _chosen(self, owners: Tensor) -> Tensor:
         """Places of at most `LISTS` people's longest histories, as many of each group as there are."""

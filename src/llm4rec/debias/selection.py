@@ -125,8 +125,8 @@ def _logged(log: EventLog) -> Array:
     missing = log.n_events if log.propensities is None else int(np.isnan(log.propensities).sum())
     if log.propensities is None or missing:
         raise InputError(
-            f"debias.selection.of=logged needs the propensity of every event that is trained on, and "
-            f"{missing} of {log.n_events} have none. Give a column propensity (--map propensity=COLUMN), "
+            f"debias.selection.of=logged needs the propensity of every event that is trained on, and it "
+            f"is missing in {missing} of {log.n_events}. Give a column propensity (--map propensity=COLUMN), "
             "leave those events out, or set debias.selection.of=popularity."
         )
     return log.propensities.astype(np.float64)
