@@ -113,6 +113,7 @@ def test_erasing_needs_to_be_told_what() -> None:
 
 
 N_PEOPLE, N_ITEMS, N_EVENTS = 160, 40, 7
+ERASE = ('debias.adversary.attributes=["side"]', "debias.adversary.erase=true")
 
 
 def leaning() -> tuple[EventLog, Catalog, Catalog]:
@@ -141,7 +142,7 @@ def fitted(*settings: str, checkpoints: Path | None = None) -> Recommender:
     log, catalog, people = leaning()
     always = [
         "model.embedding_size=8", "model.layers=1", "model.heads=1", "train.epochs=4", "train.batch_size=128",
-        "train.learning_rate=0.02", "retrieve.enabled=false", 'debias.adversary.attributes=["side"]',
+        "train.learning_rate=0.02", "retrieve.enabled=false", 'data.protected=["side"]',
     ]  # fmt: skip
     config = load(Config, settings=[*always, *settings])
     return Recommender.fit(log, catalog, config, people=people, checkpoints=checkpoints)
@@ -160,7 +161,7 @@ def told(model: Recommender) -> tuple[Array, Array]:
 def test_states_of_a_fitted_model_do_not_covary(mode: str, tmp_path: Path) -> None:
     codes = [f"generate.mode={mode}", "generate.codebook_size=8", "generate.n_levels=2", "generate.epochs=1"]
     settings = codes if mode != "off" else []
-    plain, model = fitted(*settings), fitted(*settings, "debias.adversary.erase=true")
+    plain, model = fitted(*settings), fitted(*settings, *ERASE)
 
     def apart(model: Recommender) -> float:
         states, side = told(model)
@@ -179,7 +180,7 @@ def test_states_of_a_fitted_model_do_not_covary(mode: str, tmp_path: Path) -> No
 
 def test_an_attacker_with_straight_borders_finds_less() -> None:
     found = []
-    for model in (fitted(), fitted("debias.adversary.erase=true")):
+    for model in (fitted(), fitted(*ERASE)):
         states, side = told(model)
         found.append(attack(states, Groups("side", SIDES, side), shuffles=0).accuracy.value)
     assert found[0] > 0.7
@@ -187,7 +188,7 @@ def test_an_attacker_with_straight_borders_finds_less() -> None:
 
 
 def test_a_fit_that_is_taken_up_ends_like_one_that_was_not(tmp_path: Path) -> None:
-    whole = fitted("debias.adversary.erase=true", checkpoints=tmp_path)
+    whole = fitted(*ERASE, checkpoints=tmp_path)
     log, catalog, people = leaning()
     resumed = Recommender.fit(
         log, catalog, whole.fitted.config, people=people, checkpoints=tmp_path, resume=True
@@ -197,7 +198,7 @@ def test_a_fit_that_is_taken_up_ends_like_one_that_was_not(tmp_path: Path) -> No
 
 def test_people_without_an_event_do_not_count() -> None:
     """They all have one state: with more of them on one side, means over everybody would tell nothing."""
-    model = fitted("debias.adversary.erase=true")
+    model = fitted(*ERASE)
     log, _, people = leaning()
     rows = people.numbers(log.user_ids)
     side = np.array([SIDES.index(name) if name else -1 for name in people.table["side"].to_list()])[rows]
