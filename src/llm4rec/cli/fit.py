@@ -145,7 +145,7 @@ def _show(summary: dict[str, Any], json: bool) -> None:
 
 
 def _of_bias(summary: dict[str, Any]) -> Iterator[str]:
-    """What weighing events did, in a sentence."""
+    """What was done about bias, in sentences."""
     from llm4rec.debias.selection import said
 
     if summary["selection"] is not None:

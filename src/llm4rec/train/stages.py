@@ -108,9 +108,9 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
         with only(network, _but_content(network)):
             log = run(coded, validate=validate_codes(ids), stage=FLOOR, penalties=penalties)
-        settled, codes = network.backbone.settle(), validate_codes(ids)
+        network.backbone.settle()
         kept = {"attention_kept": False, "context_kept": False}
-        kept |= _erased(network, erase, codes, _measured(network, codes) if settled else log.best_metric)
+        kept |= _erased(network, erase, validate_codes(ids))
         return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
     floor = run(material, validate=validate, stage=FLOOR, penalties=penalties)
     # what follows is trained on, and compared with, the states that will be served
@@ -120,8 +120,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         penalised = partial(run, penalties=penalties)
         opened = _open_gate(network, material, penalised, validate, config, metric)
         told |= {"attention": asdict(opened), "attention_kept": network.fusion.attend}
-        metric = opened.best_metric
-    told |= _erased(network, erase, validate, metric)
+    told |= _erased(network, erase, validate)
     ids = None
     if network.codes is not None:
         ids, found = _ids(network, material.items, generate, config.seed)
@@ -154,12 +153,11 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     return Trained(ids, told | _size(network))
 
 
-def _erased(
-    network: Network, erase: Callable[[Network], int] | None, validate: Validate, before: float
-) -> dict[str, Any]:
-    """What states should not tell taken out of them, and what it costs the metric that was `before`."""
+def _erased(network: Network, erase: Callable[[Network], int] | None, validate: Validate) -> dict[str, Any]:
+    """What states should not tell taken out of them, and what it costs."""
     if erase is None:
         return {}
+    before = _measured(network, validate)
     directions = erase(network)
     after = _measured(network, validate)
     return {"erased": {"directions": directions, "metric_before": before, "metric_after": after}}
