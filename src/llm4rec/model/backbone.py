@@ -14,6 +14,7 @@ from pydantic import ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from llm4rec.config import Section
+from llm4rec.model.keys import weighed
 from llm4rec.model.pretrained import PretrainedConfig
 
 COMPACT = "compact"
@@ -120,8 +121,11 @@ class CompactBackbone(nn.Module):
         if config.positions == "learned":
             self.places = nn.Parameter(torch.empty(max_length, size).normal_(std=0.02))
 
-    def forward(self, events: Tensor) -> Tensor:
-        """Hidden states [b, t, d]; padding must be on the right, where causality keeps it harmless."""
+    def forward(self, events: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Hidden states [b, t, d]; padding must be on the right, where causality keeps it harmless.
+
+        `keys` [b, t] are log-weights of the events as keys of attention, see `weighed`; None for 0.
+        """
         ids = mask = None
         if self.places is not None:
             events = events + self.places[: events.shape[1]]
@@ -129,6 +133,8 @@ class CompactBackbone(nn.Module):
             # the library would take every such event for the start of a sequence of its own
             ids = torch.zeros(events.shape[:2], dtype=torch.long, device=events.device)
             mask = torch.ones_like(ids)
+        if keys is not None:
+            mask = weighed(keys, events.dtype)
         out = self.model(inputs_embeds=self.dropout(events), position_ids=ids, attention_mask=mask)
         return cast(Tensor, out.last_hidden_state)
 

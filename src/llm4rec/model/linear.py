@@ -85,21 +85,36 @@ class Linear:
         """
         if not len(self.known):
             return np.zeros(0, dtype=np.float32)
+        rows, _, places, weights = self.said(history)
+        total = np.bincount(places, weights=weights.astype(np.float64), minlength=len(self.known))
+        total[rows] = 0
+        return total.astype(np.float32)
+
+    def said(self, history: Ints) -> tuple[Ints, Ints, Ints, Array]:
+        """What the items of a history [t] say of others, one by one.
+
+        Returns:
+            The different items of the history that are known, as places in `known`, ascending [r]; then for
+            each of k entries of B the place among them of the item that says it, that of the other item in
+            `known`, and B_ji.
+        """
+        if not len(self.known):
+            nothing = np.zeros(0, dtype=np.int64)
+            return nothing, nothing, nothing, self.weights
         rows = np.searchsorted(self.known, history).clip(max=len(self.known) - 1)
         rows = np.unique(rows[self.known[rows] == history])
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         ends = np.cumsum(lengths)
         index = np.arange(ends[-1] if len(rows) else 0) + np.repeat(starts - (ends - lengths), lengths)
-        total = np.bincount(
-            self.places[index], weights=self.weights[index].astype(np.float64), minlength=len(self.known)
-        )
-        total[rows] = 0
-        return total.astype(np.float32)
+        return rows, np.repeat(np.arange(len(rows)), lengths), self.places[index], self.weights[index]
 
     def lifts(self, history: Ints) -> Floats:
         """What is added to the log-scores of the known items [j] for one history (nats)."""
-        strength = self.strengths[int(classes(np.array(len(history))))]
-        return np.float32(strength) * self.scores(history)
+        return np.float32(self.strength(len(history))) * self.scores(history)
+
+    def strength(self, length: int) -> float:
+        """Strength w after a history of `length` events [nats per unit of the linear score]."""
+        return self.strengths[int(classes(np.array(length)))]
 
     def exponent(self, length: int) -> float:
         """τ after a history of `length` events; 1 where there is no linear part."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from llm4rec.config import Section
 from llm4rec.errors import ConfigError
+from llm4rec.model.keys import weighed
 from llm4rec.model.precision import Precision, dtype_of
 from llm4rec.model.words import Words
 
@@ -134,13 +135,21 @@ class PretrainedBackbone(nn.Module):
         accepted = signature(getattr(self.model, "model", self.model).forward).parameters
         self._past_is = "cache" if "cache" in accepted else "past_key_values"
 
-    def forward(self, events: Tensor, past: Cache | None = None, names: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        events: Tensor,
+        past: Cache | None = None,
+        names: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
         """States of `events`; padding must be on the right, where causality keeps it harmless.
 
         Args:
             events: [b, t, d].
             past: keys and values of the events before these, which this call adds to; None keeps none.
             names: embeddings of words [p, h] that are read after the instruction; None for none.
+            keys: log-weights of the events as keys of attention [b, t], see `weighed`; None for 0. What is
+                read before the events keeps its weight, and `past` is not to be kept.
         """
         soft = self.enter(events).to(self.dtype)
         first = self.prefix if names is None else torch.cat([self.prefix, names.to(self.prefix.dtype)])
@@ -149,7 +158,12 @@ class PretrainedBackbone(nn.Module):
             soft = torch.cat([first.to(self.dtype).expand(len(events), -1, -1), soft], dim=1)
         # the float32 weights that are trained are multiplied in the decoder's type too
         with torch.autocast(events.device.type, self.dtype, enabled=self._mixed):
-            out = self.model(inputs_embeds=soft, use_cache=past is not None, **{self._past_is: past})
+            out = self.model(
+                inputs_embeds=soft,
+                attention_mask=None if keys is None else weighed(keys, self.dtype, told),
+                use_cache=past is not None,
+                **{self._past_is: past},
+            )
         return self.leave(out.last_hidden_state[:, told:].float())
 
     def settle(self) -> bool:
