@@ -40,6 +40,7 @@ COMMANDS = [
     ["data", "get"],
     ["fit"],
     ["recommend"],
+    ["explain"],
     ["evaluate"],
     ["audit"],
     ["items"],

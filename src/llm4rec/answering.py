@@ -18,7 +18,7 @@ from llm4rec.generate.beam import search
 from llm4rec.generate.index import CANDIDATES, WHOLE
 from llm4rec.model.lifts import lift_of, log_sum, most_lifted
 from llm4rec.topn import top_n
-from llm4rec.types import Floats, Ints, Rankings
+from llm4rec.types import Bools, Floats, Ints, Rankings
 
 ADJUSTED = 4
 """Times as many candidates where popularity is taken out of scores: the best may have been far behind."""
@@ -45,18 +45,38 @@ def answer(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floa
 def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floats | None = None) -> Rankings:
     """The best n with every item scored."""
     mask = None if fitted.scorer.join is None else legal.mask()
-    # a wish may lift what no search would have reached
-    scored = n if wish is None else len(fitted.catalog)
+    found = scores(fitted, histories, wish, n, mask)
+    legal.blank(found)
+    return top_n(found, n, None)
+
+
+def scores(
+    fitted: Fitted,
+    histories: EventLog,
+    wish: Floats | None = None,
+    n: int | None = None,
+    legal: Bools | None = None,
+) -> Floats:
+    """Log-probability of every item [b, i] (nats), those of the history too.
+
+    Args:
+        fitted: the model.
+        histories: b rows.
+        wish: log p(i | wish) [1, i] to be joined in; None for none.
+        n: length of the lists that are wanted; the whole catalogue where None.
+        legal: [b, i], the items that may be in them; None for all.
+    """
+    if n is None or wish is not None:  # a wish may lift what no search would have reached
+        n = len(fitted.catalog)
     people = fitted.person_rows(histories)
-    log_scores = fitted.scorer.log_scores(histories, people, scored, mask, added=True, attend=fitted.attend)
+    log_scores = fitted.scorer.log_scores(histories, people, n, legal, added=True, attend=fitted.attend)
     log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
     log_scores = fitted.grounding.add(log_scores, histories)
     mixed = fitted.adjust(fitted.prior.mix(log_scores, histories.lengths), people)
     if wish is not None:
         mixed = mixed + wish
         mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
-    legal.blank(mixed)
-    return top_n(mixed, n, None)
+    return mixed
 
 
 def log_wish(fitted: Fitted, text: str, reader: Callable[[], TextEncoder]) -> Floats:

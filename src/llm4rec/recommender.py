@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from llm4rec import answering, fitting, keeping, lifecycle
+from llm4rec import answering, explaining, fitting, keeping, lifecycle
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.interactions import numbered
@@ -29,7 +29,7 @@ from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
 from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
-from llm4rec.types import Floats, Ints, Progress, Query, Ranking, Rankings, silent
+from llm4rec.types import Evidence, Explanation, Floats, Ints, Progress, Query, Ranking, Rankings, silent
 
 __all__ = ["Config", "Recommender", "ServeConfig"]
 
@@ -145,13 +145,48 @@ class Recommender:
         n = list_length(n, len(self.catalog))
         history = self._history(query)
         legal = legal_for(self.catalog, query, history)
-        wish = None
-        if query.text is not None and query.text.strip():
-            wish = answering.log_wish(self.fitted, query.text, lambda: self._reader)
-        best = answering.answer(self.fitted, history, legal, n, wish)
+        best = answering.answer(self.fitted, history, legal, n, self._wish(query))
         found = best.items[0] >= 0
         ids = self.catalog.ids[best.items[0][found]].to_list()
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
+
+    def explain(self, query: Query, item_ids: Sequence[str]) -> tuple[Explanation, ...]:
+        """Why each of some items would be recommended to a query, equations (19) to (25).
+
+        The history is read once for all of them. Contributions are what the score would lose, to first order.
+
+        Raises:
+            InputError: as `recommend`, and where the catalogue has no item of a name.
+        """
+        history, wish = self._history(query), self._wish(query)
+        return tuple(explaining.explain(self.fitted, history, self._numbers(item_ids), wish))
+
+    def contrast(self, query: Query, item_id: str, other_id: str) -> tuple[str, tuple[Evidence, ...]]:
+        """Why one item rather than another: a sentence, and what speaks more for the one than for the other.
+
+        Contributions are differences (nats), above 0 where they speak for `item_id`.
+
+        Raises:
+            InputError: as `explain`.
+        """
+        history, wish = self._history(query), self._wish(query)
+        item, other = self._numbers([item_id, other_id]).tolist()
+        return explaining.contrast(self.fitted, history, item, other, wish)
+
+    def standings(self, query: Query, item_id: str, without: Sequence[str] = ()) -> list[explaining.Standing]:
+        """Where an item stands: as things are, then if each of some items were not in the history.
+
+        Everything is read and scored again for each. What may come back stays what it was: an item that is
+        taken out of the history does not enter the list.
+
+        Raises:
+            InputError: as `explain`.
+        """
+        history, wish = self._history(query), self._wish(query)
+        (item,), out = self._numbers([item_id]).tolist(), self._numbers(without)
+        listed = legal_for(self.catalog, query, history).row(0)
+        now = explaining.standings(self.fitted, history, listed, item, wish)
+        return now + explaining.standings(self.fitted, explaining.without(history, out), listed, item, wish)
 
     @property
     def item_vectors(self) -> Floats:
@@ -231,11 +266,7 @@ class Recommender:
         Raises:
             InputError: where the model has no rating head (`model.pointwise`), or an item is unknown.
         """
-        if not are_texts(item_ids):
-            raise InputError(f"Items are rated by ids, each a text: ['50', '181'], not {item_ids!r}.")
-        items = self.catalog.numbers(pl.Series(item_ids, dtype=pl.String))
-        if (items < 0).any():
-            raise InputError(f"The model knows no item {item_ids[int(np.argmax(items < 0))]!r}.")
+        items = self._numbers(item_ids)
         history = self._history(query)
         return self.fitted.scorer.ratings(history, self.fitted.person_rows(history), items)[0]
 
@@ -339,6 +370,25 @@ class Recommender:
             ArtefactError: where it is missing, incomplete, altered or of a newer format.
         """
         return cls(keeping.read(Path(path), serve))
+
+    def _numbers(self, item_ids: Sequence[str]) -> Ints:
+        """Dense numbers of items that the catalogue has.
+
+        Raises:
+            InputError: where one is no text, or it has none of a name.
+        """
+        if not are_texts(item_ids):
+            raise InputError(f"Items are named by ids, each a text: ['50', '181'], not {item_ids!r}.")
+        items = self.catalog.numbers(pl.Series(item_ids, dtype=pl.String))
+        if (items < 0).any():
+            raise InputError(f"The model knows no item {item_ids[int(np.argmax(items < 0))]!r}.")
+        return items
+
+    def _wish(self, query: Query) -> Floats | None:
+        """Log p(i | wish) [1, i]; None where none is made."""
+        if query.text is None or not query.text.strip():
+            return None
+        return answering.log_wish(self.fitted, query.text, lambda: self._reader)
 
     def _history(self, query: Query) -> EventLog:
         """The query's history as a log of one row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,47 @@ class Ranking:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+
+Reason = Literal["preference", "similarity", "context"]
+"""What an explanation is about: what a person often chooses, one thing they chose, or the circumstances."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One fact that moved the score of a recommended item.
+
+    Attributes:
+        type: an item of the history, a trait that several of its items share, what was retrieved for the
+            history, or a circumstance.
+        id: where it can be looked up: an item id; `field=value` of the catalogue; the kind of what was
+            retrieved and the item it was found by (`memory:50`); `recent_popularity` or `time_of_asking`.
+        label: what to call it when speaking to a person.
+        contribution: what it adds to the item's log-probability (nats). Facts overlap: what was retrieved is
+            part of what the item it was found by adds, and so are the items that share a trait.
+    """
+
+    type: Literal["history_item", "aspect", "retrieved", "context"]
+    id: str
+    label: str
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item was recommended, equations (24) and (25).
+
+    Attributes:
+        text: for a person; it says nothing that `evidence` does not.
+        kind: the reason that weighs most.
+        evidence: what moved the score, what moved it most first.
+        weights: w of equation (24), from 0 to 1, their sum 1.
+    """
+
+    text: str
+    kind: Reason
+    evidence: tuple[Evidence, ...]
+    weights: Mapping[Reason, float]
 
 
 @dataclass(frozen=True)

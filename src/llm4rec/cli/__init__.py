@@ -16,6 +16,7 @@ from llm4rec.cli.console import Guarded, example, note
 from llm4rec.cli.data import get
 from llm4rec.cli.demo import demo
 from llm4rec.cli.evaluate import evaluate
+from llm4rec.cli.explain import explain
 from llm4rec.cli.fit import fit
 from llm4rec.cli.items import items
 from llm4rec.cli.recommend import recommend
@@ -74,9 +75,16 @@ app.command(
         "llm4rec recommend --model model --history a,b,c -n 5 --json",
         "llm4rec recommend --model model --text 'a quiet film about the sea'",
         "llm4rec recommend --model model --user 42 --at 2026-11-24T18:00",
+        "llm4rec recommend --model model --history a,b,c --explain",
         "llm4rec recommend --model model --requests requests.parquet --out answers.parquet -n 100",
     )
 )(recommend)
+app.command(
+    epilog=example(
+        "llm4rec explain --model model --history a,b,c --item x",
+        "llm4rec explain --model model --user 42 --item x --than y --json",
+    )
+)(explain)
 app.command(
     epilog=example(
         "llm4rec items --model model --add new-items.parquet",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from llm4rec.data.printable import printable
 from llm4rec.errors import InputError, LLM4RecError
 
 if TYPE_CHECKING:
@@ -43,11 +44,6 @@ WRONG_PATH = (
 QUOTED = """An id that holds a comma stands in double quotes: '"a,b",c'."""
 # a part in double quotes, as CSV has them, and the blanks around it
 QUOTED_PART = re.compile(r'(?:^|(?<=[,\n]))\s*("(?:[^"]|"")*")\s*(?=[,\n]|$)')
-# C0 and C1 controls, line and paragraph separators, and what is not seen but changes how the rest is read
-UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]+"
-)
 LINE_EVERY = 30.0  # seconds between two lines of one unfinished stage in a log file
 
 
@@ -104,15 +100,6 @@ def example(*lines: str) -> str:
 def note(sentence: str) -> None:
     """Say something to the person, apart from the answer."""
     typer.echo(printable(sentence), err=True)
-
-
-def printable(text: str) -> str:
-    """Text of a file on one line that no terminal takes for a command: a blank for what it must not get.
-
-    Marks of direction and other invisible characters go too, for two ids may look the same by them. What
-    words are spelt with stays: joiners, as of emoji and Persian, the soft hyphen and Arabic number signs.
-    """
-    return UNSAFE.sub(" ", text)
 
 
 def answer(document: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ from llm4rec.errors import InputError
 if TYPE_CHECKING:
     from llm4rec.data.events import EventLog
     from llm4rec.recommender import Recommender
-    from llm4rec.types import Query, Ranking, Rankings
+    from llm4rec.types import Explanation, Query, Ranking, Rankings
 
 CHUNK = 4096  # requests ranked at once: bounds memory, whatever the size of the file
 
@@ -65,6 +65,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     ] = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Length of each list.")] = 10,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Leave items of the history in.")] = False,
+    reasons: Annotated[bool, typer.Option("--explain", help="Say why for each item.")] = False,
     json: console.Json = False,
 ) -> None:
     """Recommend to one person, or to each of a file.
@@ -82,6 +83,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
                 "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow or "
                 "--where."
             )
+        if reasons:
+            raise InputError("--explain belongs to a single answer; ask for one with --user or --history.")
         console.check_not_read(out, "--out", {"--requests": requests})  # before the work, not after
         console.check_parquet(out, "--out")
         _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
@@ -107,7 +110,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         allow=allowed,
         where=_where(where or []),
     )
-    _one(Recommender.load(model), model, query, n, json)
+    _one(Recommender.load(model), model, query, n, reasons, json)
 
 
 def _where(pairs: list[str]) -> dict[str, list[str]]:
@@ -153,7 +156,8 @@ def _note_unheard(recommender: Recommender, told: bool) -> None:
         console.note("The time of asking changes nothing: this model does not take it into account.")
 
 
-def _note_unknown(recommender: Recommender, given: str, names: tuple[str, ...]) -> None:
+def note_unknown(recommender: Recommender, given: str, names: tuple[str, ...]) -> None:
+    """Say which of the items that were named the catalogue does not have."""
     import polars as pl
 
     numbers = recommender.catalog.numbers(pl.Series(names, dtype=pl.String))
@@ -166,21 +170,29 @@ def _note_unknown(recommender: Recommender, given: str, names: tuple[str, ...]) 
         )
 
 
-def _one(recommender: Recommender, model: Path, query: Query, n: int, json: bool) -> None:
-    _note_unknown(recommender, "the history", query.history)
-    _note_unknown(recommender, "--allow", query.allow or ())
-    _note_unknown(recommender, "--exclude", query.exclude)
+def note_unknown_person(recommender: Recommender, user: str | None) -> None:
+    """Say so where a person that was named is not known."""
+    if user is not None and recommender.known_history(user) is None:
+        console.note(f"The model knows no history of {user!r}: the list is that of a newcomer.")
+
+
+def _one(recommender: Recommender, model: Path, query: Query, n: int, reasons: bool, json: bool) -> None:
+    note_unknown(recommender, "the history", query.history)
+    note_unknown(recommender, "--allow", query.allow or ())
+    note_unknown(recommender, "--exclude", query.exclude)
     for name, values in query.where.items():
         absent = [value for value in values if not len(recommender.catalog.having(name, [value]))]
         if absent:
             console.note(f"No item has {name} = {' or '.join(absent)}.")
-    if query.user is not None and recommender.known_history(query.user) is None:
-        console.note(f"The model knows no history of {query.user!r}: the list is that of a newcomer.")
+    note_unknown_person(recommender, query.user)
     if query.text is not None and not query.text.strip():
         console.note("The wish is empty and is passed over.")
     _note_unheard(recommender, query.context.time is not None)
     ranking = recommender.recommend(query, min(n, len(recommender.catalog)))
     rows = listed(recommender, ranking)
+    if reasons:
+        for row, explanation in zip(rows, recommender.explain(query, ranking.item_ids), strict=True):
+            row["explanation"] = as_json(explanation)
     if json:
         console.answer({"recommendations": rows, "model": str(model)})
         return
@@ -201,15 +213,28 @@ def listed(recommender: Recommender, ranking: Ranking) -> list[dict[str, Any]]:
     ]
 
 
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """An explanation in values JSON can hold."""
+    evidence = [asdict(piece) for piece in explanation.evidence]
+    return {
+        "kind": explanation.kind,
+        "text": explanation.text,
+        "weights": dict(explanation.weights),
+        "evidence": evidence,
+    }
+
+
 def as_text(rows: list[dict[str, Any]]) -> str:
-    """Aligned columns for a person: rank, score, item id, title."""
+    """Aligned columns for a person: rank, score, item id, title; below a row why, where that was asked."""
     ids = [console.printable(row["item_id"]) for row in rows]
     titles = [console.printable(row["title"]) if row["title"] != row["item_id"] else "" for row in rows]
     width = max(map(len, ids))
-    return "\n".join(
-        f"{row['rank']:>4}  {row['score']:>8.3f}  {item_id:<{width}}  {title}".rstrip()
-        for row, item_id, title in zip(rows, ids, titles, strict=True)
-    )
+    lines: list[str] = []
+    for row, item_id, title in zip(rows, ids, titles, strict=True):
+        lines.append(f"{row['rank']:>4}  {row['score']:>8.3f}  {item_id:<{width}}  {title}".rstrip())
+        if "explanation" in row:
+            lines.append(f"{'':16}{row['explanation']['text']}")
+    return "\n".join(lines)
 
 
 def _batch(  # hands the options of the command through

@@ -15,7 +15,7 @@ read again for it. Deletion, which reads everything again, judges it (`benchmark
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.generate.generator import Generator
 from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.leaning import lean
+from llm4rec.model.lifts import log_sum
 from llm4rec.model.linear import Linear
 from llm4rec.model.prior import Prior, classes
 from llm4rec.model.scorer import Attend, Scorer
@@ -57,6 +58,7 @@ class Influence:
         retrieved: by what is retrieved for it, by kind [n, u, kinds].
         trend: the share of the item's probability that is recent popularity's, 0 to 1 [n].
         time: what the time of asking adds [n].
+        wish: what a wish adds [n].
     """
 
     history: Ints
@@ -65,6 +67,7 @@ class Influence:
     retrieved: Floats
     trend: Floats
     time: Floats
+    wish: Floats
 
     @property
     def owed(self) -> Floats:
@@ -72,19 +75,23 @@ class Influence:
         return self.network + self.linear + self.retrieved.sum(axis=2)
 
 
-def influence(parts: Parts, history: EventLog, people: Ints, items: Ints) -> Influence:
+def influence(
+    parts: Parts, history: EventLog, people: Ints, items: Ints, wish: Floats | None = None
+) -> Influence:
     """What moved the scores of `items` [n ≥ 1] for a history of one row.
 
     Args:
         parts: of the model.
         history: one row.
         people: row of its owner in the people's table [1], -1 for a stranger.
-        items: dense numbers of items that are not in the history.
+        items: dense numbers.
+        wish: log p(i | wish) [1, i], which all probabilities are multiplied by; None without a wish.
     """
     events = history.history(0)
     known, place = np.unique(events, return_inverse=True)
     leaning = lean(parts.scorer, history, people)
-    said = _Said.after(parts, history, leaning.state.detach(), items)
+    plain = _Said.after(parts, history, leaning.state.detach(), items)
+    said = plain if wish is None else replace(plain, wish=torch.from_numpy(wish[0]))
     state = leaning.state.detach().requires_grad_()
     now = said.scores(state)
     network = np.zeros((len(items), len(known)), dtype=np.float32)
@@ -97,7 +104,14 @@ def influence(parts: Parts, history: EventLog, people: Ints, items: Ints) -> Inf
     with torch.no_grad():
         time = (now - said.scores(state - leaning.asked)).numpy()
         q = said.probabilities(state).numpy().astype(np.float64)
-    trend = _trend(parts.prior, len(events), items, (now.detach() + said.lifts[said.items]).numpy())
+        log_q = (plain.scores(state) + plain.lifts[plain.items]).numpy()
+        unasked = plain.probabilities(state).log().numpy()
+    trend = _trend(parts.prior, len(events), items, log_q)
+    wished = np.zeros(len(items), dtype=np.float32)
+    if wish is not None:
+        wished = wish[0, items] - np.float32(
+            log_sum(wish[0] + parts.prior.mix(unasked[None], history.lengths)[0])
+        )
     left = 1 - trend[:, None]
     return Influence(
         history=known,
@@ -106,6 +120,7 @@ def influence(parts: Parts, history: EventLog, people: Ints, items: Ints) -> Inf
         retrieved=_retrieved(parts.grounding, history, known, items, q) * left[..., None],
         trend=trend,
         time=time * left[:, 0],
+        wish=wished,
     )
 
 
@@ -119,6 +134,7 @@ class _Said:
         exponent: τ.
         lifts: all that is added to the network's log-scores [i].
         shift: what attention to what is retrieved adds to a state [1, d]; it is held still.
+        wish: log p(i | wish) [i], 0 without a wish.
     """
 
     parts: Parts
@@ -126,6 +142,7 @@ class _Said:
     exponent: float
     lifts: Tensor
     shift: Tensor
+    wish: Tensor
 
     @classmethod
     def after(cls, parts: Parts, history: EventLog, state: Tensor, items: Ints) -> _Said:
@@ -139,16 +156,17 @@ class _Said:
         if parts.attend is not None:
             shift = parts.attend(state, history) - state
         exponent = parts.linear.exponent(history.n_events)
-        return cls(parts, torch.from_numpy(items), exponent, torch.from_numpy(lifts), shift)
+        nothing = torch.zeros(len(lifts))
+        return cls(parts, torch.from_numpy(items), exponent, torch.from_numpy(lifts), shift, nothing)
 
     def probabilities(self, state: Tensor) -> Tensor:
         """The probability q of every item [i], where the network speaks by its dense head alone."""
-        return (self.exponent * self._logits(state) + self.lifts).softmax(dim=0)
+        return (self.exponent * self._logits(state) + self.lifts + self.wish).softmax(dim=0)
 
     def scores(self, state: Tensor) -> Tensor:
         """The y_i of the items [n]; what a code head changes in the sum over all items is left out of it."""
         logits = self._logits(state)
-        beyond = (self.exponent * logits + self.lifts).logsumexp(dim=0)
+        beyond = (self.exponent * logits + self.lifts + self.wish).logsumexp(dim=0)
         generator = self.parts.generator
         if generator is None:
             return self.exponent * logits[self.items] - beyond

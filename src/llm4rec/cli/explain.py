@@ -1,0 +1,139 @@
+"""`llm4rec explain`: why an item, why not another, and what if the history were another."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llm4rec.cli import console
+from llm4rec.cli.recommend import as_json, note_unknown, note_unknown_person, utc_seconds
+from llm4rec.errors import InputError
+
+if TYPE_CHECKING:
+    from llm4rec.explaining import Standing
+    from llm4rec.recommender import Recommender
+    from llm4rec.types import Query
+
+CALLED = {
+    "history_item": "chosen before",
+    "aspect": "a trait of several",
+    "retrieved": "what was found by it",
+    "context": "a circumstance",
+}
+"""What to call each type of evidence."""
+
+
+def explain(  # one parameter per option of the command
+    model: Annotated[Path, typer.Option(help="Model directory, as written by fit.")],
+    item: Annotated[str, typer.Option(help="The item, by its id.")],
+    user: Annotated[str | None, typer.Option(help="A person by name.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help=f"Item ids, oldest first, with commas between; may be empty. {console.QUOTED}"),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="A wish in plain words.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="When they ask, as for recommend.")] = None,
+    than: Annotated[
+        str | None, typer.Option(help="Another item, by its id: why the one rather than the other.")
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """Say why an item stands where it does for a person.
+
+    Evidence is what moved its score, in nats, to first order and by one reading of the history. Each item of
+    the history that is evidence is then taken out and everything scored again: that is where the item would
+    stand without it.
+    """
+    from llm4rec.recommender import Recommender
+    from llm4rec.types import Context, Query
+
+    if (user is None) == (history is None):
+        raise InputError("Say for whom: either --user U or --history a,b,c.")
+    query = Query(
+        history=tuple(console.names(history or "", "--history")),
+        user=user,
+        text=text,
+        context=Context(None if at is None else utc_seconds(at)),
+    )
+    recommender = Recommender.load(model)
+    note_unknown(recommender, "the history", query.history)
+    note_unknown_person(recommender, user)
+    told = _told(recommender, query, item)
+    if than is not None:
+        told["than"] = _contrast(recommender, query, item, than)
+    if json:
+        console.answer({**told, "model": str(model)})
+    else:
+        typer.echo("\n".join(console.printable(line) for line in _lines(told)))
+
+
+def _told(recommender: Recommender, query: Query, item: str) -> dict[str, Any]:
+    (explanation,) = recommender.explain(query, [item])
+    cited = [piece for piece in explanation.evidence if piece.type == "history_item"]
+    now, *without = recommender.standings(query, item, [piece.id for piece in cited])
+    return {
+        "item_id": item,
+        "title": _title(recommender, item),
+        **_standing(now),
+        "explanation": as_json(explanation),
+        "without": [
+            {"item_id": piece.id, "title": piece.label, **_standing(then)}
+            for piece, then in zip(cited, without, strict=True)
+        ],
+    }
+
+
+def _contrast(recommender: Recommender, query: Query, item: str, other: str) -> dict[str, Any]:
+    text, evidence = recommender.contrast(query, item, other)
+    (standing,) = recommender.standings(query, other)
+    return {
+        "item_id": other,
+        "title": _title(recommender, other),
+        **_standing(standing),
+        "text": text,
+        "evidence": [asdict(piece) for piece in evidence],
+    }
+
+
+def _title(recommender: Recommender, item: str) -> str:
+    import polars as pl
+
+    return recommender.catalog.titles[int(recommender.catalog.numbers(pl.Series([item]))[0])]
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    return {"rank": standing.rank, "score": standing.score}
+
+
+def _lines(told: dict[str, Any]) -> list[str]:
+    """What is told, for a person."""
+    lines = [told["explanation"]["text"], "", _stands(told)]
+    lines += _table("   adds", told["explanation"]["evidence"])
+    if told["without"]:
+        lines += ["", "Without one of these it would stand"]
+        lines += [f"{_rank(each['rank']):>7}  without {each['title']}" for each in told["without"]]
+    if "than" in told:
+        lines += ["", told["than"]["text"], _stands(told["than"])]
+        lines += _table(" favour", told["than"]["evidence"])
+    return lines
+
+
+def _stands(told: dict[str, Any]) -> str:
+    if told["rank"] is None:
+        return f"{told['title']} can't be recommended here: it was chosen before, or has been retired."
+    return f"{told['title']} stands {_rank(told['rank'])} (log-probability {told['score']:.2f})."
+
+
+def _rank(rank: int | None) -> str:
+    return "nowhere" if rank is None else f"at {rank:,}"
+
+
+def _table(head: str, evidence: list[dict[str, Any]]) -> list[str]:
+    if not evidence:
+        return []
+    return [f"{head}  evidence"] + [
+        f"{piece['contribution']:>+7.3f}  {piece['label']} ({CALLED[piece['type']]})" for piece in evidence
+    ]

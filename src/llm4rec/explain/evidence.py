@@ -1,0 +1,167 @@
+"""From what moved a score to evidence, and how much each kind of reason weighs (equations 24 and 25).
+
+Of the three amounts (nats) that speak for an item, each 0 where it speaks against it,
+
+- similarity is what its score owes to the one item j* of the history that it owes most to,
+- preference what it owes to the other items that share a trait with it, above what it owes to as many of them
+  on average, for the trait where that is most,
+- context what recent popularity, the time of asking and a wish add,
+
+each divided by their sum is a weight w. Items of the history enter through what they really did to the score,
+not through how alike they look: equation (22) is taken with this in the place of the cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm4rec.data.catalog import Catalog
+from llm4rec.explain.influence import Influence
+from llm4rec.retrieve.entries import KINDS
+from llm4rec.types import Evidence, Floats, Ints, Reason
+
+CIRCUMSTANCES = {
+    "wish": "what you asked for",
+    "recent_popularity": "recent popularity",
+    "time_of_asking": "the time of asking",
+}
+"""Pieces of evidence of the type `context`, and what to call each."""
+ITEMS, ASPECTS, FOUND = 3, 2, 2
+"""Pieces of evidence of each type at most: items of the history, traits, what was retrieved."""
+SHOWN = 2
+"""Items of the history that a trait is shown by, which are evidence too."""
+FEWEST = 2
+"""Items of the history that must share a trait to be a preference for it."""
+MOST_TRAITS = 64
+"""Traits of an item that are looked at."""
+CERTAIN = 1 - 1e-6
+"""Largest share of a probability whose logarithm is taken."""
+
+
+@dataclass(frozen=True)
+class Trait:
+    """A trait of the item that other items of the history share.
+
+    Attributes:
+        field: of the catalogue.
+        value: of that field.
+        items: places in `Influence.history` of those that share it, what the score owes most to first [p].
+        owed: what the score owes to them above what it owes to as many on average (nats).
+        beside: the same without the item that it owes most to of all.
+    """
+
+    field: str
+    value: str
+    items: Ints
+    owed: float
+    beside: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """What speaks for one item.
+
+    Attributes:
+        item: its number.
+        order: places in `Influence.history`, what the score owes most to first [u].
+        owed: what the score owes to each, in that order [u] (nats).
+        ways: how it came from each: by the network, by the linear part, by kinds of what was retrieved
+            [u, 2 + kinds].
+        traits: those that speak for it, the strongest first.
+        circumstances: what each of `CIRCUMSTANCES` adds (nats).
+    """
+
+    item: int
+    order: Ints
+    owed: Floats
+    ways: Floats
+    traits: tuple[Trait, ...]
+    circumstances: Mapping[str, float]
+
+    @property
+    def amounts(self) -> dict[Reason, float]:
+        """What each kind of reason adds, at least 0 (nats)."""
+        return {
+            "preference": max(self.traits[0].beside, 0.0) if self.traits else 0.0,
+            "similarity": max(float(self.owed[0]), 0.0) if len(self.owed) else 0.0,
+            "context": max(sum(self.circumstances.values()), 0.0),
+        }
+
+    @property
+    def weights(self) -> dict[Reason, float]:
+        """The weights w of equation (24); all on context where nothing speaks for the item."""
+        amounts = self.amounts
+        total = sum(amounts.values())
+        if total <= 0:
+            return {"preference": 0.0, "similarity": 0.0, "context": 1.0}
+        return {reason: amount / total for reason, amount in amounts.items()}
+
+
+def case(found: Influence, place: int, item: int, catalog: Catalog) -> Case:
+    """What speaks for an item, the one of `place` in `found`."""
+    others = found.history != item  # where items of the history may come back
+    owed = np.where(others, found.owed[place], -np.inf)
+    order = np.argsort(-owed, kind="stable")[: others.sum()]
+    ways = np.concatenate(
+        [found.network[place, :, None], found.linear[place, :, None], found.retrieved[place]], axis=1
+    )
+    trend = -float(np.log1p(-min(float(found.trend[place]), CERTAIN)))
+    time, wish = float(found.time[place]), float(found.wish[place])
+    return Case(
+        item=item,
+        order=order,
+        owed=owed[order],
+        ways=ways[order],
+        traits=_traits(found.history, owed, order, item, catalog),
+        circumstances={"wish": wish, "recent_popularity": trend, "time_of_asking": time},
+    )
+
+
+def _traits(history: Ints, owed: Floats, order: Ints, item: int, catalog: Catalog) -> tuple[Trait, ...]:
+    """Traits of an item that speak for it, the strongest first."""
+    if len(order) < FEWEST:
+        return ()
+    mean, mean_beside = float(owed[order].mean()), float(owed[order[1:]].mean())
+    found: list[Trait] = []
+    for field in catalog.by_modality("categorical"):
+        values = catalog.table[field.name][item]
+        for value in dict.fromkeys([] if values is None else values.to_list()[:MOST_TRAITS]):
+            items = order[np.isin(history, catalog.having(field.name, [value]), assume_unique=True)[order]]
+            if len(items) < FEWEST:
+                continue
+            above = float((owed[items] - mean).sum())
+            beside = float((owed[items[items != order[0]]] - mean_beside).sum())
+            found.append(Trait(field.name, value, items, above, beside))
+    speaking = [trait for trait in found if trait.beside > 0 and owed[trait.items[0]] > 0]
+    return tuple(sorted(speaking, key=lambda trait: -trait.beside))
+
+
+def evidence(found: Influence, case: Case, catalog: Catalog) -> tuple[Evidence, ...]:
+    """The evidence of a case, what adds most first; only what speaks for the item."""
+    ids, titles = catalog.ids, catalog.titles
+    behind = [place for trait in case.traits[:1] for place in trait.items[:SHOWN].tolist()]
+    pieces = [
+        Evidence("history_item", ids[int(item)], titles[int(item)], float(owed))
+        for place, item, owed in zip(case.order.tolist(), found.history[case.order], case.owed, strict=True)
+        if place in behind or place in case.order[:ITEMS]
+    ]
+    pieces += [
+        Evidence("aspect", f"{trait.field}={trait.value}", trait.value, trait.owed)
+        for trait in case.traits[:ASPECTS]
+    ]
+    by_kind = case.ways[:, 2:]
+    for flat in np.argsort(-by_kind, axis=None, kind="stable")[:FOUND]:
+        place, kind = np.unravel_index(flat, by_kind.shape)
+        anchor = int(found.history[case.order[place]])
+        pieces.append(
+            Evidence("retrieved", f"{KINDS[kind]}:{ids[anchor]}", titles[anchor], float(by_kind[place, kind]))
+        )
+    pieces += [
+        Evidence("context", name, CIRCUMSTANCES[name], added) for name, added in case.circumstances.items()
+    ]
+    return tuple(
+        sorted((each for each in pieces if each.contribution > 0), key=lambda each: -each.contribution)
+    )

@@ -1,0 +1,143 @@
+"""The reason in words: a form of words for what weighs most, filled with evidence and with nothing else.
+
+Names stand between “ and ”, cut where they are long, so that whatever a title says is seen to be a title. The
+forms are message ids of gettext: a catalogue of another language has its own words and its own plurals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from gettext import NullTranslations
+
+import numpy as np
+
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.printable import printable
+from llm4rec.explain.evidence import SHOWN, Case, Trait
+from llm4rec.explain.influence import Influence
+from llm4rec.retrieve.entries import KINDS
+from llm4rec.types import Reason
+
+LONGEST = 80
+"""Letters of a name that are shown."""
+ENGLISH = NullTranslations()
+
+
+def N_(message: str) -> str:  # the name that tools which collect messages look for
+    """A message that is translated where it is used."""
+    return message
+
+
+WAYS = {
+    "network": N_("“{item}” follows from what you chose, from “{first}” most of all."),
+    "linear": N_("You chose “{first}”. People who chose it choose “{item}” more often than others do."),
+    "item_text": N_("“{item}” is described much as “{first}” is, which you chose."),
+    "similar_item": N_("“{item}” is much like “{first}”, which you chose."),
+    "review": N_("People say of “{item}” much what they say of “{first}”, which you chose."),
+    "tag": N_("People give “{item}” tags that “{first}” has, which you chose."),
+    "memory": N_("You chose “{first}”. Others who did went on to “{item}”."),
+}
+"""Forms for one item of the history, by the way in which the score owes most to it."""
+COMMON = N_("They have “{trait}” in common.")
+PREFERENCE = (
+    N_("“{item}” has “{trait}”, and so has “{first}”, which you chose."),
+    N_("“{item}” has “{trait}”, and so have “{first}” and “{second}”, which you chose."),
+)
+"""Forms for a trait, shown by one item of the history and by two."""
+LATELY = N_("Many people chose “{item}” of late.")
+EVER = N_("Many people chose “{item}”.")
+AT_THIS_TIME = N_("“{item}” is chosen more than usual at times like this.")
+ASKED_FOR = N_("“{item}” is close to what you asked for.")
+NOTHING = N_("Nothing that you chose speaks for “{item}” in particular.")
+RATHER = N_("“{first}”, which you chose, speaks more for “{item}” than for “{other}”.")
+NEITHER = N_("Nothing that you chose speaks more for “{item}” than for “{other}”.")
+
+
+def forms(language: NullTranslations = ENGLISH) -> tuple[str, ...]:
+    """All forms of a reason in a language; `COMMON` may follow one of `WAYS`."""
+    plain = (*WAYS.values(), LATELY, EVER, AT_THIS_TIME, ASKED_FOR, NOTHING)
+    return tuple(map(language.gettext, plain)) + tuple(language.ngettext(*PREFERENCE, n) for n in (1, 2))
+
+
+def shown(name: str) -> str:
+    """A name as it stands in a text: on one line, at most 80 letters, without the marks it stands between."""
+    name = " ".join(printable(name).translate(MARKS).split())
+    if len(name) <= LONGEST:
+        return name
+    cut = name[: LONGEST - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[LONGEST // 2 :] else cut).rstrip() + "…"
+
+
+MARKS = {ord("“"): "'", ord("”"): "'"}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes reasons in one language.
+
+    Attributes:
+        catalog: what things are called.
+        lately: whether popularity is counted in the newest events alone.
+        language: translations of the forms.
+    """
+
+    catalog: Catalog
+    lately: bool
+    language: NullTranslations = ENGLISH
+
+    def write(self, found: Influence, case: Case) -> tuple[Reason, str]:
+        """The reason that weighs most, equation (25), and the text that gives it."""
+        weights = case.weights
+        kind: Reason = max(weights, key=lambda reason: weights[reason])
+        if kind == "similarity":
+            return kind, self._similarity(found, case)
+        if kind == "preference":
+            return kind, self._preference(found, case)
+        return kind, self._context(case)
+
+    def contrast(self, item: int, other: int, first: int | None) -> str:
+        """Why one item rather than another: the item of the history that tells most, None where none does."""
+        form, names = NEITHER, {"item": self._called(item), "other": self._called(other)}
+        if first is not None:
+            form, names = RATHER, {**names, "first": self._called(first)}
+        return self._say(form, **names)
+
+    def _similarity(self, found: Influence, case: Case) -> str:
+        way = ("network", "linear", *KINDS)[int(np.argmax(case.ways[0]))]
+        text = self._say(WAYS[way], item=self._called(case.item), first=self._chosen(found, case, 0))
+        shared = [trait for trait in case.traits if case.order[0] in trait.items]
+        return text if not shared else f"{text} {self._say(COMMON, trait=shared[0].value)}"
+
+    def _preference(self, found: Influence, case: Case) -> str:
+        trait = case.traits[0]
+        cited = self._cited(found, case, trait)
+        form = self.language.ngettext(*PREFERENCE, len(cited))
+        names = dict(zip(("first", "second"), cited, strict=False))
+        return self._fill(form, item=self._called(case.item), trait=trait.value, **names)
+
+    def _cited(self, found: Influence, case: Case, trait: Trait) -> list[str]:
+        places = np.flatnonzero(np.isin(case.order, trait.items[:SHOWN]) & (case.owed > 0))
+        return [self._chosen(found, case, place) for place in places.tolist()]
+
+    def _context(self, case: Case) -> str:
+        most = max(case.circumstances, key=lambda name: case.circumstances[name])
+        form = {
+            "wish": ASKED_FOR,
+            "recent_popularity": LATELY if self.lately else EVER,
+            "time_of_asking": AT_THIS_TIME,
+        }[most]
+        if case.circumstances[most] <= 0:
+            form = NOTHING
+        return self._say(form, item=self._called(case.item))
+
+    def _called(self, item: int) -> str:
+        return self.catalog.titles[item]
+
+    def _chosen(self, found: Influence, case: Case, place: int) -> str:
+        return self._called(int(found.history[case.order[place]]))
+
+    def _say(self, form: str, **names: str) -> str:
+        return self._fill(self.language.gettext(form), **names)
+
+    def _fill(self, form: str, **names: str) -> str:
+        return form.format_map({name: shown(value) for name, value in names.items()})

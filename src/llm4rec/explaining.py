@@ -1,0 +1,128 @@
+"""Why a fitted model recommends what it does: reasons from one reading, and what deletion says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llm4rec import answering
+from llm4rec.data.events import EventLog
+from llm4rec.data.legal import Listed
+from llm4rec.explain.evidence import CIRCUMSTANCES, case, evidence
+from llm4rec.explain.influence import Parts, influence
+from llm4rec.explain.writer import Writer
+from llm4rec.fitted import Fitted
+from llm4rec.model.prior import classes
+from llm4rec.types import Evidence, Explanation, Floats, Ints
+
+CONTRASTS = 6
+"""Pieces of evidence that tell one item from another, at most."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an item stands for one history.
+
+    Attributes:
+        score: log-probability (nats).
+        rank: among the items that may come back, 1 the best; None where it may not.
+    """
+
+    score: float
+    rank: int | None
+
+
+def explain(fitted: Fitted, history: EventLog, items: Ints, wish: Floats | None = None) -> list[Explanation]:
+    """Why each of some items would be recommended, by one reading of the history.
+
+    Args:
+        fitted: the model.
+        history: one row.
+        items: dense numbers [n], none of them in the history.
+        wish: log p(i | wish) [1, i] of the wish that was made; None for none.
+    """
+    if not len(items):
+        return []
+    found = influence(_parts(fitted), history, fitted.person_rows(history), items, wish)
+    writer = _writer(fitted, history)
+    told: list[Explanation] = []
+    for place, item in enumerate(items.tolist()):
+        speaks = case(found, place, item, fitted.catalog)
+        kind, text = writer.write(found, speaks)
+        told.append(Explanation(text, kind, evidence(found, speaks, fitted.catalog), speaks.weights))
+    return told
+
+
+def contrast(
+    fitted: Fitted, history: EventLog, item: int, other: int, wish: Floats | None = None
+) -> tuple[str, tuple[Evidence, ...]]:
+    """Why one item rather than another: a sentence, and what speaks more for the one than for the other.
+
+    Contributions are differences (nats), above 0 where they speak for `item`, and the largest come first.
+    """
+    items = np.array([item, other])
+    found = influence(_parts(fitted), history, fitted.person_rows(history), items, wish)
+    cases = [case(found, place, number, fitted.catalog) for place, number in enumerate(items.tolist())]
+    more = found.owed[0] - found.owed[1]
+    more[np.isin(found.history, items)] = 0
+    ids, titles = fitted.catalog.ids, fitted.catalog.titles
+    pieces = [
+        Evidence("history_item", ids[number], titles[number], float(difference))
+        for number, difference in zip(found.history.tolist(), more, strict=True)
+    ]
+    pieces += [
+        Evidence("context", name, CIRCUMSTANCES[name], added - cases[1].circumstances[name])
+        for name, added in cases[0].circumstances.items()
+    ]
+    pieces = sorted((each for each in pieces if each.contribution), key=lambda each: -abs(each.contribution))
+    first = int(found.history[np.argmax(more)]) if len(more) and more.max() > 0 else None
+    return _writer(fitted, history).contrast(item, other, first), tuple(pieces[:CONTRASTS])
+
+
+def standings(
+    fitted: Fitted, histories: EventLog, listed: Listed, item: int, wish: Floats | None = None
+) -> list[Standing]:
+    """Where an item stands for each of b histories, every one read whole.
+
+    Args:
+        fitted: the model.
+        histories: b rows.
+        listed: what may come back to each of them.
+        item: its dense number.
+        wish: as for `explain`.
+    """
+    found = [Standing(float("nan"), None)] * histories.n_users
+    may = listed.among(np.arange(len(fitted.catalog)))
+    for rows, chosen in fitted.scorer.chunks(histories):
+        scores = answering.scores(fitted, chosen, wish)
+        ranks = (scores[:, may] > scores[:, item, None]).sum(axis=1) + 1
+        for row, score, rank in zip(rows.tolist(), scores[:, item].tolist(), ranks.tolist(), strict=True):
+            found[row] = Standing(score, rank if may[item] else None)
+    return found
+
+
+def without(history: EventLog, items: Ints) -> EventLog:
+    """The history of one row without each of `items` [n]: n rows."""
+    n = len(items)
+    copies = history.histories(np.zeros(n, dtype=np.int64), np.full(n, history.n_events))
+    return copies.select(copies.items != items[copies.rows])
+
+
+def _writer(fitted: Fitted, history: EventLog) -> Writer:
+    window = fitted.prior.windows[int(classes(history.lengths)[0])]
+    return Writer(fitted.catalog, lately=window < 1)
+
+
+def _parts(fitted: Fitted) -> Parts:
+    """What the scores of a model are made of."""
+    scorer = fitted.scorer
+    return Parts(
+        scorer,
+        fitted.linear,
+        fitted.arrivals,
+        fitted.grounding,
+        fitted.prior,
+        fitted.attend,
+        None if scorer.join is None else fitted.generator,
+    )
