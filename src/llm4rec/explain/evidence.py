@@ -99,6 +99,22 @@ class Case:
             return {"preference": 0.0, "similarity": 0.0, "context": 1.0}
         return {reason: amount / total for reason, amount in amounts.items()}
 
+    @property
+    def kind(self) -> Reason:
+        """The reason that weighs most, equation (25)."""
+        weights = self.weights
+        return max(weights, key=lambda reason: weights[reason])
+
+    @property
+    def cited(self) -> Ints:
+        """Places in `Influence.history` of the items of the history that a text names, in its order."""
+        if self.kind == "similarity":
+            return self.order[:1]
+        if self.kind == "preference":
+            shown = self.traits[0].items[:SHOWN]
+            return shown[[self.owed[self.order == place][0] > 0 for place in shown]]
+        return self.order[:0]
+
 
 def case(found: Influence, place: int, item: int, catalog: Catalog) -> Case:
     """What speaks for an item, the one of `place` in `found`."""
@@ -142,11 +158,11 @@ def _traits(history: Ints, owed: Floats, order: Ints, item: int, catalog: Catalo
 def evidence(found: Influence, case: Case, catalog: Catalog) -> tuple[Evidence, ...]:
     """The evidence of a case, what adds most first; only what speaks for the item."""
     ids, titles = catalog.ids, catalog.titles
-    behind = [place for trait in case.traits[:1] for place in trait.items[:SHOWN].tolist()]
+    named = [*case.cited.tolist(), *case.order[:ITEMS].tolist()]
     pieces = [
         Evidence("history_item", ids[int(item)], titles[int(item)], float(owed))
         for place, item, owed in zip(case.order.tolist(), found.history[case.order], case.owed, strict=True)
-        if place in behind or place in case.order[:ITEMS]
+        if place in named
     ]
     pieces += [
         Evidence("aspect", f"{trait.field}={trait.value}", trait.value, trait.owed)

@@ -13,7 +13,7 @@ import numpy as np
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.printable import printable
-from llm4rec.explain.evidence import SHOWN, Case, Trait
+from llm4rec.explain.evidence import Case
 from llm4rec.explain.influence import Influence
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.types import Reason
@@ -87,13 +87,11 @@ class Writer:
 
     def write(self, found: Influence, case: Case) -> tuple[Reason, str]:
         """The reason that weighs most, equation (25), and the text that gives it."""
-        weights = case.weights
-        kind: Reason = max(weights, key=lambda reason: weights[reason])
-        if kind == "similarity":
-            return kind, self._similarity(found, case)
-        if kind == "preference":
-            return kind, self._preference(found, case)
-        return kind, self._context(case)
+        if case.kind == "similarity":
+            return case.kind, self._similarity(found, case)
+        if case.kind == "preference":
+            return case.kind, self._preference(found, case)
+        return case.kind, self._context(case)
 
     def contrast(self, item: int, other: int, first: int | None) -> str:
         """Why one item rather than another: the item of the history that tells most, None where none does."""
@@ -104,20 +102,19 @@ class Writer:
 
     def _similarity(self, found: Influence, case: Case) -> str:
         way = ("network", "linear", *KINDS)[int(np.argmax(case.ways[0]))]
-        text = self._say(WAYS[way], item=self._called(case.item), first=self._chosen(found, case, 0))
+        text = self._say(WAYS[way], item=self._called(case.item), first=self._cited(found, case)[0])
         shared = [trait for trait in case.traits if case.order[0] in trait.items]
         return text if not shared else f"{text} {self._say(COMMON, trait=shared[0].value)}"
 
     def _preference(self, found: Influence, case: Case) -> str:
         trait = case.traits[0]
-        cited = self._cited(found, case, trait)
+        cited = self._cited(found, case)
         form = self.language.ngettext(*PREFERENCE, len(cited))
         names = dict(zip(("first", "second"), cited, strict=False))
         return self._fill(form, item=self._called(case.item), trait=trait.value, **names)
 
-    def _cited(self, found: Influence, case: Case, trait: Trait) -> list[str]:
-        places = np.flatnonzero(np.isin(case.order, trait.items[:SHOWN]) & (case.owed > 0))
-        return [self._chosen(found, case, place) for place in places.tolist()]
+    def _cited(self, found: Influence, case: Case) -> list[str]:
+        return [self._called(item) for item in found.history[case.cited].tolist()]
 
     def _context(self, case: Case) -> str:
         most = max(case.circumstances, key=lambda name: case.circumstances[name])
@@ -132,9 +129,6 @@ class Writer:
 
     def _called(self, item: int) -> str:
         return self.catalog.titles[item]
-
-    def _chosen(self, found: Influence, case: Case, place: int) -> str:
-        return self._called(int(found.history[case.order[place]]))
 
     def _say(self, form: str, **names: str) -> str:
         return self._fill(self.language.gettext(form), **names)
