@@ -151,7 +151,7 @@ def _traits(history: Ints, owed: Floats, order: Ints, item: int, catalog: Catalo
             above = float((owed[items] - mean).sum())
             beside = float((owed[items[items != order[0]]] - mean_beside).sum())
             found.append(Trait(field.name, value, items, above, beside))
-    speaking = [trait for trait in found if trait.beside > 0 and owed[trait.items[0]] > 0]
+    speaking = [each for each in found if min(each.owed, each.beside, owed[each.items[0]]) > 0]
     return tuple(sorted(speaking, key=lambda trait: -trait.beside))
 
 

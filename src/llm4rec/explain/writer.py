@@ -13,7 +13,7 @@ import numpy as np
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.printable import printable
-from llm4rec.explain.evidence import Case
+from llm4rec.explain.evidence import ASPECTS, Case
 from llm4rec.explain.influence import Influence
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.types import Reason
@@ -103,7 +103,7 @@ class Writer:
     def _similarity(self, found: Influence, case: Case) -> str:
         way = ("network", "linear", *KINDS)[int(np.argmax(case.ways[0]))]
         text = self._say(WAYS[way], item=self._called(case.item), first=self._cited(found, case)[0])
-        shared = [trait for trait in case.traits if case.order[0] in trait.items]
+        shared = [trait for trait in case.traits[:ASPECTS] if case.order[0] in trait.items]
         return text if not shared else f"{text} {self._say(COMMON, trait=shared[0].value)}"
 
     def _preference(self, found: Influence, case: Case) -> str:
