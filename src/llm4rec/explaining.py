@@ -44,12 +44,12 @@ def explain(fitted: Fitted, history: EventLog, items: Ints, wish: Floats | None 
     """
     if not len(items):
         return []
-    found = influence(_parts(fitted), history, fitted.person_rows(history), items, wish)
-    writer = _writer(fitted, history)
+    found = influence(parts(fitted), history, fitted.person_rows(history), items, wish)
+    words = writer(fitted, history)
     told: list[Explanation] = []
     for place, item in enumerate(items.tolist()):
         speaks = case(found, place, item, fitted.catalog)
-        kind, text = writer.write(found, speaks)
+        kind, text = words.write(found, speaks)
         told.append(Explanation(text, kind, evidence(found, speaks, fitted.catalog), speaks.weights))
     return told
 
@@ -62,7 +62,7 @@ def contrast(
     Contributions are differences (nats), above 0 where they speak for `item`, and the largest come first.
     """
     items = np.array([item, other])
-    found = influence(_parts(fitted), history, fitted.person_rows(history), items, wish)
+    found = influence(parts(fitted), history, fitted.person_rows(history), items, wish)
     cases = [case(found, place, number, fitted.catalog) for place, number in enumerate(items.tolist())]
     more = found.owed[0] - found.owed[1]
     more[np.isin(found.history, items)] = 0
@@ -77,7 +77,7 @@ def contrast(
     ]
     pieces = sorted((each for each in pieces if each.contribution), key=lambda each: -abs(each.contribution))
     first = int(found.history[np.argmax(more)]) if len(more) and more.max() > 0 else None
-    return _writer(fitted, history).contrast(item, other, first), tuple(pieces[:CONTRASTS])
+    return writer(fitted, history).contrast(item, other, first), tuple(pieces[:CONTRASTS])
 
 
 def standings(
@@ -109,12 +109,13 @@ def without(history: EventLog, items: Ints) -> EventLog:
     return copies.select(copies.items != items[copies.rows])
 
 
-def _writer(fitted: Fitted, history: EventLog) -> Writer:
+def writer(fitted: Fitted, history: EventLog) -> Writer:
+    """What writes reasons for a history of one row."""
     window = fitted.prior.windows[int(classes(history.lengths)[0])]
     return Writer(fitted.catalog, lately=window < 1)
 
 
-def _parts(fitted: Fitted) -> Parts:
+def parts(fitted: Fitted) -> Parts:
     """What the scores of a model are made of."""
     scorer = fitted.scorer
     return Parts(
