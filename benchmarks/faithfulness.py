@@ -20,8 +20,8 @@ correlation, over the items of a history, of what the explanation says each adds
 and how often both name the same first. Intervals are bootstrapped over people.
 
 Personal: the share of pairs of people with a recommendation in common whose evidence for it differs; and
-different texts among all. Grounded: texts in which the check of texts finds nothing that is not evidence. Times
-are medians and 95th percentiles, of influence for one item and for all of a list, and of choosing and writing.
+different texts among all. Grounded: texts in which the check of texts finds nothing that is not evidence.
+Times are medians and 95th percentiles: of influence on one item, on all of a list, of choosing and writing.
 """
 
 from __future__ import annotations
