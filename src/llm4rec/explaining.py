@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from gettext import NullTranslations
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Listed
 from llm4rec.explain.evidence import CIRCUMSTANCES, case, evidence
 from llm4rec.explain.influence import Parts, influence
-from llm4rec.explain.writer import Writer
+from llm4rec.explain.writer import ENGLISH, Writer
 from llm4rec.fitted import Fitted
 from llm4rec.model.prior import classes
 from llm4rec.types import Evidence, Explanation, Floats, Ints
@@ -33,7 +34,13 @@ class Standing:
     rank: int | None
 
 
-def explain(fitted: Fitted, history: EventLog, items: Ints, wish: Floats | None = None) -> list[Explanation]:
+def explain(
+    fitted: Fitted,
+    history: EventLog,
+    items: Ints,
+    wish: Floats | None = None,
+    language: NullTranslations = ENGLISH,
+) -> list[Explanation]:
     """Why each of some items would be recommended, by one reading of the history.
 
     Args:
@@ -41,11 +48,12 @@ def explain(fitted: Fitted, history: EventLog, items: Ints, wish: Floats | None 
         history: one row.
         items: dense numbers [n], none of them in the history.
         wish: log p(i | wish) [1, i] of the wish that was made; None for none.
+        language: of the texts.
     """
     if not len(items):
         return []
     found = influence(parts(fitted), history, fitted.person_rows(history), items, wish)
-    words = writer(fitted, history)
+    words = writer(fitted, history, language)
     told: list[Explanation] = []
     for place, item in enumerate(items.tolist()):
         speaks = case(found, place, item, fitted.catalog)
@@ -55,7 +63,12 @@ def explain(fitted: Fitted, history: EventLog, items: Ints, wish: Floats | None 
 
 
 def contrast(
-    fitted: Fitted, history: EventLog, item: int, other: int, wish: Floats | None = None
+    fitted: Fitted,
+    history: EventLog,
+    item: int,
+    other: int,
+    wish: Floats | None = None,
+    language: NullTranslations = ENGLISH,
 ) -> tuple[str, tuple[Evidence, ...]]:
     """Why one item rather than another: a sentence, and what speaks more for the one than for the other.
 
@@ -77,7 +90,7 @@ def contrast(
     ]
     pieces = sorted((each for each in pieces if each.contribution), key=lambda each: -abs(each.contribution))
     first = int(found.history[np.argmax(more)]) if len(more) and more.max() > 0 else None
-    return writer(fitted, history).contrast(item, other, first), tuple(pieces[:CONTRASTS])
+    return writer(fitted, history, language).contrast(item, other, first), tuple(pieces[:CONTRASTS])
 
 
 def standings(
@@ -109,10 +122,10 @@ def without(history: EventLog, items: Ints) -> EventLog:
     return copies.select(copies.items != items[copies.rows])
 
 
-def writer(fitted: Fitted, history: EventLog) -> Writer:
+def writer(fitted: Fitted, history: EventLog, language: NullTranslations = ENGLISH) -> Writer:
     """What writes reasons for a history of one row."""
     window = fitted.prior.windows[int(classes(history.lengths)[0])]
-    return Writer(fitted.catalog, lately=window < 1)
+    return Writer(fitted.catalog, lately=window < 1, language=language)
 
 
 def parts(fitted: Fitted) -> Parts:

@@ -26,6 +26,7 @@ from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
+from llm4rec.explain import languages
 from llm4rec.fitted import Fitted
 from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
@@ -150,18 +151,21 @@ class Recommender:
         ids = self.catalog.ids[best.items[0][found]].to_list()
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
 
-    def explain(self, query: Query, item_ids: Sequence[str]) -> tuple[Explanation, ...]:
+    def explain(self, query: Query, item_ids: Sequence[str], language: str = "en") -> tuple[Explanation, ...]:
         """Why each of some items would be recommended to a query, equations (19) to (25).
 
         The history is read once for all of them. Contributions are what the score would lose, to first order.
 
         Raises:
-            InputError: as `recommend`, and where the catalogue has no item of a name.
+            InputError: as `recommend`, and where the catalogue has no item of a name or there are no forms of
+                words in the language.
         """
-        history, wish = self._history(query), self._wish(query)
-        return tuple(explaining.explain(self.fitted, history, self._numbers(item_ids), wish))
+        items, words = self._numbers(item_ids), languages.language(language)
+        return tuple(explaining.explain(self.fitted, self._history(query), items, self._wish(query), words))
 
-    def contrast(self, query: Query, item_id: str, other_id: str) -> tuple[str, tuple[Evidence, ...]]:
+    def contrast(
+        self, query: Query, item_id: str, other_id: str, language: str = "en"
+    ) -> tuple[str, tuple[Evidence, ...]]:
         """Why one item rather than another: a sentence, and what speaks more for the one than for the other.
 
         Contributions are differences (nats), above 0 where they speak for `item_id`.
@@ -169,9 +173,8 @@ class Recommender:
         Raises:
             InputError: as `explain`.
         """
-        history, wish = self._history(query), self._wish(query)
-        item, other = self._numbers([item_id, other_id]).tolist()
-        return explaining.contrast(self.fitted, history, item, other, wish)
+        (item, other), words = self._numbers([item_id, other_id]).tolist(), languages.language(language)
+        return explaining.contrast(self.fitted, self._history(query), item, other, self._wish(query), words)
 
     def standings(self, query: Query, item_id: str, without: Sequence[str] = ()) -> list[explaining.Standing]:
         """Where an item stands: as things are, then if each of some items were not in the history.

@@ -26,7 +26,7 @@ CALLED = {
 """What to call each type of evidence."""
 
 
-def explain(  # one parameter per option of the command
+def explain(  # noqa: PLR0913  # one parameter per option of the command
     model: Annotated[Path, typer.Option(help="Model directory, as written by fit.")],
     item: Annotated[str, typer.Option(help="The item, by its id.")],
     user: Annotated[str | None, typer.Option(help="A person by name.")] = None,
@@ -39,6 +39,7 @@ def explain(  # one parameter per option of the command
     than: Annotated[
         str | None, typer.Option(help="Another item, by its id: why the one rather than the other.")
     ] = None,
+    language: Annotated[str, typer.Option(help="Of the texts: en or de.")] = "en",
     json: console.Json = False,
 ) -> None:
     """Say why an item stands where it does for a person.
@@ -61,17 +62,17 @@ def explain(  # one parameter per option of the command
     recommender = Recommender.load(model)
     note_unknown(recommender, "the history", query.history)
     note_unknown_person(recommender, user)
-    told = _told(recommender, query, item)
+    told = _told(recommender, query, item, language)
     if than is not None:
-        told["than"] = _contrast(recommender, query, item, than)
+        told["than"] = _contrast(recommender, query, item, than, language)
     if json:
         console.answer({**told, "model": str(model)})
     else:
         typer.echo("\n".join(console.printable(line) for line in _lines(told)))
 
 
-def _told(recommender: Recommender, query: Query, item: str) -> dict[str, Any]:
-    (explanation,) = recommender.explain(query, [item])
+def _told(recommender: Recommender, query: Query, item: str, language: str) -> dict[str, Any]:
+    (explanation,) = recommender.explain(query, [item], language)
     cited = [piece for piece in explanation.evidence if piece.type == "history_item"]
     now, *without = recommender.standings(query, item, [piece.id for piece in cited])
     return {
@@ -86,8 +87,8 @@ def _told(recommender: Recommender, query: Query, item: str) -> dict[str, Any]:
     }
 
 
-def _contrast(recommender: Recommender, query: Query, item: str, other: str) -> dict[str, Any]:
-    text, evidence = recommender.contrast(query, item, other)
+def _contrast(recommender: Recommender, query: Query, item: str, other: str, language: str) -> dict[str, Any]:
+    text, evidence = recommender.contrast(query, item, other, language)
     (standing,) = recommender.standings(query, other)
     return {
         "item_id": other,

@@ -66,6 +66,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Length of each list.")] = 10,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Leave items of the history in.")] = False,
     reasons: Annotated[bool, typer.Option("--explain", help="Say why for each item.")] = False,
+    language: Annotated[str, typer.Option(help="Of the reasons: en or de.")] = "en",
     json: console.Json = False,
 ) -> None:
     """Recommend to one person, or to each of a file.
@@ -110,7 +111,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         allow=allowed,
         where=_where(where or []),
     )
-    _one(Recommender.load(model), model, query, n, reasons, json)
+    _one(Recommender.load(model), model, query, n, language if reasons else None, json)
 
 
 def _where(pairs: list[str]) -> dict[str, list[str]]:
@@ -176,7 +177,9 @@ def note_unknown_person(recommender: Recommender, user: str | None) -> None:
         console.note(f"The model knows no history of {user!r}: the list is that of a newcomer.")
 
 
-def _one(recommender: Recommender, model: Path, query: Query, n: int, reasons: bool, json: bool) -> None:
+def _one(
+    recommender: Recommender, model: Path, query: Query, n: int, language: str | None, json: bool
+) -> None:
     note_unknown(recommender, "the history", query.history)
     note_unknown(recommender, "--allow", query.allow or ())
     note_unknown(recommender, "--exclude", query.exclude)
@@ -190,8 +193,9 @@ def _one(recommender: Recommender, model: Path, query: Query, n: int, reasons: b
     _note_unheard(recommender, query.context.time is not None)
     ranking = recommender.recommend(query, min(n, len(recommender.catalog)))
     rows = listed(recommender, ranking)
-    if reasons:
-        for row, explanation in zip(rows, recommender.explain(query, ranking.item_ids), strict=True):
+    if language is not None:
+        reasons = recommender.explain(query, ranking.item_ids, language)
+        for row, explanation in zip(rows, reasons, strict=True):
             row["explanation"] = as_json(explanation)
     if json:
         console.answer({"recommendations": rows, "model": str(model)})
