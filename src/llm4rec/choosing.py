@@ -18,6 +18,8 @@ from llm4rec.debias.popularity import STRENGTHS, Popularity
 from llm4rec.evaluate.groups import Groups
 from llm4rec.evaluate.protocol import case_ndcg, mean_ndcg, person_means
 from llm4rec.evaluate.significance import Gain
+from llm4rec.explain.aspects import Aspects, Vocabulary
+from llm4rec.explain.learning import learn
 from llm4rec.fitted import Fitted, code_head, person_rows
 from llm4rec.generate.generator import Generator, choose_share
 from llm4rec.generate.semantic_id import GenerateConfig, SemanticIds
@@ -229,6 +231,16 @@ class Questions:
             trial.ask(rows, log_scores, unseen(chosen, self.n_items))
             del log_scores
         return trial.prior()
+
+    def aspects(
+        self, scorer: Scorer, vocabulary: Vocabulary, events: EventLog, rows: Ints, seed: int
+    ) -> tuple[Aspects | None, dict[str, Any] | None]:
+        """What states say of the aspects of the next item, trained on `events`, and what that is worth here.
+
+        `rows` are those of the people's table [u] who did the events; `seed` is of what is drawn.
+        """
+        people = person_rows(self.people, self.cases.histories())
+        return learn(scorer, vocabulary, events, rows, self.cases, people, seed)
 
     def popularity(self, fitted: Fitted, found: Popularity) -> tuple[Popularity, dict[str, Any] | None]:
         """Popularity with its strength, and what that costs here where it is to be chosen.

@@ -19,6 +19,7 @@ from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
+from llm4rec.explain.aspects import Aspects, Vocabulary
 from llm4rec.generate.generator import Generator
 from llm4rec.generate.index import ItemIndex, build_index
 from llm4rec.model.arrivals import Arrivals
@@ -85,6 +86,7 @@ class Fitted:
         condition: attention to what is retrieved; None where validation does not gain by it.
         prompt: what names of what is retrieved change, read before a history; None as above.
         words: names of the items for it.
+        aspects: what a state says of the aspects of the next item; None where it is not known.
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
     """
@@ -110,6 +112,7 @@ class Fitted:
     condition: Condition | None = None
     prompt: Prompt | None = None
     words: Words | None = None
+    aspects: Aspects | None = None
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
 
     @property
@@ -128,6 +131,13 @@ class Fitted:
 
         reach = scorer.network.head.reach(scorer.vectors.shape[1]).numpy()
         return build_index(len(self.catalog), prepared, reach, self.config.train.seed)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The aspects, and which items of the catalogue of now have them."""
+        if self.aspects is None:
+            return Vocabulary.over(self.catalog, (), ())
+        return self.aspects.vocabulary(self.catalog)
 
     @cached_property
     def grounding(self) -> Grounding:

@@ -27,6 +27,7 @@ from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
 from llm4rec.encode.vectors import frozen_vectors, read_texts
 from llm4rec.errors import InputError
+from llm4rec.explain.aspects import Vocabulary
 from llm4rec.fitted import Fitted, Spaces, as_indexed, new_network, person_rows
 from llm4rec.model import origin
 from llm4rec.model.backbone import COMPACT
@@ -54,6 +55,7 @@ AFTERWARDS: Any = {
     "retrieve": True,
     "rerank": True,
     "debias": corrections.AFTERWARDS,
+    "explain": True,
 }
 """Of the configuration, what no training of the network depends on."""
 
@@ -150,6 +152,10 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generator = questions.generator(scorer, trained.ids, part, config.generate)
         scorer = replace(scorer, join=generator.join)
     linear = questions.linear(scorer, part)
+    progress("aspects", 0, 1)
+    vocabulary = Vocabulary.of(catalog, config.explain)
+    aspects, preferred = questions.aspects(scorer, vocabulary, events, rows, config.train.seed)
+    progress("aspects", 1, 1)
     fitted = Fitted(
         config=config,
         catalog=catalog,
@@ -162,8 +168,9 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         prior=questions.prior(scorer, linear, Grounding(), events),
         generator=generator,
         words=None if decoder is None else decoder.words,
+        aspects=aspects,
         about={
-            "training": trained.told,
+            "training": {**trained.told, "aspects": preferred},
             "linear": {
                 "items": len(linear.known),
                 "strengths": linear.strengths,

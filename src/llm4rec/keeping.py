@@ -22,6 +22,7 @@ from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import TokenSpace
 from llm4rec.errors import ArtefactError
+from llm4rec.explain.aspects import Aspects
 from llm4rec.fitted import Fitted, Spaces, code_head, new_network
 from llm4rec.generate.generator import Generator
 from llm4rec.generate.semantic_id import SemanticIds
@@ -94,6 +95,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "popularity": fitted.popularity.strength,
             "balance": None if fitted.balance is None else fitted.balance.told(),
             "relevance": relevance.told(),
+            "aspects": None if fitted.aspects is None else fitted.aspects.named,
             "about": fitted.about,
         },
         tensors={
@@ -105,6 +107,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             **({} if fitted.prompt is None else {"prompt": _arrays(fitted.prompt)}),
             **({} if fitted.words is None else {"words": fitted.words.tensors()}),
             "arrivals": fitted.arrivals.tensors(),
+            **({} if fitted.aspects is None else {"aspects": fitted.aspects.tensors()}),
             **({"popularity": fitted.popularity.tensors()} if fitted.popularity.known else {}),
             **({} if fitted.scorer.carried is None else {"carried": fitted.scorer.carried.tensors()}),
             **({} if fitted.balance is None else {"balance": fitted.balance.tensors()}),
@@ -203,6 +206,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         condition=_module(kept, "condition", lambda: Condition(config.model.embedding_size)),
         prompt=_module(kept, "prompt", lambda: Prompt(config.model.embedding_size)),
         words=_words(kept, len(catalog)),
+        aspects=stored_aspects(kept, catalog, config.model.embedding_size),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
     )
 
@@ -218,6 +222,14 @@ def stored_linear(kept: artefact.Artefact, n_items: int) -> Linear:
         return Linear.from_tensors(arrays, told.get("strengths", ()), exponents).checked(n_items)
 
     return kept.built("linear", made)
+
+
+def stored_aspects(kept: artefact.Artefact, catalog: Catalog, size: int) -> Aspects | None:
+    """The preferences of an artefact, checked against its catalogue and states of `size` d; None without."""
+    if "aspects.safetensors" not in kept:  # as above
+        return None
+    named = kept.meta.get("aspects") or {}
+    return kept.built("aspects", lambda arrays: Aspects.from_tensors(arrays, named, catalog, size))
 
 
 def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:

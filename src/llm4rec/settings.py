@@ -15,6 +15,7 @@ from llm4rec.encode.image import ImageConfig
 from llm4rec.encode.text import TextConfig
 from llm4rec.encode.tokens import TokenConfig
 from llm4rec.errors import ConfigError
+from llm4rec.explain.aspects import ExplainConfig
 from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import COMPACT, BackboneConfig
 from llm4rec.model.linear import LinearConfig
@@ -36,6 +37,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     debias: DebiasConfig = DebiasConfig()
     encode: EncodeConfig = EncodeConfig()
+    explain: ExplainConfig = ExplainConfig()
     generate: GenerateConfig = GenerateConfig()
     linear: LinearConfig = LinearConfig()
     model: BackboneConfig = BackboneConfig()
@@ -103,5 +105,6 @@ def sasrec_config(config: Config) -> Config:
     retrieve = config.retrieve.model_copy(update={"enabled": False, "prompt": 0})
     popularity = config.debias.popularity.model_copy(update={"training": 0.0})
     debias = config.debias.model_copy(update={"popularity": popularity})
+    explain = config.explain.model_copy(update={"aspects": 0})
     parts = {"model": model, "generate": generate, "linear": linear, "retrieve": retrieve, "debias": debias}
-    return config.model_copy(update=parts)
+    return config.model_copy(update={**parts, "explain": explain})

@@ -140,7 +140,7 @@ def _show(summary: dict[str, Any], json: bool) -> None:
         f"Fitted on {summary['people']} people, {summary['items']} items and {summary['events']} events; "
         f"{summary['held_out']} events were held out. The model is in {summary['model']}."
     )
-    for sentence in (*_of_bias(summary), *_of_retrieval(summary)):
+    for sentence in (*_of_bias(summary), *_of_retrieval(summary), *_of_aspects(summary)):
         typer.echo(sentence)
 
 
@@ -180,6 +180,21 @@ def _of_retrieval(summary: dict[str, Any]) -> Iterator[str]:
     gain = f"NDCG@10 {told['gain']['mean']:+.4f} on validation, standard error {told['gain']['error']:.4f}"
     kinds = ", ".join(told["weights"])
     yield f"Retrieved: {kinds} ({gain})." if kinds else f"Nothing is retrieved: it does not gain ({gain})."
+
+
+def _of_aspects(summary: dict[str, Any]) -> Iterator[str]:
+    """What preferences are worth, in a sentence."""
+    told = summary["training"]["aspects"]
+    if told is None:  # there were none to learn, or too few people to judge by
+        return
+    said = f"Preferences among {told['aspects']} values of categories"
+    if not told["steps"]:
+        yield f"{said} are the same for everybody: no state told more of what people took next."
+        return
+    yield (
+        f"{said}: what held-out people took next has a cross-entropy of {told['cross_entropy']:.3f} nats by "
+        f"their states, and {told['base_rates']:.3f} by how common each value is."
+    )
 
 
 def _modalities(declared: dict[str, str]) -> dict[str, Declared]:
