@@ -10,12 +10,14 @@ import numpy as np
 from llm4rec import answering
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Listed
-from llm4rec.explain.evidence import CIRCUMSTANCES, case, evidence
+from llm4rec.errors import InputError
+from llm4rec.explain.evidence import CIRCUMSTANCES, case, chosen, evidence
 from llm4rec.explain.influence import Parts, influence
+from llm4rec.explain.profile import preferences
 from llm4rec.explain.writer import ENGLISH, Writer
 from llm4rec.fitted import Fitted
 from llm4rec.model.prior import classes
-from llm4rec.types import Evidence, Explanation, Floats, Ints
+from llm4rec.types import Evidence, Explanation, Floats, Ints, Preference
 
 CONTRASTS = 6
 """Pieces of evidence that tell one item from another, at most."""
@@ -79,9 +81,8 @@ def contrast(
     cases = [case(found, place, number, fitted.catalog) for place, number in enumerate(items.tolist())]
     more = found.owed[0] - found.owed[1]
     more[np.isin(found.history, items)] = 0
-    ids, titles = fitted.catalog.ids, fitted.catalog.titles
     pieces = [
-        Evidence("history_item", ids[number], titles[number], float(difference))
+        chosen(fitted.catalog, number, float(difference))
         for number, difference in zip(found.history.tolist(), more, strict=True)
     ]
     pieces += [
@@ -91,6 +92,21 @@ def contrast(
     pieces = sorted((each for each in pieces if each.contribution), key=lambda each: -abs(each.contribution))
     first = int(found.history[np.argmax(more)]) if len(more) and more.max() > 0 else None
     return writer(fitted, history, language).contrast(item, other, first), tuple(pieces[:CONTRASTS])
+
+
+def profile(fitted: Fitted, history: EventLog, n: int) -> tuple[Preference, ...]:
+    """The n aspects that tell most of what a person will choose, see `explain.profile`.
+
+    Raises:
+        InputError: where the model has none.
+    """
+    if fitted.aspects is None:
+        raise InputError(
+            "This model has no words for preferences: its items have no categorical fields whose values "
+            "enough of them share, or explain.aspects was 0 when it was fitted."
+        )
+    people = fitted.person_rows(history)
+    return preferences(fitted.scorer, fitted.aspects, fitted.catalog, history, people, n)
 
 
 def standings(
@@ -107,8 +123,8 @@ def standings(
     """
     found = [Standing(float("nan"), None)] * histories.n_users
     may = listed.among(np.arange(len(fitted.catalog)))
-    for rows, chosen in fitted.scorer.chunks(histories):
-        scores = answering.scores(fitted, chosen, wish)
+    for rows, some in fitted.scorer.chunks(histories):
+        scores = answering.scores(fitted, some, wish)
         ranks = (scores[:, may] > scores[:, item, None]).sum(axis=1) + 1
         for row, score, rank in zip(rows.tolist(), scores[:, item].tolist(), ranks.tolist(), strict=True):
             found[row] = Standing(score, rank if may[item] else None)

@@ -30,7 +30,18 @@ from llm4rec.explain import languages
 from llm4rec.fitted import Fitted
 from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
-from llm4rec.types import Evidence, Explanation, Floats, Ints, Progress, Query, Ranking, Rankings, silent
+from llm4rec.types import (
+    Evidence,
+    Explanation,
+    Floats,
+    Ints,
+    Preference,
+    Progress,
+    Query,
+    Ranking,
+    Rankings,
+    silent,
+)
 
 __all__ = ["Config", "Recommender", "ServeConfig"]
 
@@ -175,6 +186,14 @@ class Recommender:
         """
         (item, other), words = self._numbers([item_id, other_id]).tolist(), languages.language(language)
         return explaining.contrast(self.fitted, self._history(query), item, other, self._wish(query), words)
+
+    def profile(self, query: Query, n: int = 5) -> tuple[Preference, ...]:
+        """What a query's person is expected to choose more of than others do, equation (19), and why.
+
+        Raises:
+            InputError: as `recommend`, or where the model has no aspects (`explain.aspects`).
+        """
+        return explaining.profile(self.fitted, self._history(query), n)
 
     def standings(self, query: Query, item_id: str, without: Sequence[str] = ()) -> list[explaining.Standing]:
         """Where an item stands: as things are, then if each of some items were not in the history.

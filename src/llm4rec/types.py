@@ -108,6 +108,25 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """What a person is expected to choose more of than others do, equation (19).
+
+    Attributes:
+        field: of the catalogue.
+        value: of that field.
+        share: of what they choose next, p_u,k.
+        usual: the same of everybody.
+        evidence: items of their history that it comes from, what adds most to log p_u,k (nats) first.
+    """
+
+    field: str
+    value: str
+    share: float
+    usual: float
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
 class Rankings:
     """Answers to a batch in dense numbers: `items` [b, n] int64 and `scores` [b, n], best first.
 

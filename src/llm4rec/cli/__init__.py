@@ -83,6 +83,7 @@ app.command(
     epilog=example(
         "llm4rec explain --model model --history a,b,c --item x",
         "llm4rec explain --model model --user 42 --item x --than y --json",
+        "llm4rec explain --model model --user 42",
     )
 )(explain)
 app.command(

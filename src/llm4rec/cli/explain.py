@@ -28,7 +28,9 @@ CALLED = {
 
 def explain(  # noqa: PLR0913  # one parameter per option of the command
     model: Annotated[Path, typer.Option(help="Model directory, as written by fit.")],
-    item: Annotated[str, typer.Option(help="The item, by its id.")],
+    item: Annotated[
+        str | None, typer.Option(help="The item, by its id. Without one, what the person is taken to like.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="A person by name.")] = None,
     history: Annotated[
         str | None,
@@ -46,13 +48,15 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
 
     Evidence is what moved its score, in nats, to first order and by one reading of the history. Each item of
     the history that is evidence is then taken out and everything scored again: that is where the item would
-    stand without it.
+    stand without it. Without an item, the traits that somebody is expected to choose more of than others do.
     """
     from llm4rec.recommender import Recommender
     from llm4rec.types import Context, Query
 
     if (user is None) == (history is None):
         raise InputError("Say for whom: either --user U or --history a,b,c.")
+    if item is None and than is not None:
+        raise InputError("--than needs --item, the item that it is compared with.")
     query = Query(
         history=tuple(console.names(history or "", "--history")),
         user=user,
@@ -62,8 +66,11 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
     recommender = Recommender.load(model)
     note_unknown(recommender, "the history", query.history)
     note_unknown_person(recommender, user)
-    told = _told(recommender, query, item, language)
-    if than is not None:
+    if item is None:
+        told = {"preferences": [asdict(each) for each in recommender.profile(query)]}
+    else:
+        told = _told(recommender, query, item, language)
+    if item is not None and than is not None:
         told["than"] = _contrast(recommender, query, item, than, language)
     if json:
         console.answer({**told, "model": str(model)})
@@ -111,6 +118,8 @@ def _standing(standing: Standing) -> dict[str, Any]:
 
 def _lines(told: dict[str, Any]) -> list[str]:
     """What is told, for a person."""
+    if "preferences" in told:
+        return _profile(told["preferences"])
     lines = [told["explanation"]["text"], "", _stands(told)]
     lines += _table("   adds", told["explanation"]["evidence"])
     if told["without"]:
@@ -119,6 +128,18 @@ def _lines(told: dict[str, Any]) -> list[str]:
     if "than" in told:
         lines += ["", told["than"]["text"], _stands(told["than"])]
         lines += _table(" favour", told["than"]["evidence"])
+    return lines
+
+
+def _profile(preferences: list[dict[str, Any]]) -> list[str]:
+    if not preferences:
+        return ["Nothing is expected to be chosen more than it is by others."]
+    lines = [" share    usual  trait"]
+    for each in preferences:
+        lines.append(f"{each['share']:>6.1%}  {each['usual']:>6.1%}  {each['value']} ({each['field']})")
+        titles = [piece["label"] for piece in each["evidence"]]
+        if titles:
+            lines.append(f"{'':16}because of {', '.join(titles)}")
     return lines
 
 

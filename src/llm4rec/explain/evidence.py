@@ -157,10 +157,9 @@ def _traits(history: Ints, owed: Floats, order: Ints, item: int, catalog: Catalo
 
 def evidence(found: Influence, case: Case, catalog: Catalog) -> tuple[Evidence, ...]:
     """The evidence of a case, what adds most first; only what speaks for the item."""
-    ids, titles = catalog.ids, catalog.titles
     named = [*case.cited.tolist(), *case.order[:ITEMS].tolist()]
     pieces = [
-        Evidence("history_item", ids[int(item)], titles[int(item)], float(owed))
+        chosen(catalog, int(item), float(owed))
         for place, item, owed in zip(case.order.tolist(), found.history[case.order], case.owed, strict=True)
         if place in named
     ]
@@ -172,12 +171,16 @@ def evidence(found: Influence, case: Case, catalog: Catalog) -> tuple[Evidence, 
     for flat in np.argsort(-by_kind, axis=None, kind="stable")[:FOUND]:
         place, kind = np.unravel_index(flat, by_kind.shape)
         anchor = int(found.history[case.order[place]])
-        pieces.append(
-            Evidence("retrieved", f"{KINDS[kind]}:{ids[anchor]}", titles[anchor], float(by_kind[place, kind]))
-        )
+        by = f"{KINDS[kind]}:{catalog.ids[anchor]}"
+        pieces.append(Evidence("retrieved", by, catalog.titles[anchor], float(by_kind[place, kind])))
     pieces += [
         Evidence("context", name, CIRCUMSTANCES[name], added) for name, added in case.circumstances.items()
     ]
     return tuple(
         sorted((each for each in pieces if each.contribution > 0), key=lambda each: -each.contribution)
     )
+
+
+def chosen(catalog: Catalog, item: int, contribution: float) -> Evidence:
+    """An item of the history as evidence; what it adds is in nats."""
+    return Evidence("history_item", catalog.ids[item], catalog.titles[item], contribution)
