@@ -7,7 +7,6 @@ history → backbone over fused item vectors → time of asking → dense head �
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -16,16 +15,14 @@ import numpy as np
 import polars as pl
 import torch
 
-from llm4rec import answering, explaining, fitting, keeping, lifecycle
+from llm4rec import answering, asking, explaining, fitting, keeping, lifecycle
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
-from llm4rec.data.interactions import numbered
 from llm4rec.data.legal import legal_for, legal_items
-from llm4rec.data.queries import are_texts, check, list_length
+from llm4rec.data.queries import list_length
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
-from llm4rec.errors import InputError
 from llm4rec.explain import languages
 from llm4rec.fitted import Fitted
 from llm4rec.model.past import ServeConfig
@@ -155,7 +152,7 @@ class Recommender:
                 or ratings do not run along the history or can't be.
         """
         n = list_length(n, len(self.catalog))
-        history = self._history(query)
+        history = asking.history(self.fitted, query)
         legal = legal_for(self.catalog, query, history)
         best = answering.answer(self.fitted, history, legal, n, self._wish(query))
         found = best.items[0] >= 0
@@ -171,8 +168,12 @@ class Recommender:
             InputError: as `recommend`, and where the catalogue has no item of a name or there are no forms of
                 words in the language.
         """
-        items, words = self._numbers(item_ids), languages.language(language)
-        return tuple(explaining.explain(self.fitted, self._history(query), items, self._wish(query), words))
+        items, words = asking.numbers(self.catalog, item_ids), languages.language(language)
+        return tuple(
+            explaining.explain(
+                self.fitted, asking.history(self.fitted, query), items, self._wish(query), words
+            )
+        )
 
     def contrast(
         self, query: Query, item_id: str, other_id: str, language: str = "en"
@@ -184,8 +185,13 @@ class Recommender:
         Raises:
             InputError: as `explain`.
         """
-        (item, other), words = self._numbers([item_id, other_id]).tolist(), languages.language(language)
-        return explaining.contrast(self.fitted, self._history(query), item, other, self._wish(query), words)
+        (item, other), words = (
+            asking.numbers(self.catalog, [item_id, other_id]).tolist(),
+            languages.language(language),
+        )
+        return explaining.contrast(
+            self.fitted, asking.history(self.fitted, query), item, other, self._wish(query), words
+        )
 
     def profile(self, query: Query, n: int = 5) -> tuple[Preference, ...]:
         """What a query's person is expected to choose more of than others do, equation (19), and why.
@@ -193,7 +199,7 @@ class Recommender:
         Raises:
             InputError: as `recommend`, or where the model has no aspects (`explain.aspects`).
         """
-        return explaining.profile(self.fitted, self._history(query), n)
+        return explaining.profile(self.fitted, asking.history(self.fitted, query), n)
 
     def standings(self, query: Query, item_id: str, without: Sequence[str] = ()) -> list[explaining.Standing]:
         """Where an item stands: as things are, then if each of some items were not in the history.
@@ -204,8 +210,8 @@ class Recommender:
         Raises:
             InputError: as `explain`.
         """
-        history, wish = self._history(query), self._wish(query)
-        (item,), out = self._numbers([item_id]).tolist(), self._numbers(without)
+        history, wish = asking.history(self.fitted, query), self._wish(query)
+        (item,), out = asking.numbers(self.catalog, [item_id]).tolist(), asking.numbers(self.catalog, without)
         listed = legal_for(self.catalog, query, history).row(0)
         now = explaining.standings(self.fitted, history, listed, item, wish)
         return now + explaining.standings(self.fitted, explaining.without(history, out), listed, item, wish)
@@ -268,19 +274,11 @@ class Recommender:
         Raises:
             InputError: where the name is no text.
         """
-        if not are_texts([user]):
-            raise InputError(f"A person is known by their user_id, a text, not by {user!r}.")
-        known = self.known_histories(pl.Series([user], dtype=pl.String))
-        return known if known.n_events else None
+        return asking.known_history(self.fitted, user)
 
     def known_histories(self, users: pl.Series) -> EventLog:
         """What each of the named people did, a row each; it is empty for those not known from training."""
-        stored = self.fitted.histories
-        if stored is None or not stored.n_users:
-            return EventLog(users, np.zeros(len(users) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
-        rows = numbered(users, stored.user_ids).fill_null(-1).to_numpy()
-        lengths = np.where(rows >= 0, stored.lengths[rows], 0)
-        return replace(stored.histories(np.maximum(rows, 0), lengths), user_ids=users)
+        return asking.known_histories(self.fitted, users)
 
     def rate(self, query: Query, item_ids: Sequence[str]) -> Floats:
         """r̂(u, i): the ratings [n] the query's person would give, in the units of the training ratings.
@@ -288,8 +286,8 @@ class Recommender:
         Raises:
             InputError: where the model has no rating head (`model.pointwise`), or an item is unknown.
         """
-        items = self._numbers(item_ids)
-        history = self._history(query)
+        items = asking.numbers(self.catalog, item_ids)
+        history = asking.history(self.fitted, query)
         return self.fitted.scorer.ratings(history, self.fitted.person_rows(history), items)[0]
 
     def upsert_items(
@@ -393,46 +391,11 @@ class Recommender:
         """
         return cls(keeping.read(Path(path), serve))
 
-    def _numbers(self, item_ids: Sequence[str]) -> Ints:
-        """Dense numbers of items that the catalogue has.
-
-        Raises:
-            InputError: where one is no text, or it has none of a name.
-        """
-        if not are_texts(item_ids):
-            raise InputError(f"Items are named by ids, each a text: ['50', '181'], not {item_ids!r}.")
-        items = self.catalog.numbers(pl.Series(item_ids, dtype=pl.String))
-        if (items < 0).any():
-            raise InputError(f"The model knows no item {item_ids[int(np.argmax(items < 0))]!r}.")
-        return items
-
     def _wish(self, query: Query) -> Floats | None:
         """Log p(i | wish) [1, i]; None where none is made."""
         if query.text is None or not query.text.strip():
             return None
         return answering.log_wish(self.fitted, query.text, lambda: self._reader)
-
-    def _history(self, query: Query) -> EventLog:
-        """The query's history as a log of one row."""
-        check(query)
-        time = query.context.time
-        asked_at = None if time is None else np.array([time], dtype=np.int64)
-        if not query.history and query.user is not None:
-            known = self.known_history(query.user)
-            if known is not None:
-                return replace(known, asked_at=asked_at)
-        items = self.catalog.numbers(pl.Series(query.history, dtype=pl.String))
-        times = None if query.timestamps is None else np.array(query.timestamps, dtype=np.int64)
-        ratings = None if query.ratings is None else np.array(query.ratings, dtype=np.float32)
-        told = EventLog(
-            user_ids=pl.Series([query.user or ""], dtype=pl.String),
-            offsets=np.array([0, len(items)]),
-            items=items,
-            times=times,
-            ratings=ratings,
-            asked_at=asked_at,
-        )
-        return told.select(items >= 0)
 
     @cached_property
     def _reader(self) -> TextEncoder:

@@ -66,6 +66,7 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
     recommender = Recommender.load(model)
     note_unknown(recommender, "the history", query.history)
     note_unknown_person(recommender, user)
+    told: dict[str, Any]
     if item is None:
         told = {"preferences": [asdict(each) for each in recommender.profile(query)]}
     else:
