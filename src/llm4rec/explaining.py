@@ -54,7 +54,8 @@ def explain(
     """
     if not len(items):
         return []
-    found = influence(parts(fitted), history, fitted.person_rows(history), items, wish)
+    people = fitted.person_rows(history)
+    found = influence(parts(fitted, people), history, people, items, wish)
     words = writer(fitted, history, language)
     told: list[Explanation] = []
     for place, item in enumerate(items.tolist()):
@@ -76,8 +77,8 @@ def contrast(
 
     Contributions are differences (nats), above 0 where they speak for `item`, and the largest come first.
     """
-    items = np.array([item, other])
-    found = influence(parts(fitted), history, fitted.person_rows(history), items, wish)
+    items, people = np.array([item, other]), fitted.person_rows(history)
+    found = influence(parts(fitted, people), history, people, items, wish)
     cases = [case(found, place, number, fitted.catalog) for place, number in enumerate(items.tolist())]
     more = found.owed[0] - found.owed[1]
     more[np.isin(found.history, items)] = 0
@@ -144,9 +145,9 @@ def writer(fitted: Fitted, history: EventLog, language: NullTranslations = ENGLI
     return Writer(fitted.catalog, lately=window < 1, language=language)
 
 
-def parts(fitted: Fitted) -> Parts:
-    """What the scores of a model are made of."""
-    scorer = fitted.scorer
+def parts(fitted: Fitted, people: Ints) -> Parts:
+    """What the scores of a model are made of, for the person of a row of the people's table [1]."""
+    scorer, n_items = fitted.scorer, len(fitted.catalog)
     return Parts(
         scorer,
         fitted.linear,
@@ -155,4 +156,6 @@ def parts(fitted: Fitted) -> Parts:
         fitted.prior,
         fitted.attend,
         None if scorer.join is None else fitted.generator,
+        fitted.adjust(np.zeros((1, n_items), dtype=np.float32), people)[0].astype(np.float32),
+        n_items <= fitted.config.generate.exact_up_to,
     )

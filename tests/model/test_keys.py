@@ -80,7 +80,9 @@ def test_an_event_that_counts_twice_is_read_as_two() -> None:
         model.places.zero_()
     keys = torch.zeros(2, 4)
     keys[:, 1] = torch.log(torch.tensor(2.0))
-    torch.testing.assert_close(read(model, told, keys)[:, 2:], read(model, twice)[:, 3:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        read(model, told, keys)[:, 2:], read(model, twice)[:, 3:], rtol=1e-4, atol=1e-5
+    )
 
 
 # --- at 0

@@ -1,15 +1,14 @@
 """What moved the score of an item: each item of the history, recent popularity, the time of asking.
 
-The score is log p(i) with p = (1 − s) q + s p_recent and q ∝ exp(τ log p_network + lifts). What it loses
-without an item j of the history is to first order
+The score is log r(i) with r ∝ p exp(a), p = (1 − s) q + s p_recent and q ∝ exp(τ log p_network + lifts); a is
+a wish and what is corrected for bias. What it loses without an item j of the history is to first order
 
-    (1 − ρ) · (d_j y_i + l_ji − Σ_k q_k l_jk)
-    y_i = τ log p_network(i) − log Σ_k exp(τ log p_network(k) + lift_k)
+    d_j log r(i)  +  Σ_k M_ik l_jk,   M_ik = (1 − ρ_i) (δ_ik − q_k) − Σ_m r_m (1 − ρ_m) (δ_mk − q_k)
 
-with ρ the share of p(i) that is recent popularity's, and l_ji what j adds to the lift of i in the linear part
-and in what is retrieved for it. d_j y_i is the derivative for what j's events count as keys of attention; for
-the last event it is the difference to the state before it, which a causal decoder has at hand. So nothing is
-read again for it. Deletion, which reads everything again, judges it (`benchmarks/faithfulness.py`).
+with ρ the share of p(i) that is recent popularity's, and l_jk what j adds to the lift of k in the linear part
+and in what is retrieved for it. d_j is the derivative for what j's events count as keys of attention; for the
+last event it is the difference to the state before it, which a causal decoder has at hand. So nothing is read
+again for it. Deletion, which reads everything again, judges it (`benchmarks/faithfulness.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from llm4rec.data.events import EventLog
 from llm4rec.generate.generator import Generator
 from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.leaning import lean
-from llm4rec.model.lifts import log_sum
 from llm4rec.model.linear import Linear
 from llm4rec.model.prior import Prior, classes
 from llm4rec.model.scorer import Attend, Scorer
@@ -36,7 +34,13 @@ from llm4rec.types import Array, Floats, Ints
 
 @dataclass(frozen=True)
 class Parts:
-    """What scores are made of; see `fitted.Fitted` for each."""
+    """What scores are made of; see `fitted.Fitted` for each.
+
+    Attributes:
+        added: what is added to log-probabilities at the end to correct for bias [i]; None for nothing.
+        whole: whether a code head is asked of every item. Where not, the dense head alone stands for it in
+            sums over the catalogue.
+    """
 
     scorer: Scorer
     linear: Linear
@@ -45,6 +49,8 @@ class Parts:
     prior: Prior
     attend: Attend | None = None
     generator: Generator | None = None
+    added: Floats | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,11 @@ class Influence:
         """What the score owes to each item of the history [n, u]."""
         return self.network + self.linear + self.retrieved.sum(axis=2)
 
+    def of(self, rows: Ints) -> Influence:
+        """That of some of the n items."""
+        scored = (self.network, self.linear, self.retrieved, self.trend, self.time, self.wish)
+        return Influence(self.history, *(values[rows] for values in scored))
+
 
 def influence(
     parts: Parts, history: EventLog, people: Ints, items: Ints, wish: Floats | None = None
@@ -87,14 +98,15 @@ def influence(
         items: dense numbers.
         wish: log p(i | wish) [1, i], which all probabilities are multiplied by; None without a wish.
     """
+    different, copies = np.unique(items, return_inverse=True)
     events = history.history(0)
     known, place = np.unique(events, return_inverse=True)
     leaning = lean(parts.scorer, history, people)
-    plain = _Said.after(parts, history, leaning.state.detach(), items)
-    said = plain if wish is None else replace(plain, wish=torch.from_numpy(wish[0]))
+    unasked = _Said.after(parts, history, leaning.state.detach(), different)
+    said = unasked if wish is None else unasked.wishing(wish[0])
     state = leaning.state.detach().requires_grad_()
     now = said.scores(state)
-    network = np.zeros((len(items), len(known)), dtype=np.float32)
+    network = np.zeros((len(different), len(known)), dtype=np.float32)
     if leaning.before is not None:
         slopes = [torch.autograd.grad(each, state, retain_graph=True)[0][0] for each in now]
         read = leaning.of(torch.stack(slopes)).numpy()
@@ -103,46 +115,65 @@ def influence(
         np.add.at(network.T, place[len(events) - read.shape[1] :], read.T)
     with torch.no_grad():
         time = (now - said.scores(state - leaning.asked)).numpy()
-        q = said.probabilities(state).numpy().astype(np.float64)
-        log_q = (plain.scores(state) + plain.lifts[plain.items]).numpy()
-        unasked = plain.probabilities(state).log().numpy()
-    trend = _trend(parts.prior, len(events), items, log_q)
-    wished = np.zeros(len(items), dtype=np.float32)
-    if wish is not None:
-        wished = wish[0, items] - np.float32(
-            log_sum(wish[0] + parts.prior.mix(unasked[None], history.lengths)[0])
-        )
-    left = 1 - trend[:, None]
-    return Influence(
+        wished = (now - unasked.scores(state)).numpy()
+        trend, moved = said.moved(state)
+    found = Influence(
         history=known,
-        network=network * left,
-        linear=_linear(parts.linear, events, known, items, q) * left,
-        retrieved=_retrieved(parts.grounding, history, known, items, q) * left[..., None],
+        network=network,
+        linear=_linear(parts.linear, events, known, different, moved),
+        retrieved=_retrieved(parts.grounding, history, known, different, moved),
         trend=trend,
-        time=time * left[:, 0],
+        time=time,
         wish=wished,
     )
+    return found.of(copies)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """How scores of n items move with what is added to the lifts of all: by M of the module's first lines.
+
+    Attributes:
+        own: 1 − ρ of each [n].
+        q: probabilities before recent popularity [i].
+        shared: what moves all n scores alike [i]; 0 where nothing is added at the end.
+    """
+
+    own: Array
+    q: Array
+    shared: Array
+
+    def by(self, lifts: Array, of_q: Array, of_shared: Array) -> Floats:
+        """Σ_k M_ik l_jk [n, u, ...] of l_ji [n, u, ...] and its sums over k in q and in `shared` [u, ...]."""
+        own = self.own.reshape(-1, *[1] * (lifts.ndim - 1))
+        return (own * (lifts - of_q) - of_shared).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class _Said:
-    """What the network's states say of n items beside all that is added to its scores.
+    """What the network's states say of n items, with all that is added to its scores.
 
     Attributes:
         parts: of the model.
         items: their numbers [n].
+        vectors: of all items, as the dense head takes them [i, d].
         exponent: τ.
         lifts: all that is added to the network's log-scores [i].
         shift: what attention to what is retrieved adds to a state [1, d]; it is held still.
-        wish: log p(i | wish) [i], 0 without a wish.
+        popular: log-probabilities of recent popularity [i].
+        share: of recent popularity in the mixture.
+        added: what is added at the end [i].
     """
 
     parts: Parts
     items: Tensor
+    vectors: Tensor
     exponent: float
     lifts: Tensor
     shift: Tensor
-    wish: Tensor
+    popular: Tensor
+    share: float
+    added: Tensor
 
     @classmethod
     def after(cls, parts: Parts, history: EventLog, state: Tensor, items: Ints) -> _Said:
@@ -150,81 +181,105 @@ class _Said:
         lifts = np.zeros(len(parts.scorer.vectors), dtype=np.float32)
         lifts[parts.linear.known] += parts.linear.lifts(history.history(0))
         lifts[parts.arrivals.items] += parts.arrivals.lifts
-        spoken_for, added = parts.grounding.lifts(history, 0)
-        lifts[spoken_for] += added
+        spoken_for, lifted = parts.grounding.lifts(history, 0)
+        lifts[spoken_for] += lifted
         shift = torch.zeros_like(state)
         if parts.attend is not None:
             shift = parts.attend(state, history) - state
-        exponent = parts.linear.exponent(history.n_events)
-        nothing = torch.zeros(len(lifts))
-        return cls(parts, torch.from_numpy(items), exponent, torch.from_numpy(lifts), shift, nothing)
+        of_class = int(classes(history.lengths)[0])
+        return cls(
+            parts,
+            torch.from_numpy(items),
+            parts.scorer.prepared.clone(),  # what was made for answering alone can't take part in derivatives
+            parts.linear.exponent(history.n_events),
+            torch.from_numpy(lifts),
+            shift,
+            torch.from_numpy(parts.prior.log_popularity[of_class]),
+            float(parts.prior.shares[of_class]),
+            torch.from_numpy(np.zeros_like(lifts) if parts.added is None else parts.added),
+        )
 
-    def probabilities(self, state: Tensor) -> Tensor:
-        """The probability q of every item [i], where the network speaks by its dense head alone."""
-        return (self.exponent * self._logits(state) + self.lifts + self.wish).softmax(dim=0)
+    def wishing(self, wish: Floats) -> _Said:
+        """The same with a wish [i] (nats)."""
+        return replace(self, added=self.added + torch.from_numpy(wish))
 
     def scores(self, state: Tensor) -> Tensor:
-        """The y_i of the items [n]; what a code head changes in the sum over all items is left out of it."""
-        logits = self._logits(state)
-        beyond = (self.exponent * logits + self.lifts + self.wish).logsumexp(dim=0)
-        generator = self.parts.generator
-        if generator is None:
-            return self.exponent * logits[self.items] - beyond
-        coded = generator.log_probability(state + self.shift, self.items[None])[0]
-        if generator.share == 1:
-            return self.exponent * coded
-        total = logits.logsumexp(dim=0)
-        dense = logits[self.items] - total + math.log1p(-generator.share)
-        mixed = torch.logaddexp(dense, coded + math.log(generator.share))
-        return self.exponent * (mixed + total) - beyond
+        """Log r of the items [n] for a state [1, d] (nats)."""
+        ends = self._mixed(self._log_q(state)) + self.added
+        return ends[self.items] - ends.logsumexp(dim=0)
 
-    def _logits(self, state: Tensor) -> Tensor:
-        """The dense head's [i]."""
-        scorer = self.parts.scorer
-        return (scorer.prepared_states(state + self.shift) @ scorer.prepared.clone().T)[0]
+    def moved(self, state: Tensor) -> tuple[Floats, _Moved]:
+        """ρ of the items [n], and how their scores move with what is added to the lifts."""
+        log_q = self._log_q(state)
+        mixed = self._mixed(log_q)
+        trend = torch.zeros_like(log_q)
+        if self.share:
+            trend = (self.popular + math.log(self.share) - mixed).exp().clamp(max=1)
+        q = log_q.exp().double()
+        left = (mixed + self.added).softmax(dim=0).double() * (1 - trend)
+        shared = left - left.sum() * q
+        rho = trend[self.items]
+        return rho.numpy(), _Moved((1 - rho).numpy(), q.numpy(), shared.numpy())
+
+    def _log_q(self, state: Tensor) -> Tensor:
+        """Log q of every item [i]."""
+        shifted, generator = state + self.shift, self.parts.generator
+        log_p = (self.parts.scorer.prepared_states(shifted) @ self.vectors.T)[0].log_softmax(dim=0)
+        if generator is not None and self.parts.whole:
+            log_p = _joined(generator, log_p, generator.every(shifted)[0])
+        elif generator is not None:
+            coded = generator.log_probability(shifted, self.items[None])[0]
+            log_p = log_p.index_put((self.items,), _joined(generator, log_p[self.items], coded))
+        return (self.exponent * log_p + self.lifts).log_softmax(dim=0)
+
+    def _mixed(self, log_q: Tensor) -> Tensor:
+        """Log p of every item [i], given log q [i]."""
+        if not self.share:
+            return log_q
+        keep = math.log1p(-self.share) if self.share < 1 else -math.inf
+        return torch.logaddexp(log_q + keep, self.popular + math.log(self.share))
 
 
-def _trend(prior: Prior, length: int, items: Ints, log_q: Floats) -> Floats:
-    """The share ρ of the items' probability [n] that is recent popularity's, given log q [n] of the rest."""
-    lengths = np.array([length])
-    of_class = int(classes(lengths)[0])
-    mixed = prior.mix(log_q[None], lengths, items)[0]
-    share = np.float32(prior.shares[of_class])
-    return (share * np.exp(prior.log_popularity[of_class][items] - mixed)).astype(np.float32)
+def _joined(generator: Generator, dense: Tensor, coded: Tensor) -> Tensor:
+    """log((1 − w) p_dense + w p_code) [c] of the logarithms of both."""
+    if generator.share == 1:
+        return coded
+    return torch.logaddexp(dense + math.log1p(-generator.share), coded + math.log(generator.share))
 
 
-def _linear(linear: Linear, events: Ints, known: Ints, items: Ints, q: Array) -> Floats:
-    """l_ji − Σ_k q_k l_jk of the linear part, for each item j of the history [n, u]."""
-    found = np.zeros((len(items), len(known)), dtype=np.float32)
+def _linear(linear: Linear, events: Ints, known: Ints, items: Ints, moved: _Moved) -> Floats:
+    """Σ_k M_ik l_jk of the linear part, for each item j of the history [n, u]; `items` ascend."""
+    found = np.zeros((len(items), len(known)))
     rows, said_by, others, weights = linear.said(events)
     if not len(rows):
-        return found
+        return found.astype(np.float32)
     by_item = np.full(len(linear.known), -1)  # which of `items` an entry speaks for
     places = np.searchsorted(linear.known, items).clip(max=len(linear.known) - 1)
     there = linear.known[places] == items
     by_item[places[there]] = np.flatnonzero(there)
     within = np.isin(others, rows)  # items of the history get nothing
     weights = np.where(within, 0, weights.astype(np.float64)) * linear.strength(len(events))
-    expected = np.bincount(said_by, weights * q[linear.known[others]], minlength=len(rows))
     spoken = np.flatnonzero(by_item[others] >= 0)
     column = np.searchsorted(known, linear.known[rows])
     found[by_item[others[spoken]], column[said_by[spoken]]] = weights[spoken]
-    found[:, column] -= expected
-    return found
+    sums = np.zeros((2, len(known)))
+    for total, over in zip(sums, (moved.q, moved.shared), strict=True):
+        total[column] = np.bincount(said_by, weights * over[linear.known[others]], minlength=len(rows))
+    return moved.by(found, *sums)
 
 
-def _retrieved(grounding: Grounding, history: EventLog, known: Ints, items: Ints, q: Array) -> Floats:
-    """l_ji − Σ_k q_k l_jk of what is retrieved for each item j of the history, by kind [n, u, kinds]."""
-    found = np.zeros((len(items), len(known), len(KINDS)), dtype=np.float32)
+def _retrieved(grounding: Grounding, history: EventLog, known: Ints, items: Ints, moved: _Moved) -> Floats:
+    """Σ_k M_ik l_jk of what is retrieved, for each item j of the history, by kind [n, u, kinds]."""
+    found = np.zeros((len(items), len(known), len(KINDS)))
     if grounding.repository is None:
-        return found
+        return found.astype(np.float32)
     entries = grounding.repository.retrieve(history, 0)
     added = grounding.relevance.contributions(entries).sum(axis=1).astype(np.float64)
     anchors = np.searchsorted(known, entries.anchors)
-    expected = np.zeros((len(known), len(KINDS)))
-    np.add.at(expected, (anchors, entries.kinds), added * q[entries.items])
-    order = np.argsort(items, kind="stable")
-    place = np.searchsorted(items[order], entries.items).clip(max=max(len(items) - 1, 0))
-    spoken = np.flatnonzero(items[order][place] == entries.items)
-    np.add.at(found, (order[place[spoken]], anchors[spoken], entries.kinds[spoken]), added[spoken])
-    return found - expected.astype(np.float32)
+    sums = np.zeros((2, len(known), len(KINDS)))
+    for total, over in zip(sums, (moved.q, moved.shared), strict=True):
+        np.add.at(total, (anchors, entries.kinds), added * over[entries.items])
+    place = np.searchsorted(items, entries.items).clip(max=len(items) - 1)
+    spoken = np.flatnonzero(items[place] == entries.items)
+    np.add.at(found, (place[spoken], anchors[spoken], entries.kinds[spoken]), added[spoken])
+    return moved.by(found, *sums)
