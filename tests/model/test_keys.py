@@ -107,6 +107,17 @@ def test_at_0_a_pretrained_one_is_as_without_keys(
     torch.testing.assert_close(found, plain, **near)
 
 
+@pytest.mark.parametrize("family", ["gemma3_text", "mistral"])
+def test_at_0_layers_that_read_only_the_newest_still_do(language_model: Models, family: str) -> None:
+    """Gemma has such layers beside others, of Mistral all are."""
+    model = pretrained(language_model(family), instruction="watch the film")
+    wide = read(model, events())
+    model.model.config.sliding_window = 3
+    narrow = read(model, events())
+    assert (wide - narrow).abs().max() > 1e-3
+    torch.testing.assert_close(read(model, events(), torch.zeros(2, TIME)), narrow, rtol=1e-4, atol=1e-4)
+
+
 # --- towards −∞
 
 

@@ -156,15 +156,28 @@ class PretrainedBackbone(nn.Module):
         told = len(first) if past is None or past.get_seq_length() == 0 else 0
         if told:
             soft = torch.cat([first.to(self.dtype).expand(len(events), -1, -1), soft], dim=1)
+        options: dict[str, Any] = {} if keys is None else {"attention_mask": self._mask(keys, told)}
         # the float32 weights that are trained are multiplied in the decoder's type too
         with torch.autocast(events.device.type, self.dtype, enabled=self._mixed):
             out = self.model(
                 inputs_embeds=soft,
-                attention_mask=None if keys is None else weighed(keys, self.dtype, told),
                 use_cache=past is not None,
                 **{self._past_is: past},
+                **options,
             )
         return self.leave(out.last_hidden_state[:, told:].float())
+
+    def _mask(self, keys: Tensor, told: int) -> Tensor | dict[str, Tensor]:
+        """`weighed` keys; layers that read the newest positions alone take a mask as it is given."""
+        whole, config = weighed(keys, self.dtype, told), self.model.config
+        window = getattr(config, "sliding_window", None)
+        if window is None or whole.shape[-1] <= window:
+            return whole
+        behind = torch.ones(whole.shape[-2:], dtype=torch.bool).tril(-window)
+        newest = whole.masked_fill(behind, torch.finfo(self.dtype).min)
+        if getattr(config, "layer_types", None) is None:
+            return newest
+        return {"full_attention": whole, "sliding_attention": newest}
 
     def settle(self) -> bool:
         """Merge the additions into the decoder and hold all of it in the type it is kept in, untrained.
