@@ -21,6 +21,8 @@ from llm4rec.types import Evidence, Explanation, Floats, Ints, Preference
 
 CONTRASTS = 6
 """Pieces of evidence that tell one item from another, at most."""
+CODED = 10_000
+"""Items of a catalogue up to which a code head is asked of all of them: of 50,000 it takes a second."""
 
 
 @dataclass(frozen=True)
@@ -157,5 +159,5 @@ def parts(fitted: Fitted, people: Ints) -> Parts:
         fitted.attend,
         None if scorer.join is None else fitted.generator,
         fitted.adjust(np.zeros((1, n_items), dtype=np.float32), people)[0].astype(np.float32),
-        n_items <= fitted.config.generate.exact_up_to,
+        n_items <= CODED,
     )

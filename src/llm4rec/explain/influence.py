@@ -102,21 +102,24 @@ def influence(
     events = history.history(0)
     known, place = np.unique(events, return_inverse=True)
     leaning = lean(parts.scorer, history, people)
-    unasked = _Said.after(parts, history, leaning.state.detach(), different)
-    said = unasked if wish is None else unasked.wishing(wish[0])
+    plain = _Said.after(parts, history, leaning.state.detach(), different)
+    said = plain if wish is None else plain.wishing(wish[0])
     state = leaning.state.detach().requires_grad_()
-    now = said.scores(state)
+    log_q = said.log_q(state)
+    now = said.scores(log_q)
     network = np.zeros((len(different), len(known)), dtype=np.float32)
+    time = np.zeros(len(different), dtype=np.float32)
     if leaning.before is not None:
         slopes = [torch.autograd.grad(each, state, retain_graph=True)[0][0] for each in now]
         read = leaning.of(torch.stack(slopes)).numpy()
         with torch.no_grad():
-            read[:, -1] = (now - said.scores(leaning.before)).numpy()
+            read[:, -1] = (now - said.scores(said.log_q(leaning.before))).numpy()
         np.add.at(network.T, place[len(events) - read.shape[1] :], read.T)
     with torch.no_grad():
-        time = (now - said.scores(state - leaning.asked)).numpy()
-        wished = (now - unasked.scores(state)).numpy()
-        trend, moved = said.moved(state)
+        if leaning.asked.any():
+            time = (now - said.scores(said.log_q(state - leaning.asked))).numpy()
+        wished = (now - plain.scores(log_q)).numpy()
+        trend, moved = said.moved(log_q)
     found = Influence(
         history=known,
         network=network,
@@ -203,14 +206,13 @@ class _Said:
         """The same with a wish [i] (nats)."""
         return replace(self, added=self.added + torch.from_numpy(wish))
 
-    def scores(self, state: Tensor) -> Tensor:
-        """Log r of the items [n] for a state [1, d] (nats)."""
-        ends = self._mixed(self._log_q(state)) + self.added
+    def scores(self, log_q: Tensor) -> Tensor:
+        """log r of the items [n], given log q [i] (nats)."""
+        ends = self._mixed(log_q) + self.added
         return ends[self.items] - ends.logsumexp(dim=0)
 
-    def moved(self, state: Tensor) -> tuple[Floats, _Moved]:
+    def moved(self, log_q: Tensor) -> tuple[Floats, _Moved]:
         """ρ of the items [n], and how their scores move with what is added to the lifts."""
-        log_q = self._log_q(state)
         mixed = self._mixed(log_q)
         trend = torch.zeros_like(log_q)
         if self.share:
@@ -221,7 +223,7 @@ class _Said:
         rho = trend[self.items]
         return rho.numpy(), _Moved((1 - rho).numpy(), q.numpy(), shared.numpy())
 
-    def _log_q(self, state: Tensor) -> Tensor:
+    def log_q(self, state: Tensor) -> Tensor:
         """Log q of every item [i]."""
         shifted, generator = state + self.shift, self.parts.generator
         log_p = (self.parts.scorer.prepared_states(shifted) @ self.vectors.T)[0].log_softmax(dim=0)
