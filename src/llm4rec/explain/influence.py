@@ -207,7 +207,7 @@ class _Said:
         return replace(self, added=self.added + torch.from_numpy(wish))
 
     def scores(self, log_q: Tensor) -> Tensor:
-        """log r of the items [n], given log q [i] (nats)."""
+        """Log r of the items [n], given log q [i] (nats)."""
         ends = self._mixed(log_q) + self.added
         return ends[self.items] - ends.logsumexp(dim=0)
 
