@@ -146,7 +146,7 @@ def test_a_wish_moves_where_it_stands(model: Recommender) -> None:
 
 def found_for(fitted: Fitted, told: EventLog, items: Array, wish: Floats | None = None) -> Influence:
     rows = fitted.person_rows(told)
-    return influence(explaining._parts(fitted, rows), told, rows, items, wish)
+    return influence(explaining.parts(fitted, rows), told, rows, items, wish)
 
 
 def test_a_contrast_is_a_difference(model: Recommender) -> None:
