@@ -92,9 +92,15 @@ def contrast(
         Evidence("context", name, CIRCUMSTANCES[name], added - cases[1].circumstances[name])
         for name, added in cases[0].circumstances.items()
     ]
-    pieces = sorted((each for each in pieces if each.contribution), key=lambda each: -abs(each.contribution))
     first = int(found.history[np.argmax(more)]) if len(more) and more.max() > 0 else None
-    return writer(fitted, history, language).contrast(item, other, first), tuple(pieces[:CONTRASTS])
+    pieces = sorted((each for each in pieces if each.contribution), key=lambda each: -abs(each.contribution))
+    kept = pieces[:CONTRASTS]
+    if first is not None:  # what the sentence names is there, however much speaks against the item
+        told = next(
+            each for each in pieces if (each.type, each.id) == ("history_item", fitted.catalog.ids[first])
+        )
+        kept = kept if told in kept else [*kept[:-1], told]
+    return writer(fitted, history, language).contrast(item, other, first), tuple(kept)
 
 
 def profile(fitted: Fitted, history: EventLog, n: int) -> tuple[Preference, ...]:

@@ -78,7 +78,8 @@ class Evidence:
         type: an item of the history, a trait that several of its items share, what was retrieved for the
             history, or a circumstance.
         id: where it can be looked up: an item id; `field=value` of the catalogue; the kind of what was
-            retrieved and the item it was found by (`memory:50`); `recent_popularity` or `time_of_asking`.
+            retrieved and the item it was found by (`memory:50`); `recent_popularity`, `time_of_asking` or
+            `wish`.
         label: what to call it when speaking to a person.
         contribution: what it adds to the item's log-probability (nats). Facts overlap: what was retrieved is
             part of what the item it was found by adds, and so are the items that share a trait.

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llm4rec.cli import console
-from llm4rec.cli.recommend import as_json, note_unknown, note_unknown_person, utc_seconds
+from llm4rec.cli.recommend import (
+    as_json,
+    note_empty,
+    note_unheard,
+    note_unknown,
+    note_unknown_person,
+    utc_seconds,
+)
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,8 +60,10 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
     from llm4rec.recommender import Recommender
     from llm4rec.types import Context, Query
 
-    if (user is None) == (history is None):
-        raise InputError("Say for whom: either --user U or --history a,b,c.")
+    if user is None and history is None:
+        raise InputError("Say for whom: --user U or --history a,b,c.")
+    if user is not None and history is not None:
+        raise InputError("Give --user or --history, not both: --user brings the stored history.")
     if item is None and than is not None:
         raise InputError("--than needs --item, the item that it is compared with.")
     query = Query(
@@ -66,6 +75,8 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
     recommender = Recommender.load(model)
     note_unknown(recommender, "the history", query.history)
     note_unknown_person(recommender, user)
+    note_empty(text)
+    note_unheard(recommender, query.context.time is not None)
     told: dict[str, Any]
     if item is None:
         told = {"preferences": [asdict(each) for each in recommender.profile(query)]}
@@ -119,13 +130,15 @@ def _standing(standing: Standing) -> dict[str, Any]:
 
 def _lines(told: dict[str, Any]) -> list[str]:
     """What is told, for a person."""
+    from llm4rec.explain.writer import shown
+
     if "preferences" in told:
         return _profile(told["preferences"])
     lines = [told["explanation"]["text"], "", _stands(told)]
     lines += _table("   adds", told["explanation"]["evidence"])
     if told["without"]:
         lines += ["", "Without one of these it would stand"]
-        lines += [f"{_rank(each['rank']):>7}  without {each['title']}" for each in told["without"]]
+        lines += [f"{_rank(each['rank']):>7}  without {shown(each['title'])}" for each in told["without"]]
     if "than" in told:
         lines += ["", told["than"]["text"], _stands(told["than"])]
         lines += _table(" favour", told["than"]["evidence"])
@@ -145,9 +158,12 @@ def _profile(preferences: list[dict[str, Any]]) -> list[str]:
 
 
 def _stands(told: dict[str, Any]) -> str:
+    from llm4rec.explain.writer import shown
+
+    title = shown(told["title"])
     if told["rank"] is None:
-        return f"{told['title']} can't be recommended here: it was chosen before, or has been retired."
-    return f"{told['title']} stands {_rank(told['rank'])} (log-probability {told['score']:.2f})."
+        return f"{title} can't be recommended here: it was chosen before, or has been retired."
+    return f"{title} stands {_rank(told['rank'])} (log-probability {told['score']:.2f})."
 
 
 def _rank(rank: int | None) -> str:
@@ -155,8 +171,11 @@ def _rank(rank: int | None) -> str:
 
 
 def _table(head: str, evidence: list[dict[str, Any]]) -> list[str]:
+    from llm4rec.explain.writer import shown
+
     if not evidence:
         return []
     return [f"{head}  evidence"] + [
-        f"{piece['contribution']:>+7.3f}  {piece['label']} ({CALLED[piece['type']]})" for piece in evidence
+        f"{piece['contribution']:>+7.3f}  {shown(piece['label'])} ({CALLED[piece['type']]})"
+        for piece in evidence
     ]

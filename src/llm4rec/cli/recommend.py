@@ -152,7 +152,8 @@ def utc_seconds(text: str) -> int:
     return seconds
 
 
-def _note_unheard(recommender: Recommender, told: bool) -> None:
+def note_unheard(recommender: Recommender, told: bool) -> None:
+    """Say so where a time of asking was told to a model that does not listen to it."""
     if told and not recommender.hears_time:
         console.note("The time of asking changes nothing: this model does not take it into account.")
 
@@ -177,6 +178,12 @@ def note_unknown_person(recommender: Recommender, user: str | None) -> None:
         console.note(f"The model knows no history of {user!r}: the list is that of a newcomer.")
 
 
+def note_empty(wish: str | None) -> None:
+    """Say so where a wish says nothing."""
+    if wish is not None and not wish.strip():
+        console.note("The wish is empty and is passed over.")
+
+
 def _one(
     recommender: Recommender, model: Path, query: Query, n: int, language: str | None, json: bool
 ) -> None:
@@ -188,9 +195,8 @@ def _one(
         if absent:
             console.note(f"No item has {name} = {' or '.join(absent)}.")
     note_unknown_person(recommender, query.user)
-    if query.text is not None and not query.text.strip():
-        console.note("The wish is empty and is passed over.")
-    _note_unheard(recommender, query.context.time is not None)
+    note_empty(query.text)
+    note_unheard(recommender, query.context.time is not None)
     ranking = recommender.recommend(query, min(n, len(recommender.catalog)))
     rows = listed(recommender, ranking)
     if language is not None:
@@ -251,7 +257,7 @@ def _batch(  # hands the options of the command through
     from llm4rec.store import files
 
     names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
-    _note_unheard(recommender, histories.asked_at is not None)
+    note_unheard(recommender, histories.asked_at is not None)
     n = min(n, len(recommender.catalog))  # a longer list only takes memory
     parts: list[pl.DataFrame] = []
     with console.progress() as report:

@@ -116,7 +116,8 @@ class Catalog:
         for name in ("title", "name", "item_name", "product_title"):
             if name in self.table.columns:
                 called = _called(self.table[name])
-                return called.replace("", None).fill_null(self.ids.cast(pl.String)).alias(name)
+                named = called.str.strip_chars() != ""
+                return called.zip_with(named.fill_null(False), self.ids.cast(pl.String)).alias(name)
         return self.ids.cast(pl.String)
 
 

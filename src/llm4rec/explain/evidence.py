@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.explain.influence import Influence
-from llm4rec.retrieve.entries import KINDS
+from llm4rec.retrieve.entries import KINDS, Kind
 from llm4rec.types import Evidence, Floats, Ints, Reason
 
 CIRCUMSTANCES = {
@@ -39,6 +40,9 @@ MOST_TRAITS = 64
 """Traits of an item that are looked at."""
 CERTAIN = 1 - 1e-6
 """Largest share of a probability whose logarithm is taken."""
+Way = Literal["network", "linear"] | Kind
+WAYS: tuple[Way, ...] = ("network", "linear", *KINDS)
+"""Ways in which a score can owe something to an item of the history."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,11 @@ class Case:
         return max(weights, key=lambda reason: weights[reason])
 
     @property
+    def way(self) -> Way:
+        """By which way the score owes most to the item of the history that it owes most to."""
+        return WAYS[int(np.argmax(self.ways[0]))]
+
+    @property
     def cited(self) -> Ints:
         """Places in `Influence.history` of the items of the history that a text names, in its order."""
         if self.kind == "similarity":
@@ -168,7 +177,10 @@ def evidence(found: Influence, case: Case, catalog: Catalog) -> tuple[Evidence, 
         for trait in case.traits[:ASPECTS]
     ]
     by_kind = case.ways[:, 2:]
-    for flat in np.argsort(-by_kind, axis=None, kind="stable")[:FOUND]:
+    found_by = np.argsort(-by_kind, axis=None, kind="stable")[:FOUND].tolist()
+    if case.kind == "similarity" and case.way in KINDS:  # the text says how, so that is evidence too
+        found_by.append(KINDS.index(case.way))
+    for flat in dict.fromkeys(found_by):
         place, kind = np.unravel_index(flat, by_kind.shape)
         anchor = int(found.history[case.order[place]])
         by = f"{KINDS[kind]}:{catalog.ids[anchor]}"

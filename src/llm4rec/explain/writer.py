@@ -1,7 +1,8 @@
 """The reason in words: a form of words for what weighs most, filled with evidence and with nothing else.
 
 Names stand between “ and ”, cut where they are long, so that whatever a title says is seen to be a title. The
-forms are message ids of gettext: a catalogue of another language has its own words and its own plurals.
+forms are message ids of gettext: a catalogue of another language has its own words and its own plurals, and
+keeps the marks “ and ” around names.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from gettext import NullTranslations
 
-import numpy as np
-
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.printable import printable
-from llm4rec.explain.evidence import ASPECTS, Case
+from llm4rec.explain.evidence import ASPECTS, Case, Way
 from llm4rec.explain.influence import Influence
-from llm4rec.retrieve.entries import KINDS
 from llm4rec.types import Reason
 
 LONGEST = 80
 """Letters of a name that are shown."""
+READ = 10_000
+"""Letters of a name that are looked at."""
 ENGLISH = NullTranslations()
 
 
@@ -28,7 +28,7 @@ def N_(message: str) -> str:  # the name that tools which collect messages look 
     return message
 
 
-WAYS = {
+WAYS: dict[Way, str] = {
     "network": N_("“{item}” follows from what you chose, from “{first}” most of all."),
     "linear": N_("You chose “{first}”. People who chose it choose “{item}” more often than others do."),
     "item_text": N_("“{item}” is described much as “{first}” is, which you chose."),
@@ -40,10 +40,12 @@ WAYS = {
 """Forms for one item of the history, by the way in which the score owes most to it."""
 COMMON = N_("They have “{trait}” in common.")
 PREFERENCE = (
-    N_("“{item}” has “{trait}”, and so has “{first}”, which you chose."),
-    N_("“{item}” has “{trait}”, and so have “{first}” and “{second}”, which you chose."),
+    N_("“{item}” has “{trait}”, and so has {chosen}, which you chose."),
+    N_("“{item}” has “{trait}”, and so have {chosen}, which you chose."),
 )
-"""Forms for a trait, shown by one item of the history and by two."""
+"""Form for a trait, shown by one item of the history or by more: the plural is that of `{chosen}`."""
+CHOSEN = (N_("“{first}”"), N_("“{first}” and “{second}”"))
+"""Forms for one item of the history and for two: apart from the plural, for many languages have no other."""
 LATELY = N_("Many people chose “{item}” of late.")
 EVER = N_("Many people chose “{item}”.")
 AT_THIS_TIME = N_("“{item}” is chosen more than usual at times like this.")
@@ -53,22 +55,44 @@ RATHER = N_("“{first}”, which you chose, speaks more for “{item}” than f
 NEITHER = N_("Nothing that you chose speaks more for “{item}” than for “{other}”.")
 
 
-def forms(language: NullTranslations = ENGLISH) -> tuple[str, ...]:
-    """All forms of a reason in a language; `COMMON` may follow one of `WAYS`."""
-    plain = (*WAYS.values(), LATELY, EVER, AT_THIS_TIME, ASKED_FOR, NOTHING)
-    return tuple(map(language.gettext, plain)) + tuple(language.ngettext(*PREFERENCE, n) for n in (1, 2))
+def forms(language: NullTranslations = ENGLISH) -> tuple[tuple[str, str], ...]:
+    """All forms of a reason in a language, each with what it claims; `COMMON` may follow one of `WAYS`.
+
+    A claim is one of `WAYS`, `preference`, one of `CIRCUMSTANCES`, or `nothing`.
+    """
+    plain = (
+        *WAYS.items(),
+        ("recent_popularity", LATELY),
+        ("recent_popularity", EVER),
+        ("time_of_asking", AT_THIS_TIME),
+        ("wish", ASKED_FOR),
+        ("nothing", NOTHING),
+    )
+    told = tuple((claim, language.gettext(form)) for claim, form in plain)
+    return told + tuple(("preference", _preference(language, n)) for n in (1, 2))
+
+
+def _preference(language: NullTranslations, n: int) -> str:
+    """The form for a trait that n items of the history show, 1 or 2."""
+    return language.ngettext(*PREFERENCE, n).replace("{chosen}", language.gettext(CHOSEN[n - 1]))
+
+
+MARKS = dict.fromkeys(map(ord, "“”„‟❝❞〝〞"), "'")
+"""The marks that names stand between, and what looks like them."""
 
 
 def shown(name: str) -> str:
-    """A name as it stands in a text: on one line, at most 80 letters, without the marks it stands between."""
-    name = " ".join(printable(name).translate(MARKS).split())
+    """A name as it stands in a text: on one line, at most 80 letters, without the marks it stands between.
+
+    A name of which nothing is seen is shown as an ellipsis.
+    """
+    name = " ".join(printable(name[:READ]).translate(MARKS).split())
+    if not name:
+        return "…"
     if len(name) <= LONGEST:
         return name
     cut = name[: LONGEST - 1]
     return (cut.rsplit(" ", 1)[0] if " " in cut[LONGEST // 2 :] else cut).rstrip() + "…"
-
-
-MARKS = {ord("“"): "'", ord("”"): "'"}
 
 
 @dataclass(frozen=True)
@@ -101,15 +125,14 @@ class Writer:
         return self._say(form, **names)
 
     def _similarity(self, found: Influence, case: Case) -> str:
-        way = ("network", "linear", *KINDS)[int(np.argmax(case.ways[0]))]
-        text = self._say(WAYS[way], item=self._called(case.item), first=self._cited(found, case)[0])
+        text = self._say(WAYS[case.way], item=self._called(case.item), first=self._cited(found, case)[0])
         shared = [trait for trait in case.traits[:ASPECTS] if case.order[0] in trait.items]
         return text if not shared else f"{text} {self._say(COMMON, trait=shared[0].value)}"
 
     def _preference(self, found: Influence, case: Case) -> str:
         trait = case.traits[0]
         cited = self._cited(found, case)
-        form = self.language.ngettext(*PREFERENCE, len(cited))
+        form = _preference(self.language, len(cited))
         names = dict(zip(("first", "second"), cited, strict=False))
         return self._fill(form, item=self._called(case.item), trait=trait.value, **names)
 
