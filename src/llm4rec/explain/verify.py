@@ -154,8 +154,11 @@ def _free(
             yield name
     plain = frozenset(map(_plain, allowed)) - {""}
     rest = QUOTED.sub(" \n ", text)
-    yield from (name for name in STRAIGHT.findall(rest) if _plain(name) not in {*plain, ""})
-    glue = OPENERS | {word for _, form in forms(language) for word in _plain(form).split()}
+    for name in map(str.strip, STRAIGHT.findall(rest)):
+        if name and name not in allowed and _plain(name) not in plain:
+            yield name
+    said = (language.gettext(COMMON), *(form for _, form in forms(language)))
+    glue = OPENERS | {word for form in said for word in _plain(form).split()}
     for piece in rest.split("\n"):
         yield from _named(unicodedata.normalize("NFKC", piece), plain, names, glue)
 
