@@ -886,6 +886,17 @@ BAD: list[tuple[str, list[str], str]] = [
     ("an open quote", ["recommend", "--model", "{m}", "--history", '"i1,i2'],
      "--history '\"i1,i2' can't be taken apart"),
     ("an open quote among the retired", ["items", "--model", "{m}", "--retire", '"i1,i2'], "--retire"),
+    ("batch with reasons", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
+     "--explain"], "--explain belongs to a single answer"),
+    ("an item to explain that nobody knows", ["explain", "--model", "{m}", "--user", "u1", "--item", "ghost"],
+     "The model knows no item 'ghost'."),
+    ("another item that nobody knows", ["explain", "--model", "{m}", "--user", "u1", "--item", "i20",
+     "--than", "ghost"], "The model knows no item 'ghost'."),
+    ("nobody to explain to", ["explain", "--model", "{m}", "--item", "i1"], "Say for whom"),
+    ("two to explain to", ["explain", "--model", "{m}", "--item", "i1", "--user", "u1", "--history", "i2"],
+     "not both"),
+    ("explain at no time", ["explain", "--model", "{m}", "--item", "i1", "--user", "u1", "--at", "noon"],
+     "'noon' is no time"),
     ("no such ranks", ["bench", "--data", "{d}", "--peer-ranks", "{t}/r.parquet", "--out", "{t}/b"],
      "r.parquet does not exist"),
 ]  # fmt: skip
@@ -1301,3 +1312,97 @@ def test_a_column_that_is_taken_already_is_said_to_be(data: Path, tmp_path: Path
 def test_an_empty_wish_is_said_to_be_passed_over(model: Path) -> None:
     found = llm4rec("recommend", "--model", model, "--user", "u1", "--text", " ")
     assert found.exit_code == 0 and "The wish is empty and is passed over." in found.stderr
+
+
+def test_recommend_says_why_where_that_is_asked(model: Path) -> None:
+    asked = ("recommend", "--model", model, "--history", "i1,i2,i3", "-n", 4)
+    rows = answered(llm4rec(*asked, "--explain", "--json"))["recommendations"]
+    plain = answered(llm4rec(*asked, "--json"))["recommendations"]
+    assert [{key: row[key] for key in row if key != "explanation"} for row in rows] == plain
+    for row in rows:
+        assert [*row] == ["rank", "item_id", "title", "score", "explanation"]
+        told = row["explanation"]
+        assert {*told} == {"kind", "text", "weights", "evidence"}
+        assert {*told["weights"]} == {"preference", "similarity", "context"}
+        assert sum(told["weights"].values()) == pytest.approx(1)
+        assert told["weights"][told["kind"]] == max(told["weights"].values())
+        assert row["title"] in told["text"]
+        for piece in told["evidence"]:
+            assert {*piece} == {"type", "id", "label", "contribution"}
+            assert piece["type"] in ("history_item", "aspect", "retrieved", "context")
+            assert piece["contribution"] > 0
+        chosen = {each["id"] for each in told["evidence"] if each["type"] == "history_item"}
+        assert chosen <= {"i1", "i2", "i3"}
+    lines = llm4rec(*asked, "--explain").stdout.splitlines()
+    assert [line.strip() for line in lines[1::2]] == [row["explanation"]["text"] for row in rows]
+
+
+def test_explain_tells_why_and_what_if(model: Path) -> None:
+    asked = ("--model", model, "--history", "i1,i2,i3")
+    found = answered(llm4rec("explain", *asked, "--item", "i4", "--json"))
+    listed = answered(llm4rec("recommend", *asked, "-n", N_ITEMS, "--explain", "--json"))["recommendations"]
+    (row,) = (row for row in listed if row["item_id"] == "i4")
+    assert {*found} == {"item_id", "title", "rank", "score", "explanation", "without", "model"}
+    assert (found["item_id"], found["title"], found["rank"]) == ("i4", row["title"], row["rank"])
+    assert found["score"] == pytest.approx(row["score"], abs=1e-4)
+    assert found["explanation"]["text"] == row["explanation"]["text"]
+    chosen = [each["id"] for each in found["explanation"]["evidence"] if each["type"] == "history_item"]
+    assert [each["item_id"] for each in found["without"]] == chosen
+    for each in found["without"]:
+        left = ",".join(item for item in ("i1", "i2", "i3") if item != each["item_id"])
+        again = llm4rec("recommend", "--model", model, "--history", left, "-n", N_ITEMS, "--json")
+        scores = {row["item_id"]: row["score"] for row in answered(again)["recommendations"]}
+        assert each["score"] == pytest.approx(scores["i4"], abs=1e-4)
+    text = llm4rec("explain", *asked, "--item", "i4").stdout
+    assert text.splitlines()[0] == found["explanation"]["text"]
+    assert f"{found['title']} stands at {found['rank']} (log-probability {found['score']:.2f})." in text
+
+
+def test_explain_tells_why_not_another(model: Path) -> None:
+    asked = ("explain", "--model", model, "--user", "u1", "--item", "i12", "--than", "i20")
+    found = answered(llm4rec(*asked, "--json"))
+    other = found["than"]
+    assert {*other} == {"item_id", "title", "rank", "score", "text", "evidence"}
+    assert (other["item_id"], other["title"]) == ("i20", "Tale 20 of a town")
+    assert "“Tale 20 of a town”" in other["text"] and f"“{found['title']}”" in other["text"]
+    labels = {each["label"] for each in other["evidence"]}
+    named = {part.split("”")[0] for part in other["text"].split("“")[1:]}
+    assert named - {found["title"], other["title"]} <= labels
+    assert other["text"] in llm4rec(*asked).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("whom", "kind"),
+    [
+        (["--history", ""], "context"),
+        (["--user", "nobody-knows"], "context"),
+        (["--user", "u1", "--text", "a tale of the sea"], None),
+        (["--user", "u1", "--at", "2020-11-24T18:00"], None),
+    ],
+    ids=["an empty history", "a person unknown", "a wish", "a time"],
+)
+def test_explain_for_all_who_ask(model: Path, whom: list[str], kind: str | None) -> None:
+    asked = ("explain", "--model", model, *whom, "--item", "i20")
+    result = llm4rec(*asked, "--json")
+    found = answered(result)
+    assert found["rank"] >= 1 and kind in (None, found["explanation"]["kind"])
+    if kind is not None:
+        assert found["without"] == []
+    assert ("no history of 'nobody-knows'" in result.stderr) is ("nobody-knows" in whom)
+    assert llm4rec(*asked).stdout.startswith(
+        found["explanation"]["text"] + "\n\nTale 20 of a town stands at "
+    )
+
+
+def test_an_item_of_the_history_is_not_explained_by_itself(model: Path) -> None:
+    asked = ("explain", "--model", model, "--history", "i1,i2", "--item", "i1")
+    found = answered(llm4rec(*asked, "--json"))
+    assert found["rank"] is None
+    assert all(each["id"].split(":")[-1] != "i1" for each in found["explanation"]["evidence"])
+    assert "can't be recommended here: it was chosen before" in llm4rec(*asked).stdout
+
+
+def test_what_explain_passes_over_is_told(model: Path) -> None:
+    asked = ("explain", "--model", model, "--item", "i4")
+    assert "passed over: ghost" in llm4rec(*asked, "--history", "i1,ghost").stderr
+    assert "The wish is empty and is passed over." in llm4rec(*asked, "--user", "u1", "--text", " ").stderr
