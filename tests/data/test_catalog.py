@@ -130,6 +130,8 @@ def test_long_queries_are_answered_as_short_ones() -> None:
 
 
 def test_without_a_title_a_row_is_called_by_its_id() -> None:
+    blank = pl.DataFrame({"item_id": ["x", "y", "z"], "title": ["", " \t\u00a0", " Zed"]})
+    assert Catalog(blank).titles.to_list() == ["x", "y", " Zed"]
     assert catalog_of(["b", "a"]).titles.to_list() == ["b", "a"]
 
 

@@ -307,6 +307,7 @@ MUTATIONS: list[Callable[[Told, np.random.Generator], Told | None]] = [
     another_title, another_of_the_history, another_trait, exchanged, a_number, added_quoted, added, removed,
     no_mark, another_claim,
 ]  # fmt: skip
+ENOUGH = 600
 PARSED = (another_title, another_of_the_history, another_trait, exchanged, removed, another_claim)
 
 
@@ -316,14 +317,17 @@ def test_texts_made_wrong_are_rejected(
 ) -> None:
     rng = np.random.default_rng(7)
     wrong: list[Told] = []
-    for told in sample[::5]:
+    for place in rng.permutation(len(sample)).tolist():
+        told = sample[place]
         changed = mutate(told, rng)
         if changed is None or changed == told or (mutate in PARSED and holds(changed, STRANGE)):
             continue  # it is still true
         wrong.append(changed)
+        if len(wrong) == ENOUGH:
+            break
     missed = [told for told in wrong if not said_of(told)]
     print(f"{mutate.__name__}: {len(wrong) - len(missed)} of {len(wrong)} rejected")
-    assert len(wrong) >= 100
+    assert len(wrong) >= ENOUGH / 2
     assert len(missed) <= len(wrong) / 100, missed[:3]
 
 
