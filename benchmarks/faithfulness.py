@@ -104,12 +104,12 @@ def explained(
     from llm4rec.explain.verify import Names, unfounded
 
     fitted, names = model.fitted, Names.of(model.catalog)
-    parts = explaining.parts(fitted)
     told: list[Told] = []
     took: dict[str, list[float]] = defaultdict(list)
     for person in range(histories.n_users):
         history = histories.histories(np.array([person]), histories.lengths[[person]])
         people = fitted.person_rows(history)
+        parts = explaining.parts(fitted, people)
         items = answering.answer(fitted, history, legal_items(model.catalog, 1, [history]), n).items[0]
         items = items[items >= 0]
         with timed(took["one"]):
