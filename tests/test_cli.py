@@ -26,6 +26,7 @@ from llm4rec.cli.recommend import as_text, utc_seconds
 from llm4rec.errors import InputError
 from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
+from llm4rec.types import Query
 
 TINY = [
     "train.epochs=2", "train.attention_epochs=1", "train.batch_size=64", "model.embedding_size=8",
@@ -892,6 +893,10 @@ BAD: list[tuple[str, list[str], str]] = [
      "The model knows no item 'ghost'."),
     ("another item that nobody knows", ["explain", "--model", "{m}", "--user", "u1", "--item", "i20",
      "--than", "ghost"], "The model knows no item 'ghost'."),
+    ("another item than none", ["explain", "--model", "{m}", "--user", "u1", "--than", "i20"],
+     "--than needs --item"),
+    ("reasons in no language", ["explain", "--model", "{m}", "--user", "u1", "--item", "i1",
+     "--language", "xx"], "The languages are en, de"),
     ("nobody to explain to", ["explain", "--model", "{m}", "--item", "i1"], "Say for whom"),
     ("two to explain to", ["explain", "--model", "{m}", "--item", "i1", "--user", "u1", "--history", "i2"],
      "not both"),
@@ -1356,6 +1361,22 @@ def test_explain_tells_why_and_what_if(model: Path) -> None:
     text = llm4rec("explain", *asked, "--item", "i4").stdout
     assert text.splitlines()[0] == found["explanation"]["text"]
     assert f"{found['title']} stands at {found['rank']} (log-probability {found['score']:.2f})." in text
+
+
+def test_explain_without_an_item_tells_what_somebody_is_taken_to_like(model: Path) -> None:
+    found = answered(llm4rec("explain", "--model", model, "--user", "u1", "--json"))["preferences"]
+    told = Recommender.load(model).profile(Query(user="u1"))
+    assert [(each["field"], each["value"]) for each in found] == [(each.field, each.value) for each in told]
+    lines = llm4rec("explain", "--model", model, "--user", "u1").stdout.splitlines()
+    assert sum("(genres)" in line for line in lines) == len(found)
+
+
+def test_reasons_are_given_in_german(model: Path) -> None:
+    asked = ("--model", model, "--history", "i1,i2,i3", "--language", "de")
+    text = answered(llm4rec("explain", *asked, "--item", "i20", "--json"))["explanation"]["text"]
+    listed = answered(llm4rec("recommend", *asked, "-n", N_ITEMS, "--explain", "--json"))["recommendations"]
+    assert "gewählt" in text
+    assert text == next(each["explanation"]["text"] for each in listed if each["item_id"] == "i20")
 
 
 def test_explain_tells_why_not_another(model: Path) -> None:

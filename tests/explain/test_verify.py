@@ -23,7 +23,17 @@ from llm4rec.types import Evidence, Floats
 # the plain sentences, names left out: what each claims, and what its names are
 SENTENCES = {
     "“” follows from what you chose, from “” most of all.": ("network", "item first"),
+    "“” follows from what you chose, from “” and “” most of all.": ("network", "item first second"),
+    "“” follows from what you chose, from “”, “” and “” most of all.": ("network", "item first second third"),
     "You chose “”. People who chose it choose “” more often than others do.": ("linear", "first item"),
+    "You chose “” and “”. People who chose one of them choose “” more often than others do.": (
+        "linear",
+        "first second item",
+    ),
+    "You chose “”, “” and “”. People who chose one of them choose “” more often than others do.": (
+        "linear",
+        "first second third item",
+    ),
     "“” is described much as “” is, which you chose.": ("item_text", "item first"),
     "“” is much like “”, which you chose.": ("similar_item", "item first"),
     "People say of “” much what they say of “”, which you chose.": ("review", "item first"),
@@ -31,6 +41,10 @@ SENTENCES = {
     "You chose “”. Others who did went on to “”.": ("memory", "first item"),
     "“” has “”, and so has “”, which you chose.": ("preference", "item trait first"),
     "“” has “”, and so have “” and “”, which you chose.": ("preference", "item trait first second"),
+    "“” has “”, and so have “”, “” and “”, which you chose.": (
+        "preference",
+        "item trait first second third",
+    ),
     "Many people chose “” of late.": ("recent_popularity", "item"),
     "Many people chose “”.": ("recent_popularity", "item"),
     "“” is chosen more than usual at times like this.": ("time_of_asking", "item"),
@@ -110,6 +124,7 @@ def explanations(catalog: Catalog, rng: np.random.Generator, n: int) -> Iterator
 STRANGE = strange_catalogue(np.random.default_rng(5))
 NAMES = Names.of(STRANGE)
 MARKS = "“”„‟❝❞〝〞'"
+CITED = ("first", "second", "third")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +173,7 @@ def holds(told: Told, catalog: Catalog) -> bool:
         if claim == "nothing":
             return not history
         return claim in circumstances and circumstances[claim] == max(circumstances.values())
-    cited = [[each for each in history if called(names[role], each.label)] for role in ("first", "second")
+    cited = [[each for each in history if called(names[role], each.label)] for role in CITED
              if role in names]  # fmt: skip
     if claim != "preference":
         cited[0] = [each for each in cited[0] if each.contribution == top]
@@ -245,7 +260,7 @@ def exchanged(told: Told, rng: np.random.Generator) -> Told | None:
         return None
     one, two = rng.choice([*names], 2, replace=False).tolist()
     first = refilled(told, one, names[two])
-    return None if first is None or {one, two} == {"first", "second"} else refilled(first, two, names[one])
+    return None if first is None or {one, two} <= {*CITED} else refilled(first, two, names[one])
 
 
 def a_number(told: Told, rng: np.random.Generator) -> Told | None:
@@ -274,7 +289,7 @@ def added(told: Told, rng: np.random.Generator) -> Told | None:
 def removed(told: Told, rng: np.random.Generator) -> Told | None:
     """Without what a text names or claims, and what else is called so."""
     claim, names, common = read(told.text)
-    targets = {("history_item", name) for role, name in names.items() if role in ("first", "second")}
+    targets = {("history_item", name) for role, name in names.items() if role in CITED}
     targets |= {("aspect", name) for name in (names.get("trait"), common) if name is not None}
     targets = sorted(targets)
     if not targets:

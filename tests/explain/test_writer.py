@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.explain.test_evidence import CATALOG, ELM, catalogue, influence, told
 
 from llm4rec.explain import writer
-from llm4rec.explain.evidence import CIRCUMSTANCES, case, evidence
+from llm4rec.explain.evidence import CIRCUMSTANCES, WAYS, case, evidence
 from llm4rec.explain.verify import Names, unfounded
-from llm4rec.explain.writer import LONGEST, WAYS, Writer, forms, shown
+from llm4rec.explain.writer import LONGEST, Writer, forms, shown
 from llm4rec.retrieve.entries import KINDS
 
 ALONE = "Nothing that you chose speaks for “Elm” in particular."
@@ -26,7 +26,7 @@ BY_KIND = {
     "tag": "People give “Elm” tags that “Bay” has, which you chose.",
     "memory": "You chose “Bay”. Others who did went on to “Elm”.",
 }
-SLOTS = {"item", "first", "second", "trait"}
+SLOTS = {"item", "first", "second", "third", "trait"}
 
 
 def test_one_item_by_the_network() -> None:
@@ -40,6 +40,19 @@ def test_one_item_by_the_linear_part_and_what_it_has_in_common() -> None:
     assert explanation.text == (
         "You chose “Bay”. People who chose it choose “Elm” more often than others do. "
         "They have “drama” in common."
+    )
+
+
+def test_several_items_that_add_a_fair_part_of_the_first() -> None:
+    _, two = told(influence([0.3, 0.5, 0.1, 0]))
+    assert two.text == (
+        "“Elm” follows from what you chose, from “Bay” and “Ash” most of all. They have “drama” in common."
+    )
+    _, three = told(influence([0, 0, 0.1, 0], linear=[0.3, 0.5, 0.1, -1]))
+    # Cob adds .1 by each way, together two fifths of what Bay adds; Dew speaks against it
+    assert three.text == (
+        "You chose “Bay”, “Ash” and “Cob”. "
+        "People who chose one of them choose “Elm” more often than others do."
     )
 
 
@@ -160,7 +173,7 @@ CZECH: dict[str, str | list[str]] = {
     PLURAL: CZECH_PLURALS,
     writer.CHOSEN[0]: "jen “{first}”",
     writer.CHOSEN[1]: "“{first}” a “{second}”",
-    writer.WAYS["network"]: "Kvůli “{first}”: “{item}”.",
+    "\0".join(writer.NETWORK): ["Kvůli {chosen}: “{item}”."] * 3,
     writer.COMMON: "Obojí je “{trait}”.",
     writer.NOTHING: "“{item}” jen tak.",
     writer.LATELY: "“{item}” teď mnozí.",
@@ -198,7 +211,7 @@ def test_another_language_is_taken_apart_by_its_own_forms() -> None:
     speaks = case(found, 0, ELM, CATALOG)
     _, text = Writer(CATALOG, lately=True, language=language).write(found, speaks)
     facts = evidence(found, speaks, CATALOG)
-    assert text == "Kvůli “Bay”: “Elm”. Obojí je “drama”."
+    assert text == "Kvůli “Bay” a “Ash”: “Elm”. Obojí je “drama”."
     assert unfounded(text, "Elm", facts, names, language) == ()
     assert unfounded(text.replace("drama", "slow"), "Elm", facts, names, language) != ()
     assert unfounded("“Elm” jen tak.", "Elm", facts, names, language) == ("“Elm” jen tak.",)

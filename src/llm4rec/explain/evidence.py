@@ -32,8 +32,10 @@ CIRCUMSTANCES = {
 """Pieces of evidence of the type `context`, and what to call each."""
 ITEMS, ASPECTS, FOUND = 3, 2, 2
 """Pieces of evidence of each type at most: items of the history, traits, what was retrieved."""
-SHOWN = 2
-"""Items of the history that a trait is shown by, which are evidence too."""
+SHOWN = 3
+"""Items of the history that a text names at most, which are evidence too."""
+PART = 0.25
+"""What another item of the history must add beside the first to be named, of what that adds."""
 FEWEST = 2
 """Items of the history that must share a trait to be a preference for it."""
 MOST_TRAITS = 64
@@ -117,12 +119,18 @@ class Case:
     @property
     def cited(self) -> Ints:
         """Places in `Influence.history` of the items of the history that a text names, in its order."""
-        if self.kind == "similarity":
-            return self.order[:1]
+        if self.kind == "context":
+            return self.order[:0]
+        among = np.ones(len(self.order), dtype=bool)
         if self.kind == "preference":
-            shown = self.traits[0].items[:SHOWN]
-            return shown[[self.owed[self.order == place][0] > 0 for place in shown]]
-        return self.order[:0]
+            among = np.isin(self.order, self.traits[0].items)
+        elif self.way in KINDS:
+            among[1:] = False  # what was retrieved was found by one
+        else:
+            among = self.ways[:, WAYS.index(self.way)] > 0
+        places = np.flatnonzero(among)[:SHOWN]
+        least = max(PART * float(self.owed[places[0]]), 0.0)
+        return self.order[places[self.owed[places] > least]]
 
 
 def case(found: Influence, place: int, item: int, catalog: Catalog) -> Case:

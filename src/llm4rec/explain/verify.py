@@ -19,8 +19,8 @@ from typing import Any
 import polars as pl
 
 from llm4rec.data.catalog import Catalog
-from llm4rec.explain.evidence import CIRCUMSTANCES
-from llm4rec.explain.writer import COMMON, ENGLISH, WAYS, forms, shown
+from llm4rec.explain.evidence import CIRCUMSTANCES, WAYS
+from llm4rec.explain.writer import COMMON, ENGLISH, SLOTS, forms, shown
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.types import Evidence
 
@@ -123,9 +123,9 @@ def _wrong(
     wrong = [] if filled["item"] == shown(title) else [filled["item"]]
     if "trait" in filled and not aspects:
         wrong.append(filled["trait"])
-    for slot in ("first", "second"):
+    for slot in SLOTS:
         named = [each for each in chosen if shown(each.label) == filled.get(slot)]
-        if claim in WAYS:
+        if claim in WAYS and slot == SLOTS[0]:
             most = max((each.contribution for each in chosen), default=0.0)
             named = [each for each in named if each.contribution == most]
         if claim in KINDS:

@@ -12,8 +12,9 @@ from gettext import NullTranslations
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.printable import printable
-from llm4rec.explain.evidence import ASPECTS, Case, Way
+from llm4rec.explain.evidence import ASPECTS, Case
 from llm4rec.explain.influence import Influence
+from llm4rec.retrieve.entries import Kind
 from llm4rec.types import Reason
 
 LONGEST = 80
@@ -28,24 +29,31 @@ def N_(message: str) -> str:  # the name that tools which collect messages look 
     return message
 
 
-WAYS: dict[Way, str] = {
-    "network": N_("“{item}” follows from what you chose, from “{first}” most of all."),
-    "linear": N_("You chose “{first}”. People who chose it choose “{item}” more often than others do."),
+_FOLLOWS = N_("“{item}” follows from what you chose, from {chosen} most of all.")
+NETWORK = (_FOLLOWS, _FOLLOWS)
+"""Form for items of the history, where the score owes most to them by the network."""
+LINEAR = (
+    N_("You chose {chosen}. People who chose it choose “{item}” more often than others do."),
+    N_("You chose {chosen}. People who chose one of them choose “{item}” more often than others do."),
+)
+"""Form by the linear part, for one item of the history and for more: the plural is that of `{chosen}`."""
+FOUND: dict[Kind, str] = {
     "item_text": N_("“{item}” is described much as “{first}” is, which you chose."),
     "similar_item": N_("“{item}” is much like “{first}”, which you chose."),
     "review": N_("People say of “{item}” much what they say of “{first}”, which you chose."),
     "tag": N_("People give “{item}” tags that “{first}” has, which you chose."),
     "memory": N_("You chose “{first}”. Others who did went on to “{item}”."),
 }
-"""Forms for one item of the history, by the way in which the score owes most to it."""
+"""Forms for one item of the history that something was retrieved by."""
 COMMON = N_("They have “{trait}” in common.")
 PREFERENCE = (
     N_("“{item}” has “{trait}”, and so has {chosen}, which you chose."),
     N_("“{item}” has “{trait}”, and so have {chosen}, which you chose."),
 )
-"""Form for a trait, shown by one item of the history or by more: the plural is that of `{chosen}`."""
-CHOSEN = (N_("“{first}”"), N_("“{first}” and “{second}”"))
-"""Forms for one item of the history and for two: apart from the plural, for many languages have no other."""
+"""Form for a trait, shown by one item of the history or by more."""
+CHOSEN = (N_("“{first}”"), N_("“{first}” and “{second}”"), N_("“{first}”, “{second}” and “{third}”"))
+"""Forms for one, two and three items: apart from the plural, for many languages have no other."""
+SLOTS = ("first", "second", "third")
 LATELY = N_("Many people chose “{item}” of late.")
 EVER = N_("Many people chose “{item}”.")
 AT_THIS_TIME = N_("“{item}” is chosen more than usual at times like this.")
@@ -61,20 +69,23 @@ def forms(language: NullTranslations = ENGLISH) -> tuple[tuple[str, str], ...]:
     A claim is one of `WAYS`, `preference`, one of `CIRCUMSTANCES`, or `nothing`.
     """
     plain = (
-        *WAYS.items(),
+        *FOUND.items(),
         ("recent_popularity", LATELY),
         ("recent_popularity", EVER),
         ("time_of_asking", AT_THIS_TIME),
         ("wish", ASKED_FOR),
         ("nothing", NOTHING),
     )
-    told = tuple((claim, language.gettext(form)) for claim, form in plain)
-    return told + tuple(("preference", _preference(language, n)) for n in (1, 2))
+    told = [(claim, language.gettext(form)) for claim, form in plain]
+    for n in range(1, len(CHOSEN) + 1):
+        for claim, form in (("network", NETWORK), ("linear", LINEAR), ("preference", PREFERENCE)):
+            told.append((claim, _of_several(language, form, n)))
+    return tuple(told)
 
 
-def _preference(language: NullTranslations, n: int) -> str:
-    """The form for a trait that n items of the history show, 1 or 2."""
-    return language.ngettext(*PREFERENCE, n).replace("{chosen}", language.gettext(CHOSEN[n - 1]))
+def _of_several(language: NullTranslations, form: tuple[str, str], n: int) -> str:
+    """A form that names n items of the history, 1 to 3, at `{chosen}`."""
+    return language.ngettext(*form, n).replace("{chosen}", language.gettext(CHOSEN[n - 1]))
 
 
 MARKS = dict.fromkeys(map(ord, "“”„‟❝❞〝〞"), "'")
@@ -125,16 +136,24 @@ class Writer:
         return self._say(form, **names)
 
     def _similarity(self, found: Influence, case: Case) -> str:
-        text = self._say(WAYS[case.way], item=self._called(case.item), first=self._cited(found, case)[0])
-        shared = [trait for trait in case.traits[:ASPECTS] if case.order[0] in trait.items]
+        if case.way == "network":
+            text = self._several(NETWORK, found, case)
+        elif case.way == "linear":
+            text = self._several(LINEAR, found, case)
+        else:
+            (first,) = self._cited(found, case)
+            text = self._say(FOUND[case.way], item=self._called(case.item), first=first)
+        cited = case.cited.tolist()
+        shared = [trait for trait in case.traits[:ASPECTS] if set(cited) <= set(trait.items.tolist())]
         return text if not shared else f"{text} {self._say(COMMON, trait=shared[0].value)}"
 
     def _preference(self, found: Influence, case: Case) -> str:
-        trait = case.traits[0]
+        return self._several(PREFERENCE, found, case, trait=case.traits[0].value)
+
+    def _several(self, form: tuple[str, str], found: Influence, case: Case, **names: str) -> str:
         cited = self._cited(found, case)
-        form = _preference(self.language, len(cited))
-        names = dict(zip(("first", "second"), cited, strict=False))
-        return self._fill(form, item=self._called(case.item), trait=trait.value, **names)
+        names |= {"item": self._called(case.item), **dict(zip(SLOTS, cited, strict=False))}
+        return self._fill(_of_several(self.language, form, len(cited)), **names)
 
     def _cited(self, found: Influence, case: Case) -> list[str]:
         return [self._called(item) for item in found.history[case.cited].tolist()]
