@@ -797,9 +797,11 @@ def test_demo_leaves_a_model_and_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     assert first.exit_code == 0, first.stderr
     assert "It came from here." in first.stderr
     assert " 10  Tale " in first.stdout and " [2J!" in first.stdout and "\x1b" not in first.stdout
+    assert "      You chose “Tale " in first.stdout or "      “Tale " in first.stdout
     assert "Tale " in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     again = llm4rec("demo", "--out", tmp_path / "demo", *SETTINGS, "--json")
-    assert len(answered(again)["person"]["recommended"]) == 10
+    person = answered(again)["person"]
+    assert len(person["recommended"]) == len(person["reasons"]) == 10
     assert again.stderr.count("reused") == 2
     served = llm4rec("recommend", "--model", tmp_path / "demo" / "model", "--user", "u3")
     assert served.exit_code == 0

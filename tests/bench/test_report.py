@@ -82,16 +82,16 @@ def test_lines_for_a_terminal_are_aligned() -> None:
 
 def test_hostile_titles_and_names_are_escaped() -> None:
     peers = [Peer(HOSTILE, 3, HALF, HALF, GAP, GAP)]
-    shown = report.Shown(HOSTILE, (HOSTILE,), (HOSTILE, "Amélie & co"))
+    shown = report.Shown(HOSTILE, (HOSTILE,), (HOSTILE, "Amélie & co"), (HOSTILE, "Why & how"))
     tags = parsed(report.as_html(TABLE, peers, shown))
     assert "script" not in tags.tags
     assert tags.open == ["html"] or not tags.open
-    assert "".join(tags.text).count(HOSTILE) == 4
-    assert "Amélie & co" in "".join(tags.text)
+    assert "".join(tags.text).count(HOSTILE) == 5
+    assert "Amélie & co" in "".join(tags.text) and "Why & how" in "".join(tags.text)
 
 
 def test_report_asks_no_outside_host() -> None:
-    html = report.as_html(TABLE, shown=report.Shown("1", ("a",), ("b",)))
+    html = report.as_html(TABLE, shown=report.Shown("1", ("a",), ("b",), ("c",)))
     assert not re.search(r"https?:|//[a-z]|\bsrc=|\bhref=|@import|url\(", html)
 
 

@@ -40,11 +40,12 @@ FILES = ("table.json", "tables.md", "report.html")
 
 @dataclass(frozen=True)
 class Shown:
-    """One person's recent history and the list made for them, as titles."""
+    """One person's recent history and the list made for them, as titles, and why each is in it."""
 
     person: str
     history: tuple[str, ...]
     recommended: tuple[str, ...]
+    reasons: tuple[str, ...]
 
 
 def check_place(out: Path) -> None:
@@ -145,7 +146,10 @@ def _depth(name: str) -> int:
 def _person(shown: Shown | None) -> list[str]:
     if shown is None:
         return []
-    rows = [f"<li>{escape(title)}</li>" for title in shown.recommended]
+    rows = [
+        f"<li>{escape(title)}<p>{escape(reason)}</p></li>"
+        for title, reason in zip(shown.recommended, shown.reasons, strict=True)
+    ]
     before = "".join(f"<li>{escape(title)}</li>" for title in shown.history)
     return [
         f"<h2>Recommended to person {escape(shown.person)}</h2>",

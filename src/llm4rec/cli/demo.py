@@ -32,7 +32,7 @@ def demo(
 ) -> None:
     """The main job on real data, from nothing to a report.
 
-    Gets MovieLens-100K, fits a model, measures it beside baselines, and recommends to one person.
+    Gets MovieLens-100K, fits a model, measures it beside baselines, and recommends to one person, saying why.
 
     Leaves OUT/model and OUT/report.html. If it is interrupted, the same command goes on where it was.
     """
@@ -66,26 +66,32 @@ def demo(
         return
     for grid in render.grids(table)[:2]:
         typer.echo(render.as_text(grid))
-    history, recommended = (map(console.printable, titles) for titles in (shown.history, shown.recommended))
+    history, recommended, reasons = (
+        map(console.printable, texts) for texts in (shown.history, shown.recommended, shown.reasons)
+    )
     typer.echo(f"Person {console.printable(shown.person)}, whose latest films are:")
     typer.echo("".join(f"      {title}\n" for title in history))
     typer.echo("is recommended:")
-    typer.echo("".join(f"  {rank:>2}  {title}\n" for rank, title in enumerate(recommended, start=1)))
+    for rank, (title, reason) in enumerate(zip(recommended, reasons, strict=True), start=1):
+        typer.echo(f"  {rank:>2}  {title}\n      {reason}")
+    typer.echo("")
     typer.echo(f"The model is in {out / 'model'}, the report in {out / 'report.html'}.")
 
 
 def _person(recommender: Recommender, study: Study) -> Shown:
-    """The first person asked, all they did, and what they may like next."""
+    """The first person asked, all they did, what they may like next, and why."""
     from llm4rec.bench.report import Shown
     from llm4rec.types import Query
 
     row = int(study.split.test.rows[0])
     log = study.data.log
     history = study.catalog.ids[log.history(row)].to_list()
-    ranking = recommender.recommend(Query(history=tuple(history)), SHOWN)
+    query = Query(history=tuple(history))
+    ranking = recommender.recommend(query, SHOWN)
     titles = dict(zip(study.catalog.ids, study.catalog.titles, strict=True))
     return Shown(
         person=str(log.user_ids[row]),
         history=tuple(titles[item] for item in reversed(history[-SHOWN // 2 :])),
         recommended=tuple(titles[item] for item in ranking.item_ids),
+        reasons=tuple(why.text for why in recommender.explain(query, ranking.item_ids)),
     )
