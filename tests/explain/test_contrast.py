@@ -26,8 +26,8 @@ def contrasted(
     nothing = np.zeros(2, dtype=np.float32)
     found = Influence(np.arange(N), owed, 0 * owed, np.zeros((2, N, len(KINDS)), np.float32), *[nothing] * 3)
     monkeypatch.setattr(explaining, "influence", lambda *_: found)
-    monkeypatch.setattr(explaining, "_parts", lambda *_: None)
-    monkeypatch.setattr(explaining, "_writer", lambda *_: Writer(CATALOG, lately=True))
+    monkeypatch.setattr(explaining, "parts", lambda *_: None)
+    monkeypatch.setattr(explaining, "writer", lambda *_: Writer(CATALOG, lately=True))
     fitted: Any = SimpleNamespace(catalog=CATALOG, person_rows=lambda *_: None)
     history: Any = None
     return explaining.contrast(fitted, history, item, other)
