@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from llm4rec.cli.recommend import as_json
 from llm4rec.data.catalog import Catalog, Field
-from llm4rec.explain.evidence import CIRCUMSTANCES, FOUND, ITEMS, Case, case, evidence
+from llm4rec.explain.evidence import CIRCUMSTANCES, FOUND, ITEMS, SHOWN, Case, case, evidence
 from llm4rec.explain.influence import Influence
 from llm4rec.explain.writer import Writer
 from llm4rec.retrieve.entries import KINDS, MEMORY
@@ -207,7 +207,7 @@ def test_all_that_the_text_names_is_evidence(situation: tuple[Catalog, Influence
     assert {*cited} <= {each.id for each in explanation.evidence if each.type == "history_item"}
     if explanation.kind == "preference":
         trait = speaks.traits[0]
-        assert 1 <= len(cited) <= 2 and trait.value in catalog.table[trait.field][item].to_list()
+        assert 1 <= len(cited) <= SHOWN and trait.value in catalog.table[trait.field][item].to_list()
         assert np.isin(found.history[speaks.cited], catalog.having(trait.field, [trait.value])).all()
 
 
@@ -222,7 +222,7 @@ def test_evidence_speaks_for_the_item_strongest_first(situation: tuple[Catalog, 
     keys = [(each.type, each.id) for each in explanation.evidence]
     assert len(keys) == len({*keys})
     types = [each.type for each in explanation.evidence]
-    assert types.count("history_item") <= ITEMS + 2 and types.count("retrieved") <= FOUND + 1
+    assert types.count("history_item") <= ITEMS + SHOWN and types.count("retrieved") <= FOUND + 1
     assert {each.id for each in explanation.evidence if each.type == "context"} <= {*CIRCUMSTANCES}
 
 
