@@ -84,6 +84,16 @@ def test_an_empty_history_has_no_evidence(model: Recommender) -> None:
     assert all(each.evidence == () for each in model.profile(Query()))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_where_states_tell_nothing_nobody_likes_anything(model: Recommender, seed: int) -> None:
+    """Base rates come back from their logarithms but for the last digit, which is no preference."""
+    aspects = model.fitted.aspects
+    assert aspects is not None
+    rates = np.random.default_rng(seed).dirichlet(np.ones(len(aspects))).astype(np.float32)
+    same = replace(aspects, weights=0 * aspects.weights, bias=np.log(rates), rates=rates)
+    assert explaining.profile(replace(model.fitted, aspects=same), of(1), 9) == ()
+
+
 def test_a_model_without_aspects_says_so(model: Recommender) -> None:
     bare = Recommender(replace(model.fitted, aspects=None))
     with pytest.raises(InputError, match="no words for preferences"):

@@ -17,6 +17,8 @@ from llm4rec.types import Floats, Ints, Preference
 
 BEHIND = 3
 """Items of the history that a preference is shown by, at most."""
+LEAST = 1e-6
+"""What a preference has to tell to be one (nats): below it lies what float32 rounds away."""
 
 
 def preferences(
@@ -39,7 +41,7 @@ def preferences(
     p = aspects.preferences(leaning.state)[0]
     tells = p * np.log(p / aspects.rates)
     found = np.argsort(-tells, kind="stable")[:n]
-    found = found[tells[found] > 0]
+    found = found[tells[found] > LEAST]
     added = np.zeros((len(found), history.n_events), dtype=np.float32)
     if leaning.before is not None and len(found):
         # ∂ log p_k / ∂h = W_k − Σ_j p_j W_j
