@@ -228,10 +228,10 @@ class _Said:
         shifted, generator = state + self.shift, self.parts.generator
         log_p = (self.parts.scorer.prepared_states(shifted) @ self.vectors.T)[0].log_softmax(dim=0)
         if generator is not None and self.parts.whole:
-            log_p = _joined(generator, log_p, generator.every(shifted)[0])
+            log_p = generator.mixed(log_p, generator.every(shifted)[0])
         elif generator is not None:
             coded = generator.log_probability(shifted, self.items[None])[0]
-            log_p = log_p.index_put((self.items,), _joined(generator, log_p[self.items], coded))
+            log_p = log_p.index_put((self.items,), generator.mixed(log_p[self.items], coded))
         return (self.exponent * log_p + self.lifts).log_softmax(dim=0)
 
     def _mixed(self, log_q: Tensor) -> Tensor:
@@ -240,13 +240,6 @@ class _Said:
             return log_q
         keep = math.log1p(-self.share) if self.share < 1 else -math.inf
         return torch.logaddexp(log_q + keep, self.popular + math.log(self.share))
-
-
-def _joined(generator: Generator, dense: Tensor, coded: Tensor) -> Tensor:
-    """log((1 − w) p_dense + w p_code) [c] of the logarithms of both."""
-    if generator.share == 1:
-        return coded
-    return torch.logaddexp(dense + math.log1p(-generator.share), coded + math.log(generator.share))
 
 
 def _linear(linear: Linear, events: Ints, known: Ints, items: Ints, moved: _Moved) -> Floats:

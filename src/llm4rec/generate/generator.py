@@ -101,7 +101,7 @@ class Generator:
         """
         width = min(max(n, self.beam), log_p.shape[1])
         if width == log_p.shape[1] or (added and self.share == 1):
-            return self._mixed(log_p, self.every(states))
+            return self.mixed(log_p, self.every(states))
         best = log_p if legal is None else log_p.masked_fill(~legal, -torch.inf)
         near = best.topk(width, dim=1).indices
         generated, log_c = self.generate(states, width, legal)
@@ -114,10 +114,10 @@ class Generator:
         others = coded.isneginf()
         left = torch.log1p(-coded.exp().sum(dim=1, keepdim=True).clamp(max=1))
         dense_left = log_p.masked_fill(~others, -torch.inf).logsumexp(dim=1, keepdim=True)
-        return self._mixed(log_p, torch.where(others, log_p + (left - dense_left), coded))
+        return self.mixed(log_p, torch.where(others, log_p + (left - dense_left), coded))
 
-    def _mixed(self, log_p: Tensor, coded: Tensor) -> Tensor:
-        """log((1 − w) p_dense + w p_code) [b, i] of the logarithms of both."""
+    def mixed(self, log_p: Tensor, coded: Tensor) -> Tensor:
+        """log((1 − w) p_dense + w p_code) of the logarithms of both, in any shape they share."""
         if self.share == 1:
             return coded
         return torch.logaddexp(log_p + math.log1p(-self.share), coded + math.log(self.share))
