@@ -146,12 +146,15 @@ def _lines(told: dict[str, Any]) -> list[str]:
 
 
 def _profile(preferences: list[dict[str, Any]]) -> list[str]:
+    from llm4rec.explain.writer import shown
+
     if not preferences:
         return ["Nothing is expected to be chosen more than it is by others."]
     lines = [" share    usual  trait"]
     for each in preferences:
-        lines.append(f"{each['share']:>6.1%}  {each['usual']:>6.1%}  {each['value']} ({each['field']})")
-        titles = [piece["label"] for piece in each["evidence"]]
+        trait = f"{shown(each['value'])} ({each['field']})"
+        lines.append(f"{each['share']:>6.1%}  {each['usual']:>6.1%}  {trait}")
+        titles = [shown(piece["label"]) for piece in each["evidence"]]
         if titles:
             lines.append(f"{'':16}because of {', '.join(titles)}")
     return lines
