@@ -144,11 +144,18 @@ def test_what_is_recent_popularitys_is_nobody_elses() -> None:
     told = parts(even(4), linear=linear(SAYS), prior=prior(4, 0.25))
     found = influence(told, history(0, 1), STRANGER, np.array([2, 3]))
     share = 0.25 * np.array([0.3, 0.4]) / (0.75 * Q[2:] + 0.25 * np.array([0.3, 0.4]))
-    np.testing.assert_allclose(found.trend, share, rtol=1e-5)
+    np.testing.assert_allclose(found.trend, np.log(0.75 + 0.25 * np.array([0.3, 0.4]) / Q[2:]), rtol=1e-4)
+    assert found.trend[0] < 0 < found.trend[1]  # the network holds more of item 2 than popularity does
     alone = influence(parts(even(4), linear=linear(SAYS)), history(0, 1), STRANGER, np.array([2, 3]))
     np.testing.assert_allclose(found.owed, (1 - share[:, None]) * alone.owed, rtol=1e-5)
     all_popular = influence(replace(told, prior=prior(4, 1.0)), history(0, 1), STRANGER, np.array([2]))
-    assert all_popular.trend.tolist() == [1] and not all_popular.owed.any()
+    assert all_popular.trend == pytest.approx(np.log(0.3 / Q[2]), rel=1e-4) and not all_popular.owed.any()
+
+
+def test_what_few_chose_gains_nothing_by_being_popular() -> None:
+    """Popularity holds more of item 0 than the network, but it is the one that fewest chose."""
+    told = parts(even(4), linear=linear(SAYS), prior=prior(4, 0.25))
+    assert Q[0] < 0.1 and influence(told, history(0, 1), STRANGER, np.array([0])).trend.tolist() == [0]
 
 
 def test_a_score_far_below_all_others_is_nobodys() -> None:
@@ -157,7 +164,7 @@ def test_a_score_far_below_all_others_is_nobodys() -> None:
     found = influence(told, history(0, 1), STRANGER, np.array([2, 3]))
     assert found.trend.tolist() == [0, 0] and np.isfinite(found.owed).all()
     shared = influence(replace(told, prior=prior(4, 0.01)), history(0, 1), STRANGER, np.array([2]))
-    assert shared.trend.tolist() == [1]
+    assert 100 < shared.trend[0] < 300
 
 
 def test_what_is_retrieved_by_hand() -> None:
@@ -364,8 +371,12 @@ def test_a_wish_adds_what_the_score_gains_by_it(share: float) -> None:
         found.wish, (real.scores(wish=wished()) - real.scores())[ITEMS], rtol=1e-4, atol=1e-5
     )
     assert np.abs(found.wish).max() > 0.1
-    without = influence(told, asked, STRANGER, ITEMS)
-    np.testing.assert_allclose(found.trend, without.trend, rtol=1e-5)  # a wish multiplies both alike
+    bare = Real(replace(told, prior=prior(N_ITEMS)), asked).scores(wish=wished())
+    common = ITEMS + 1 > (N_ITEMS + 1) / 2
+    added = (real.scores(wish=wished()) - bare)[ITEMS]
+    np.testing.assert_allclose(
+        found.trend, np.where(common, added, np.minimum(added, 0)), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
@@ -447,7 +458,7 @@ def test_what_all_items_owe_is_what_is_taken_from_others(
     np.testing.assert_allclose(p @ found.linear, 0, atol=1e-5)
     np.testing.assert_allclose(p @ found.retrieved.sum(axis=2), 0, atol=1e-5)
     np.testing.assert_allclose((p @ found.network)[~last], 0, atol=1e-5)
-    assert ((found.trend >= 0) & (found.trend <= 1)).all()
+    assert np.isfinite(found.trend).all() and (found.trend[: N_ITEMS // 2] <= 0).all()
 
 
 def test_the_order_of_what_is_asked_for_changes_nothing() -> None:

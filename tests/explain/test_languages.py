@@ -20,8 +20,8 @@ PLURALS = [writer.NETWORK, writer.LINEAR, writer.PREFERENCE]
 OTHERS = [name for name in known() if name != "en"]
 
 
-def places(form: str) -> set[str]:
-    return {name for _, name, _, _ in Formatter().parse(form) if name is not None}
+def places(form: str) -> list[str]:
+    return sorted(name for _, name, _, _ in Formatter().parse(form) if name is not None)
 
 
 def test_english_needs_no_catalogue_and_german_has_one() -> None:

@@ -25,12 +25,9 @@ SENTENCES = {
     "“” follows from what you chose, from “” most of all.": ("network", "item first"),
     "“” follows from what you chose, from “” and “” most of all.": ("network", "item first second"),
     "“” follows from what you chose, from “”, “” and “” most of all.": ("network", "item first second third"),
-    "You chose “”. People who chose it choose “” more often than others do.": ("linear", "first item"),
-    "You chose “” and “”. People who chose one of them choose “” more often than others do.": (
-        "linear",
-        "first second item",
-    ),
-    "You chose “”, “” and “”. People who chose one of them choose “” more often than others do.": (
+    "You chose “”. What people choose together speaks for “”.": ("linear", "first item"),
+    "You chose “” and “”. What people choose together speaks for “”.": ("linear", "first second item"),
+    "You chose “”, “” and “”. What people choose together speaks for “”.": (
         "linear",
         "first second third item",
     ),
@@ -175,7 +172,11 @@ def holds(told: Told, catalog: Catalog) -> bool:
         return claim in circumstances and circumstances[claim] == max(circumstances.values())
     cited = [[each for each in history if called(names[role], each.label)] for role in CITED
              if role in names]  # fmt: skip
-    if claim != "preference":
+    amounts = sorted((each.contribution for each in history), reverse=True)
+    if claim == "network":  # those that add most, in their order
+        cited = [[each for each in some if each.contribution == amounts[place]]
+                 for place, some in enumerate(cited)]  # fmt: skip
+    elif claim != "preference":
         cited[0] = [each for each in cited[0] if each.contribution == top]
     if claim in KINDS:
         found_by = [each.id for each in told.evidence if each.type == "retrieved"]

@@ -38,8 +38,7 @@ def test_one_item_by_the_linear_part_and_what_it_has_in_common() -> None:
     _, explanation = told(influence([0.3, 0, 0, 0], linear=[0, 0.5, 0, 0]))
     # .5 and .3 above two means of .2 is .4; beside Bay, Ash has .3 above .1
     assert explanation.text == (
-        "You chose “Bay”. People who chose it choose “Elm” more often than others do. "
-        "They have “drama” in common."
+        "You chose “Bay”. What people choose together speaks for “Elm”. They have “drama” in common."
     )
 
 
@@ -50,10 +49,10 @@ def test_several_items_that_add_a_fair_part_of_the_first() -> None:
     )
     _, three = told(influence([0, 0, 0.1, 0], linear=[0.3, 0.5, 0.1, -1]))
     # Cob adds .1 by each way, together two fifths of what Bay adds; Dew speaks against it
-    assert three.text == (
-        "You chose “Bay”, “Ash” and “Cob”. "
-        "People who chose one of them choose “Elm” more often than others do."
-    )
+    assert three.text == "You chose “Bay”, “Ash” and “Cob”. What people choose together speaks for “Elm”."
+    # Cob adds the most after Bay, though by the linear part: what follows from all says so
+    _, other = told(influence([0.1, 0.5, 0, 0], linear=[0, 0, 0.4, 0]))
+    assert other.text == "“Elm” follows from what you chose, from “Bay” and “Cob” most of all."
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,8 +7,10 @@ Of the three amounts (nats) that speak for an item, each 0 where it speaks again
   on average, for the trait where that is most,
 - context what recent popularity, the time of asking and a wish add,
 
-each divided by their sum is a weight w. Items of the history enter through what they really did to the score,
-not through how alike they look: equation (22) is taken with this in the place of the cosine.
+each divided by their sum is a weight w. All enter through what they really did to the score, not through how
+well they seem to fit: equation (22) is taken with that in the place of the cosine, (20) with what the items
+that share a trait add in the place of p_u,k q_i,k, and (23) with what circumstances add in the place of
+attention to them. p_u of (19) itself is told in a profile.
 """
 
 from __future__ import annotations
@@ -40,8 +42,6 @@ FEWEST = 2
 """Items of the history that must share a trait to be a preference for it."""
 MOST_TRAITS = 64
 """Traits of an item that are looked at."""
-CERTAIN = 1 - 1e-6
-"""Largest share of a probability whose logarithm is taken."""
 Way = Literal["network", "linear"] | Kind
 WAYS: tuple[Way, ...] = ("network", "linear", *KINDS)
 """Ways in which a score can owe something to an item of the history."""
@@ -126,8 +126,8 @@ class Case:
             among = np.isin(self.order, self.traits[0].items)
         elif self.way in KINDS:
             among[1:] = False  # what was retrieved was found by one
-        else:
-            among = self.ways[:, WAYS.index(self.way)] > 0
+        elif self.way == "linear":
+            among = self.ways[:, WAYS.index("linear")] > 0
         places = np.flatnonzero(among)[:SHOWN]
         least = max(PART * float(self.owed[places[0]]), 0.0)
         return self.order[places[self.owed[places] > least]]
@@ -141,8 +141,7 @@ def case(found: Influence, place: int, item: int, catalog: Catalog) -> Case:
     ways = np.concatenate(
         [found.network[place, :, None], found.linear[place, :, None], found.retrieved[place]], axis=1
     )
-    trend = -float(np.log1p(-min(float(found.trend[place]), CERTAIN)))
-    time, wish = float(found.time[place]), float(found.wish[place])
+    trend, time, wish = (float(each[place]) for each in (found.trend, found.time, found.wish))
     return Case(
         item=item,
         order=order,

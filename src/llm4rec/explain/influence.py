@@ -8,7 +8,9 @@ a wish and what is corrected for bias. What it loses without an item j of the hi
 with ρ the share of p(i) that is recent popularity's, and l_jk what j adds to the lift of k in the linear part
 and in what is retrieved for it. d_j is the derivative for what j's events count as keys of attention; for the
 last event it is the difference to the state before it, which a causal decoder has at hand. So nothing is read
-again for it. Deletion, which reads everything again, judges it (`benchmarks/faithfulness.py`).
+again for it. Deletion, which reads everything again, judges it (`benchmarks/faithfulness.py`). It also counts
+what is not told here: that an item which is taken out may come next itself, that another may find entries in
+its place, and that a shorter history may have another s, τ and strength.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Influence:
         network: what the score owes to each by the network [n, u].
         linear: by the linear part [n, u].
         retrieved: by what is retrieved for it, by kind [n, u, kinds].
-        trend: the share of the item's probability that is recent popularity's, 0 to 1 [n].
+        trend: what recent popularity adds, at most 0 for what is no more popular than the average item [n].
         time: what the time of asking adds [n].
         wish: what a wish adds [n].
     """
@@ -119,7 +121,8 @@ def influence(
         if leaning.asked.any():
             time = (now - said.scores(said.log_q(state - leaning.asked))).numpy()
         wished = (now - plain.scores(log_q)).numpy()
-        trend, moved = said.moved(log_q)
+        trend = said.trend(log_q).numpy()
+        moved = said.moved(log_q)
     found = Influence(
         history=known,
         network=network,
@@ -211,17 +214,25 @@ class _Said:
         ends = self._mixed(log_q) + self.added
         return ends[self.items] - ends.logsumexp(dim=0)
 
-    def moved(self, log_q: Tensor) -> tuple[Floats, _Moved]:
-        """ρ of the items [n], and how their scores move with what is added to the lifts."""
+    def trend(self, log_q: Tensor) -> Tensor:
+        """What recent popularity adds to the scores of the items [n] (nats).
+
+        An item that the network holds even less of than its few events gains by it as well; that nobody chose
+        it is no reason, so it gets at most 0.
+        """
+        added = self.scores(log_q) - replace(self, share=0.0).scores(log_q)
+        common = self.popular[self.items] > -math.log(len(self.popular))
+        return torch.where(common, added, added.clamp(max=0))
+
+    def moved(self, log_q: Tensor) -> _Moved:
+        """How the scores of the items move with what is added to the lifts."""
         mixed = self._mixed(log_q)
-        trend = torch.zeros_like(log_q)
+        rho = torch.zeros_like(log_q)
         if self.share:
-            trend = (self.popular + math.log(self.share) - mixed).exp().clamp(max=1)
+            rho = (self.popular + math.log(self.share) - mixed).exp().clamp(max=1)
         q = log_q.exp().double()
-        left = (mixed + self.added).softmax(dim=0).double() * (1 - trend)
-        shared = left - left.sum() * q
-        rho = trend[self.items]
-        return rho.numpy(), _Moved((1 - rho).numpy(), q.numpy(), shared.numpy())
+        left = (mixed + self.added).softmax(dim=0).double() * (1 - rho)
+        return _Moved((1 - rho[self.items]).numpy(), q.numpy(), (left - left.sum() * q).numpy())
 
     def log_q(self, state: Tensor) -> Tensor:
         """Log q of every item [i]."""

@@ -123,11 +123,11 @@ def _wrong(
     wrong = [] if filled["item"] == shown(title) else [filled["item"]]
     if "trait" in filled and not aspects:
         wrong.append(filled["trait"])
-    for slot in SLOTS:
+    amounts = sorted((each.contribution for each in chosen), reverse=True)
+    for place, slot in enumerate(SLOTS):
         named = [each for each in chosen if shown(each.label) == filled.get(slot)]
-        if claim in WAYS and slot == SLOTS[0]:
-            most = max((each.contribution for each in chosen), default=0.0)
-            named = [each for each in named if each.contribution == most]
+        if claim == "network" or (claim in WAYS and place == 0):  # it is said to add most, or next to most
+            named = [each for each in named if each.contribution in amounts[place : place + 1]]
         if claim in KINDS:
             found_by = {each.id for each in evidence if each.type == "retrieved"}
             named = [each for each in named if f"{claim}:{each.id}" in found_by]

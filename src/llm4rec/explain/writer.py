@@ -32,11 +32,9 @@ def N_(message: str) -> str:  # the name that tools which collect messages look 
 _FOLLOWS = N_("“{item}” follows from what you chose, from {chosen} most of all.")
 NETWORK = (_FOLLOWS, _FOLLOWS)
 """Form for items of the history, where the score owes most to them by the network."""
-LINEAR = (
-    N_("You chose {chosen}. People who chose it choose “{item}” more often than others do."),
-    N_("You chose {chosen}. People who chose one of them choose “{item}” more often than others do."),
-)
-"""Form by the linear part, for one item of the history and for more: the plural is that of `{chosen}`."""
+_TOGETHER = N_("You chose {chosen}. What people choose together speaks for “{item}”.")
+LINEAR = (_TOGETHER, _TOGETHER)
+"""Form by the linear part, which knows what was taken with what."""
 FOUND: dict[Kind, str] = {
     "item_text": N_("“{item}” is described much as “{first}” is, which you chose."),
     "similar_item": N_("“{item}” is much like “{first}”, which you chose."),
