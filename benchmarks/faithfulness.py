@@ -10,7 +10,8 @@ counts as without a citation. Then histories are read and scored anew by the who
 
 - the item of the history that the text names first,
 - a random other one,
-- the one among the others whose vector is most like the recommended item's, equation (22),
+- the one that is most like the recommended item by its vector, equation (22), of those the text does not name
+  (of all others where it names every one),
 
 and how often the first costs the recommended item more log-probability than the others is told, also with a
 random item in the place of the one named (the control), and where the second model scores instead of the
@@ -99,7 +100,7 @@ def explained(
     """Each person's recommendations with what is said of them, and milliseconds of each step."""
     from llm4rec import answering, explaining
     from llm4rec.data.legal import legal_items
-    from llm4rec.explain.evidence import case, evidence
+    from llm4rec.explain.evidence import case, evidence, held
     from llm4rec.explain.influence import influence
     from llm4rec.explain.verify import Names, unfounded
 
@@ -116,10 +117,12 @@ def explained(
             influence(parts, history, people, items[rng.integers(len(items), size=1)])
         with timed(took["all"]):
             found = influence(parts, history, people, items)
+        with timed(took["traits"]):
+            traits = held(found.history, model.catalog)
         writer = explaining.writer(fitted, history)
         for place, item in enumerate(items.tolist()):
             with timed(took["words"]):
-                speaks = case(found, place, item, model.catalog)
+                speaks = case(found, place, item, model.catalog, traits)
                 _, text = writer.write(found, speaks)
                 pieces = evidence(found, speaks, model.catalog)
             wrong = unfounded(text, model.catalog.titles[item], pieces, names)
@@ -158,16 +161,18 @@ def judged(
     known, order = told.found.history, told.case.order
     first = told.case.cited[0] if len(told.case.cited) else order[0]
     others = np.setdiff1d(np.arange(len(known)), [first])
+    uncited = np.setdiff1d(others, told.case.cited)
+    uncited = uncited if len(uncited) else others
     scorer = models[0].fitted.scorer
     directions = scorer.network.head.directions(scorer.vectors).numpy()
-    close = directions[known[others]] @ directions[told.item]
+    close = directions[known[uncited]] @ directions[told.item]
     control = rng.integers(len(known))
     beside = rng.choice(np.setdiff1d(np.arange(len(known)), [control]))
     out = [
         known[:0],
         known[[first]],
         known[[rng.choice(others)]],
-        known[[others[close.argmax()]]],
+        known[[uncited[close.argmax()]]],
         known[[control]],
         known[[beside]],
     ]
@@ -214,7 +219,7 @@ def agreement(
 
 
 def summed(rows: list[dict[str, float]], people: Array) -> dict[str, dict[str, float]]:
-    """Means with 95% intervals, of all recommendations and of those with a citation, over people."""
+    """Means with 95% intervals over people; comparisons are of the recommendations with a citation."""
     from llm4rec.evaluate.protocol import person_means
     from llm4rec.evaluate.significance import interval
 
@@ -222,7 +227,7 @@ def summed(rows: list[dict[str, float]], people: Array) -> dict[str, dict[str, f
     cited = np.array([row["cited"] > 0 for row in rows])
     for name in dict.fromkeys(name for row in rows for name in row):
         values = np.array([row.get(name, np.nan) for row in rows])
-        among = ~np.isnan(values) & (cited if name.startswith("over ") else True)
+        among = ~np.isnan(values) & (cited if " over " in f" {name} " else True)
         means = person_means(values[among], people[among])
         low, high = interval(means)
         found[name] = {"mean": float(means.mean()), "low": low, "high": high, "n": int(among.sum())}

@@ -11,7 +11,7 @@ from llm4rec import answering
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Listed
 from llm4rec.errors import InputError
-from llm4rec.explain.evidence import CIRCUMSTANCES, case, chosen, evidence
+from llm4rec.explain.evidence import CIRCUMSTANCES, case, chosen, evidence, held
 from llm4rec.explain.influence import Parts, influence
 from llm4rec.explain.profile import preferences
 from llm4rec.explain.writer import ENGLISH, Writer
@@ -50,7 +50,7 @@ def explain(
     Args:
         fitted: the model.
         history: one row.
-        items: dense numbers [n], none of them in the history.
+        items: dense numbers [n].
         wish: log p(i | wish) [1, i] of the wish that was made; None for none.
         language: of the texts.
     """
@@ -58,10 +58,10 @@ def explain(
         return []
     people = fitted.person_rows(history)
     found = influence(parts(fitted, people), history, people, items, wish)
-    words = writer(fitted, history, language)
+    words, traits = writer(fitted, history, language), held(found.history, fitted.catalog)
     told: list[Explanation] = []
     for place, item in enumerate(items.tolist()):
-        speaks = case(found, place, item, fitted.catalog)
+        speaks = case(found, place, item, fitted.catalog, traits)
         kind, text = words.write(found, speaks)
         told.append(Explanation(text, kind, evidence(found, speaks, fitted.catalog), speaks.weights))
     return told

@@ -19,7 +19,7 @@ from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
-from llm4rec.explain.aspects import Aspects, Vocabulary
+from llm4rec.explain.aspects import Aspects
 from llm4rec.generate.generator import Generator
 from llm4rec.generate.index import ItemIndex, build_index
 from llm4rec.model.arrivals import Arrivals
@@ -131,13 +131,6 @@ class Fitted:
 
         reach = scorer.network.head.reach(scorer.vectors.shape[1]).numpy()
         return build_index(len(self.catalog), prepared, reach, self.config.train.seed)
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The aspects, and which items of the catalogue of now have them."""
-        if self.aspects is None:
-            return Vocabulary.over(self.catalog, (), ())
-        return self.aspects.vocabulary(self.catalog)
 
     @cached_property
     def grounding(self) -> Grounding:

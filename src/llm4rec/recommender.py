@@ -160,7 +160,7 @@ class Recommender:
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
 
     def explain(self, query: Query, item_ids: Sequence[str], language: str = "en") -> tuple[Explanation, ...]:
-        """Why each of some items would be recommended to a query, equations (19) to (25).
+        """Why each of some items would be recommended to a query, equations (24) and (25).
 
         The history is read once for all of them. Contributions are what the score would lose, to first order.
 
@@ -197,8 +197,10 @@ class Recommender:
         """What a query's person is expected to choose more of than others do, equation (19), and why.
 
         Raises:
-            InputError: as `recommend`, or where the model has no aspects (`explain.aspects`).
+            InputError: as `recommend`, where the model has no aspects (`explain.aspects`), or where n is no
+                whole number or below 1.
         """
+        n = list_length(n, self.config.explain.aspects)
         return explaining.profile(self.fitted, asking.history(self.fitted, query), n)
 
     def standings(self, query: Query, item_id: str, without: Sequence[str] = ()) -> list[explaining.Standing]:

@@ -19,7 +19,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.explain import learning
-from llm4rec.explain.aspects import Aspects, ExplainConfig, Vocabulary, share
+from llm4rec.explain.aspects import Aspects, ExplainConfig, Vocabulary
 from llm4rec.explain.learning import Positions, along, base_rates, cross_entropy, train
 from llm4rec.keeping import KIND, stored_aspects
 from llm4rec.recommender import Recommender
@@ -108,16 +108,6 @@ def test_preferences_by_hand() -> None:
     np.testing.assert_allclose(found, [[2 / 5, 3 / 5], [1 / 4, 3 / 4], [1 / 16, 15 / 16]], rtol=1e-6)
 
 
-def test_what_preferences_say_for_an_item_by_hand() -> None:
-    spoken = Vocabulary.over(catalog([["a", "b"], ["b"], []]), ("genre", "genre"), ("a", "b"))
-    one = np.array([[0.4, 0.6]], dtype=np.float32)
-    parts = share(one, spoken, np.arange(3))
-    np.testing.assert_allclose(parts, [[0.2, 0.3], [0, 0.6], [0, 0]], rtol=1e-6)
-    np.testing.assert_allclose(parts.sum(axis=1), [0.5, 0.6, 0], rtol=1e-6)  # (20), up to its constant
-    several = share(np.array([[1, 0], [0.5, 0.5]], dtype=np.float32), spoken, np.array([0, 1]))
-    np.testing.assert_allclose(several, [[0.5, 0], [0, 0.5]])
-
-
 def test_base_rates_by_hand() -> None:
     spoken = Vocabulary.over(catalog([["a", "b"], ["b"], []]), ("genre", "genre"), ("a", "b"))
     # a: 1/2 + 1/2, b: 1/2 + 1/2 + 1, and one more event of both alike; items without aspects say nothing
@@ -146,20 +136,15 @@ def test_preferences_are_probabilities_in_whatever_order(data: st.DataObject, k:
     weights = data.draw(arrays_of.arrays(np.float32, (k, d), elements=FLOATS))
     bias = data.draw(arrays_of.arrays(np.float32, k, elements=FLOATS))
     states = torch.from_numpy(data.draw(arrays_of.arrays(np.float32, (3, d), elements=FLOATS)))
-    held = data.draw(st.lists(st.sets(st.integers(0, k - 1)), min_size=3, max_size=3))
     order = np.array(data.draw(st.permutations(range(k))))
     told = made(weights, bias)
-    items = catalog([sorted(f"v{each}" for each in own) for own in held])
     found = told.preferences(states)
-    parts = share(found, told.vocabulary(items), np.arange(3))
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
-    assert (parts >= 0).all() and (parts <= 1).all() and (parts.sum(axis=1) <= 1 + 1e-5).all()
+    assert (found >= 0).all()
     turned = replace(
         told, values=tuple(told.values[each] for each in order), weights=weights[order], bias=bias[order]
     )
     np.testing.assert_allclose(turned.preferences(states), found[:, order], rtol=1e-4, atol=1e-6)
-    again = share(turned.preferences(states), turned.vocabulary(items), np.arange(3))
-    np.testing.assert_allclose(again, parts[:, order], rtol=1e-4, atol=1e-6)
 
 
 KINDS = ("ocean", "desert", "forest")
@@ -295,21 +280,19 @@ def test_a_stored_model_prefers_alike_and_so_does_one_that_grew(model: Recommend
     assert (read.aspects.fields, read.aspects.values) == (before.fields, before.values)
     for name, array in before.tensors().items():
         np.testing.assert_array_equal(read.aspects.tensors()[name], array)
-    values = np.array(before.values)
+    asked = taste().heads(np.full(60, 3))
     for fitted in (grown.fitted, read):
-        assert values[fitted.vocabulary.of_item(15)].tolist() == ["forest", "ocean"]
-        assert fitted.vocabulary.of_item(16).tolist() == []
-        assert values[fitted.vocabulary.of_item(1)].tolist() == ["desert"]
-    assert len(model.fitted.vocabulary.offsets) == 16
-    turned = model.upsert_items(more.head(1).with_columns(item_id=pl.lit("i1"))).fitted
-    assert values[turned.vocabulary.of_item(1)].tolist() == ["forest", "ocean"]
+        assert fitted.aspects is not None
+        states = fitted.scorer.states(asked, fitted.person_rows(asked))
+        expected = before.preferences(model.fitted.scorer.states(asked, model.fitted.person_rows(asked)))
+        np.testing.assert_allclose(fitted.aspects.preferences(states), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_model_without_aspects_is_read_too(model: Recommender, tmp_path: Path) -> None:
     Recommender(replace(model.fitted, aspects=None)).save(tmp_path / "model")
     assert not (tmp_path / "model" / "aspects.safetensors").exists()
     read = Recommender.load(tmp_path / "model")
-    assert read.fitted.aspects is None and len(read.fitted.vocabulary) == 0
+    assert read.fitted.aspects is None
     asked = taste().heads(np.full(60, 3))
     np.testing.assert_array_equal(read.rank(asked, 5).scores, model.rank(asked, 5).scores)
 

@@ -77,7 +77,9 @@ def test_the_time_of_asking_changes_nothing(model: Recommender) -> None:
 def test_no_more_are_told_than_are_asked_for(model: Recommender) -> None:
     everything = model.profile(Query(user="u1"), 9)
     assert model.profile(Query(user="u1"), 1) == everything[:1]
-    assert model.profile(Query(user="u1"), 0) == ()
+    for n in (0, -1):
+        with pytest.raises(InputError, match="ask for 1 or more"):
+            model.profile(Query(user="u1"), n)
 
 
 def test_an_empty_history_has_no_evidence(model: Recommender) -> None:

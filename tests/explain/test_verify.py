@@ -174,7 +174,7 @@ def holds(told: Told, catalog: Catalog) -> bool:
              if role in names]  # fmt: skip
     amounts = sorted((each.contribution for each in history), reverse=True)
     if claim == "network":  # those that add most, in their order
-        cited = [[each for each in some if each.contribution == amounts[place]]
+        cited = [[each for each in some if each.contribution in amounts[place : place + 1]]
                  for place, some in enumerate(cited)]  # fmt: skip
     elif claim != "preference":
         cited[0] = [each for each in cited[0] if each.contribution == top]

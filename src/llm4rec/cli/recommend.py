@@ -66,7 +66,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Length of each list.")] = 10,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Leave items of the history in.")] = False,
     reasons: Annotated[bool, typer.Option("--explain", help="Say why for each item.")] = False,
-    language: Annotated[str, typer.Option(help="Of the reasons: en or de.")] = "en",
+    language: Annotated[str | None, typer.Option(help="Of the reasons: en (default) or de.")] = None,
     json: console.Json = False,
 ) -> None:
     """Recommend to one person, or to each of a file.
@@ -76,6 +76,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     """
     from llm4rec.recommender import Recommender
 
+    if language is not None and not reasons:
+        raise InputError("--language is that of the reasons: give --explain too.")
     if requests is not None:
         if out is None:
             raise InputError("--requests needs --out, the Parquet file for the answers.")
@@ -111,7 +113,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         allow=allowed,
         where=_where(where or []),
     )
-    _one(Recommender.load(model), model, query, n, language if reasons else None, json)
+    _one(Recommender.load(model), model, query, n, (language or "en") if reasons else None, json)
 
 
 def _where(pairs: list[str]) -> dict[str, list[str]]:
@@ -175,7 +177,7 @@ def note_unknown(recommender: Recommender, given: str, names: tuple[str, ...]) -
 def note_unknown_person(recommender: Recommender, user: str | None) -> None:
     """Say so where a person that was named is not known."""
     if user is not None and recommender.known_history(user) is None:
-        console.note(f"The model knows no history of {user!r}: the list is that of a newcomer.")
+        console.note(f"The model knows no history of {user!r}: they are taken for a newcomer.")
 
 
 def note_empty(wish: str | None) -> None:

@@ -189,17 +189,6 @@ class Aspects:
         return found
 
 
-def share(preferences: Floats, vocabulary: Vocabulary, items: Ints) -> Floats:
-    """What each aspect says for an item [n, k]: p_u,k q_i,k, whose sum over the aspects is that of (20).
-
-    Args:
-        preferences: p_u of the one who is asked about each item [n, k], or of one for all [1, k].
-        vocabulary: of the same aspects.
-        items: dense numbers [n].
-    """
-    return preferences * vocabulary.q(items)
-
-
 def _pairs(catalog: Catalog, name: str) -> pl.DataFrame:
     """(value, item), each once, of a categorical field."""
     lists = catalog.table[name]

@@ -133,8 +133,26 @@ class Case:
         return self.order[places[self.owed[places] > least]]
 
 
-def case(found: Influence, place: int, item: int, catalog: Catalog) -> Case:
-    """What speaks for an item, the one of `place` in `found`."""
+Held = Mapping[tuple[str, str], list[int]]
+"""Field and value → places of the items of a history that have it, ascending."""
+
+
+def held(history: Ints, catalog: Catalog) -> Held:
+    """The values of categorical fields that the items of a history [u] have."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for field in catalog.by_modality("categorical"):
+        for place, values in enumerate(catalog.table[field.name].gather(history).to_list()):
+            for value in dict.fromkeys(values or ()):
+                found.setdefault((field.name, value), []).append(place)
+    return found
+
+
+def case(found: Influence, place: int, item: int, catalog: Catalog, traits: Held | None = None) -> Case:
+    """What speaks for an item, the one of `place` in `found`.
+
+    `traits` are what `held` gives for its history; looked up where None.
+    """
+    traits = held(found.history, catalog) if traits is None else traits
     others = found.history != item  # where items of the history may come back
     owed = np.where(others, found.owed[place], -np.inf)
     order = np.argsort(-owed, kind="stable")[: others.sum()]
@@ -147,12 +165,12 @@ def case(found: Influence, place: int, item: int, catalog: Catalog) -> Case:
         order=order,
         owed=owed[order],
         ways=ways[order],
-        traits=_traits(found.history, owed, order, item, catalog),
+        traits=_traits(traits, owed, order, item, catalog),
         circumstances={"wish": wish, "recent_popularity": trend, "time_of_asking": time},
     )
 
 
-def _traits(history: Ints, owed: Floats, order: Ints, item: int, catalog: Catalog) -> tuple[Trait, ...]:
+def _traits(held: Held, owed: Floats, order: Ints, item: int, catalog: Catalog) -> tuple[Trait, ...]:
     """Traits of an item that speak for it, the strongest first."""
     if len(order) < FEWEST:
         return ()
@@ -161,7 +179,7 @@ def _traits(history: Ints, owed: Floats, order: Ints, item: int, catalog: Catalo
     for field in catalog.by_modality("categorical"):
         values = catalog.table[field.name][item]
         for value in dict.fromkeys([] if values is None else values.to_list()[:MOST_TRAITS]):
-            items = order[np.isin(history, catalog.having(field.name, [value]), assume_unique=True)[order]]
+            items = order[np.isin(order, held.get((field.name, value), []))]
             if len(items) < FEWEST:
                 continue
             above = float((owed[items] - mean).sum())

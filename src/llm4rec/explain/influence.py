@@ -196,7 +196,7 @@ class _Said:
         return cls(
             parts,
             torch.from_numpy(items),
-            parts.scorer.prepared.clone(),  # what was made for answering alone can't take part in derivatives
+            parts.scorer.prepared,
             parts.linear.exponent(history.n_events),
             torch.from_numpy(lifts),
             shift,

@@ -96,9 +96,13 @@ class Scorer:
 
     @cached_property
     def prepared(self) -> Tensor:
-        """Item vectors in the form whose dot products with prepared states are logits [i, d]."""
-        with torch.inference_mode():
-            return self.prepare(slice(None))
+        """Item vectors in the form whose dot products with prepared states are logits [i, d].
+
+        They may take part in derivatives of states, whoever asked for them first.
+        """
+        with torch.inference_mode(mode=False), torch.no_grad():
+            made = self.prepare(slice(None))
+            return made.clone() if made.is_inference() else made
 
     def prepare(self, items: Tensor | slice) -> Tensor:
         """Vectors of some items [n, d] in that form; what their logits carry is in their biases."""
