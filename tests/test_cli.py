@@ -895,6 +895,10 @@ BAD: list[tuple[str, list[str], str]] = [
      "The model knows no item 'ghost'."),
     ("another item that nobody knows", ["explain", "--model", "{m}", "--user", "u1", "--item", "i20",
      "--than", "ghost"], "The model knows no item 'ghost'."),
+    ("an item compared with itself", ["explain", "--model", "{m}", "--user", "u1", "--item", "i20", "--than",
+     "i20"], "can't be compared with itself"),
+    ("a language of no reasons", ["recommend", "--model", "{m}", "--user", "u1", "--language", "de"],
+     "give --explain too"),
     ("another item than none", ["explain", "--model", "{m}", "--user", "u1", "--than", "i20"],
      "--than needs --item"),
     ("reasons in no language", ["explain", "--model", "{m}", "--user", "u1", "--item", "i1",
@@ -1371,6 +1375,19 @@ def test_explain_without_an_item_tells_what_somebody_is_taken_to_like(model: Pat
     assert [(each["field"], each["value"]) for each in found] == [(each.field, each.value) for each in told]
     lines = llm4rec("explain", "--model", model, "--user", "u1").stdout.splitlines()
     assert sum("(genres)" in line for line in lines) == len(found)
+
+
+def test_newcomers_are_told_apart(model: Path) -> None:
+    said = llm4rec("explain", "--model", model, "--history", "").stdout
+    assert said.startswith(("Nothing is known of what they chose.", "Nothing is expected"))
+
+
+def test_a_wish_alone_is_explained(model: Path) -> None:
+    wished = answered(llm4rec("explain", "--model", model, "--text", "the sea", "--item", "i3", "--json"))
+    listed = answered(llm4rec("recommend", "--model", model, "--text", "the sea", "-n", N_ITEMS, "--json"))
+    places = {each["item_id"]: each["rank"] for each in listed["recommendations"]}
+    assert wished["rank"] == places["i3"]
+    assert "wish" in {piece["id"] for piece in wished["explanation"]["evidence"]}
 
 
 def test_reasons_are_given_in_german(model: Path) -> None:

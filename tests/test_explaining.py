@@ -14,6 +14,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.legal import Listed
 from llm4rec.debias.popularity import Popularity
+from llm4rec.errors import InputError
 from llm4rec.explain.influence import Influence, influence
 from llm4rec.fitted import Fitted
 from llm4rec.model.linear import Linear
@@ -164,9 +165,32 @@ def test_a_contrast_is_a_difference(model: Recommender) -> None:
     )
 
 
-def test_a_contrast_with_itself_is_none(model: Recommender) -> None:
-    _, pieces = explaining.contrast(model.fitted, history(1, 2, 3), 9, 9)
-    assert pieces == ()
+def test_nothing_is_compared_with_itself(model: Recommender) -> None:
+    with pytest.raises(InputError, match="'i9' can't be compared with itself"):
+        model.contrast(Query(("i1", "i2", "i3")), "i9", "i9")
+
+
+def test_of_equal_scores_the_one_that_is_recommended_first_stands_first(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "scores", lambda *_: np.array([[0.0, 1, 1, 1] + [-1] * (N_ITEMS - 4)]))
+    ranks = [explaining.standings(model.fitted, history(0), FREE, item)[0].rank for item in (1, 2, 3, 0)]
+    assert ranks == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("mode", ["joint", "only"])
+def test_a_model_with_a_code_head_explains_what_it_has_recommended(mode: str) -> None:
+    """What answering kept at hand may not stand in the way of derivatives."""
+    config = Config.model_validate({
+        "encode": {"text": {"encoder": "hash"}},
+        "model": {"embedding_size": 8, "layers": 1, "heads": 1, "dropout": 0.1},
+        "train": {"epochs": 1, "batch_size": 128, "attention_epochs": 0},
+        "generate": {"mode": mode, "share": 1.0 if mode == "only" else 0.5, "codebook_size": 4, "epochs": 1},
+    })
+    made, query = Recommender.fit(people(), CATALOG, config), Query(("i1", "i2", "i3"))
+    listed = made.recommend(query, 3)
+    told = made.explain(query, listed.item_ids)
+    assert len(told) == 3 and all(sum(each.weights.values()) == pytest.approx(1) for each in told)
 
 
 def test_no_items_need_no_reasons(model: Recommender) -> None:

@@ -132,9 +132,11 @@ def standings(
     """
     found = [Standing(float("nan"), None)] * histories.n_users
     may = listed.among(np.arange(len(fitted.catalog)))
+    before = may & (np.arange(len(may)) < item)  # of equal scores the first is recommended first
     for rows, some in fitted.scorer.chunks(histories):
         scores = answering.scores(fitted, some, wish)
-        ranks = (scores[:, may] > scores[:, item, None]).sum(axis=1) + 1
+        own = scores[:, item, None]
+        ranks = (scores[:, may] > own).sum(axis=1) + (scores[:, before] == own).sum(axis=1) + 1
         for row, score, rank in zip(rows.tolist(), scores[:, item].tolist(), ranks.tolist(), strict=True):
             found[row] = Standing(score, rank if may[item] else None)
     return found

@@ -23,6 +23,7 @@ from llm4rec.data.queries import list_length
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
+from llm4rec.errors import InputError
 from llm4rec.explain import languages
 from llm4rec.fitted import Fitted
 from llm4rec.model.past import ServeConfig
@@ -183,12 +184,12 @@ class Recommender:
         Contributions are differences (nats), above 0 where they speak for `item_id`.
 
         Raises:
-            InputError: as `explain`.
+            InputError: as `explain`, or where both are the same.
         """
-        (item, other), words = (
-            asking.numbers(self.catalog, [item_id, other_id]).tolist(),
-            languages.language(language),
-        )
+        item, other = asking.numbers(self.catalog, [item_id, other_id]).tolist()
+        if item == other:
+            raise InputError(f"The item {item_id!r} can't be compared with itself: name another.")
+        words = languages.language(language)
         return explaining.contrast(
             self.fitted, asking.history(self.fitted, query), item, other, self._wish(query), words
         )

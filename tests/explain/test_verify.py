@@ -42,8 +42,8 @@ SENTENCES = {
         "preference",
         "item trait first second third",
     ),
-    "Many people chose “” of late.": ("recent_popularity", "item"),
-    "Many people chose “”.": ("recent_popularity", "item"),
+    "“” was chosen more than most things of late.": ("recent_popularity", "item"),
+    "“” was chosen more than most things.": ("recent_popularity", "item"),
     "“” is chosen more than usual at times like this.": ("time_of_asking", "item"),
     "“” is close to what you asked for.": ("wish", "item"),
     "Nothing that you chose speaks for “” in particular.": ("nothing", "item"),
@@ -418,7 +418,7 @@ def test_a_title_is_the_same_however_its_letters_are_composed() -> None:
 
 
 def test_no_claim_without_its_evidence() -> None:
-    popular = "Many people chose “Elm” of late."
+    popular = "“Elm” was chosen more than most things of late."
     assert unfounded(popular, "Elm", FACTS, BY_NAME) == ()
     assert unfounded(popular, "Elm", FACTS[:-1], BY_NAME) == (popular,)
     for other in (

@@ -74,8 +74,11 @@ def test_circumstances() -> None:
     nobody = [-1.0, -1, -1, -1]
     found = influence(nobody, trend=0.5)
     speaks = case(found, 0, ELM, CATALOG)
-    assert Writer(CATALOG, lately=True).write(found, speaks)[1] == "Many people chose “Elm” of late."
-    assert Writer(CATALOG, lately=False).write(found, speaks)[1] == "Many people chose “Elm”."
+    assert (
+        Writer(CATALOG, lately=True).write(found, speaks)[1]
+        == "“Elm” was chosen more than most things of late."
+    )
+    assert Writer(CATALOG, lately=False).write(found, speaks)[1] == "“Elm” was chosen more than most things."
     assert told(influence(nobody, time=1))[1].text == "“Elm” is chosen more than usual at times like this."
     assert told(influence(nobody, wish=1, time=0.5))[1].text == "“Elm” is close to what you asked for."
     assert told(influence(nobody))[1].text == ALONE

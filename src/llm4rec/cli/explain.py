@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 CALLED = {
     "history_item": "chosen before",
     "aspect": "a trait of several",
-    "retrieved": "what was found by it",
     "context": "a circumstance",
 }
-"""What to call each type of evidence."""
+"""What to call each type of evidence, but for what was retrieved: that is called by its kind."""
 
 
 def explain(  # noqa: PLR0913  # one parameter per option of the command
@@ -60,8 +59,8 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
     from llm4rec.recommender import Recommender
     from llm4rec.types import Context, Query
 
-    if user is None and history is None:
-        raise InputError("Say for whom: --user U or --history a,b,c.")
+    if user is None and history is None and text is None:
+        raise InputError("Say for whom: --user U, --history a,b,c or --text 'a wish'.")
     if user is not None and history is not None:
         raise InputError("Give --user or --history, not both: --user brings the stored history.")
     if item is None and than is not None:
@@ -136,12 +135,12 @@ def _lines(told: dict[str, Any]) -> list[str]:
         return _profile(told["preferences"])
     lines = [told["explanation"]["text"], "", _stands(told)]
     lines += _table("   adds", told["explanation"]["evidence"])
-    if told["without"]:
+    if told["without"] and told["rank"] is not None:
         lines += ["", "Without one of these it would stand"]
         lines += [f"{_rank(each['rank']):>7}  without {shown(each['title'])}" for each in told["without"]]
     if "than" in told:
         lines += ["", told["than"]["text"], _stands(told["than"])]
-        lines += _table(" favour", told["than"]["evidence"])
+        lines += _table(" favour", told["than"]["evidence"], "the largest differences")
     return lines
 
 
@@ -151,6 +150,8 @@ def _profile(preferences: list[dict[str, Any]]) -> list[str]:
     if not preferences:
         return ["Nothing is expected to be chosen more than it is by others."]
     lines = [" share    usual  trait"]
+    if not any(each["evidence"] for each in preferences):
+        lines = ["Nothing is known of what they chose. Newcomers to this model:", *lines]
     for each in preferences:
         trait = f"{shown(each['value'])} ({each['field']})"
         lines.append(f"{each['share']:>6.1%}  {each['usual']:>6.1%}  {trait}")
@@ -173,12 +174,14 @@ def _rank(rank: int | None) -> str:
     return "nowhere" if rank is None else f"at {rank:,}"
 
 
-def _table(head: str, evidence: list[dict[str, Any]]) -> list[str]:
+def _table(head: str, evidence: list[dict[str, Any]], what: str = "evidence") -> list[str]:
     from llm4rec.explain.writer import shown
 
     if not evidence:
         return []
-    return [f"{head}  evidence"] + [
-        f"{piece['contribution']:>+7.3f}  {shown(piece['label'])} ({CALLED[piece['type']]})"
-        for piece in evidence
-    ]
+    lines = [f"{head}  {what}"]
+    for piece in evidence:
+        kind = piece["id"].partition(":")[0].replace("_", " ")
+        called = f"{kind} found by it" if piece["type"] == "retrieved" else CALLED[piece["type"]]
+        lines.append(f"{piece['contribution']:>+7.3f}  {shown(piece['label'])} ({called})")
+    return lines

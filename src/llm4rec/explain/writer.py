@@ -52,8 +52,8 @@ PREFERENCE = (
 CHOSEN = (N_("“{first}”"), N_("“{first}” and “{second}”"), N_("“{first}”, “{second}” and “{third}”"))
 """Forms for one, two and three items: apart from the plural, for many languages have no other."""
 SLOTS = ("first", "second", "third")
-LATELY = N_("Many people chose “{item}” of late.")
-EVER = N_("Many people chose “{item}”.")
+LATELY = N_("“{item}” was chosen more than most things of late.")
+EVER = N_("“{item}” was chosen more than most things.")
 AT_THIS_TIME = N_("“{item}” is chosen more than usual at times like this.")
 ASKED_FOR = N_("“{item}” is close to what you asked for.")
 NOTHING = N_("Nothing that you chose speaks for “{item}” in particular.")

@@ -89,10 +89,11 @@ def build_trie(codes: Ints) -> Trie:
     leaves = [np.append(begin, n_items) for begin in begins]
     children = [np.searchsorted(begins[depth + 1], leaves[depth]) for depth in range(n_places)]
     lasts = [np.zeros(1, dtype=np.int64), *(ranked[b, d] for d, b in enumerate(begins[1:]))]
-    return Trie(
-        torch.from_numpy(order),
-        torch.from_numpy(np.argsort(order)),
-        tuple(torch.from_numpy(array) for array in leaves),
-        tuple(torch.from_numpy(array) for array in children),
-        tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in lasts),
-    )
+    with torch.inference_mode(mode=False):  # derivatives may go along it, whoever asks for it first
+        return Trie(
+            torch.from_numpy(order),
+            torch.from_numpy(np.argsort(order)),
+            tuple(torch.from_numpy(array) for array in leaves),
+            tuple(torch.from_numpy(array) for array in children),
+            tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in lasts),
+        )
