@@ -33,10 +33,9 @@ import time
 from collections import defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +55,7 @@ DELETED = 50
 """Items of a history that agreement is asked of, at most."""
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(NamedTuple):
     """One explained recommendation.
 
     Attributes:

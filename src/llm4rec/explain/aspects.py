@@ -1,9 +1,7 @@
-"""What somebody is likely to take next, in the catalogue's own words, equations (19) and (20).
-
-(19) p_u = softmax(W_p h_u) over the aspects, (20) P(preference | u, i) ∝ Σ_k p_u,k q_i,k.
+"""What somebody is likely to take next, in the catalogue's own words: p_u = softmax(W_p h_u), equation (19).
 
 An aspect is a value of a categorical field (genres = Comedy, brand = 3M). q_i shares an item evenly among the
-aspects it has. `learning` trains W_p.
+aspects it has; `learning` trains W_p to predict that of the next item.
 """
 
 from __future__ import annotations
