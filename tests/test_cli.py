@@ -889,8 +889,6 @@ BAD: list[tuple[str, list[str], str]] = [
     ("an open quote", ["recommend", "--model", "{m}", "--history", '"i1,i2'],
      "--history '\"i1,i2' can't be taken apart"),
     ("an open quote among the retired", ["items", "--model", "{m}", "--retire", '"i1,i2'], "--retire"),
-    ("batch with reasons", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
-     "--explain"], "--explain belongs to a single answer"),
     ("an item to explain that nobody knows", ["explain", "--model", "{m}", "--user", "u1", "--item", "ghost"],
      "The model knows no item 'ghost'."),
     ("another item that nobody knows", ["explain", "--model", "{m}", "--user", "u1", "--item", "i20",
@@ -1346,6 +1344,30 @@ def test_recommend_says_why_where_that_is_asked(model: Path) -> None:
         assert chosen <= {"i1", "i2", "i3"}
     lines = llm4rec(*asked, "--explain").stdout.splitlines()
     assert [line.strip() for line in lines[1::2]] == [row["explanation"]["text"] for row in rows]
+
+
+def test_a_file_of_requests_is_answered_with_reasons(model: Path, tmp_path: Path) -> None:
+    rows = {"request_id": ["b", "a", "c"], "history": [["i1", "i2"], [], []], "user_id": ["x", "u3", "y"]}
+    pl.DataFrame(rows, schema_overrides={"history": pl.List(pl.String)}).write_parquet(tmp_path / "r.parquet")
+    asked = ("recommend", "--model", model, "--requests", tmp_path / "r.parquet", "-n", 3)
+    plain, told = tmp_path / "plain.parquet", tmp_path / "told.parquet"
+    answered(llm4rec(*asked, "--out", plain, "--json"))
+    assert answered(llm4rec(*asked, "--out", told, "--explain", "--json"))["rows"] == 9
+    found = pl.read_parquet(told)
+    assert found.columns[4:] == ["kind", "text", "weights", "evidence"]
+    assert found.select(found.columns[:4]).equals(pl.read_parquet(plain))
+    assert found["request_id"].unique(maintain_order=True).to_list() == ["b", "a", "c"]
+    for request, whom in (("b", ["--history", "i1,i2"]), ("a", ["--user", "u3"]), ("c", ["--history", ""])):
+        single = answered(llm4rec("recommend", "--model", model, *whom, "-n", 3, "--explain", "--json"))
+        some = found.filter(pl.col("request_id") == request)
+        for row, one in zip(some.to_dicts(), single["recommendations"], strict=True):
+            assert (row["item_id"], row["text"]) == (one["item_id"], one["explanation"]["text"])
+            assert row["weights"] == pytest.approx(one["explanation"]["weights"], abs=1e-4)
+            assert [each["id"] for each in row["evidence"]] == [
+                each["id"] for each in one["explanation"]["evidence"]
+            ]
+    german = answered(llm4rec(*asked, "--out", told, "--explain", "--language", "de", "--json"))
+    assert german["rows"] == 9 and not (pl.read_parquet(told)["text"] == found["text"]).any()
 
 
 def test_explain_tells_why_and_what_if(model: Path) -> None:

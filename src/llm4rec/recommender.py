@@ -176,6 +176,24 @@ class Recommender:
             )
         )
 
+    def explain_many(
+        self, histories: EventLog, rankings: Rankings, language: str = "en"
+    ) -> list[Explanation]:
+        """Why each item of `rankings` [b, n] was recommended after each history [b].
+
+        They follow one another row by row; where a list is shorter than n there are fewer.
+
+        Raises:
+            InputError: where there are no forms of words in the language.
+        """
+        words, told = languages.language(language), list[Explanation]()
+        for row, items in enumerate(rankings.items):
+            history = histories.histories(np.array([row]), histories.lengths[[row]])
+            told += explaining.explain(
+                self.fitted, history.select(history.items >= 0), items[items >= 0], language=words
+            )
+        return told
+
     def contrast(
         self, query: Query, item_id: str, other_id: str, language: str = "en"
     ) -> tuple[str, tuple[Evidence, ...]]:

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llm4rec.cli import console
-from llm4rec.cli.recommend import (
-    as_json,
-    note_empty,
-    note_unheard,
-    note_unknown,
-    note_unknown_person,
-    utc_seconds,
-)
+from llm4rec.cli.notes import note_empty, note_unheard, note_unknown, note_unknown_person
+from llm4rec.cli.recommend import as_json, utc_seconds
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llm4rec.cli import console
+from llm4rec.cli.batch import answer
+from llm4rec.cli.notes import note_empty, note_unheard, note_unknown, note_unknown_person
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
-    from llm4rec.data.events import EventLog
     from llm4rec.recommender import Recommender
-    from llm4rec.types import Explanation, Query, Ranking, Rankings
+    from llm4rec.types import Explanation, Query, Ranking
 
 CHUNK = 4096  # requests ranked at once: bounds memory, whatever the size of the file
 
@@ -86,11 +87,18 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
                 "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow or "
                 "--where."
             )
-        if reasons:
-            raise InputError("--explain belongs to a single answer; ask for one with --user or --history.")
         console.check_not_read(out, "--out", {"--requests": requests})  # before the work, not after
         console.check_parquet(out, "--out")
-        _batch(Recommender.load(model), model, requests, out, n, keep_seen, json)
+        answer(
+            Recommender.load(model),
+            model,
+            requests,
+            out,
+            n=n,
+            keep_seen=keep_seen,
+            language=(language or "en") if reasons else None,
+            json=json,
+        )
         return
     if out is not None:
         raise InputError("--out belongs to --requests; a single answer is printed.")
@@ -154,38 +162,6 @@ def utc_seconds(text: str) -> int:
     return seconds
 
 
-def note_unheard(recommender: Recommender, told: bool) -> None:
-    """Say so where a time of asking was told to a model that does not listen to it."""
-    if told and not recommender.hears_time:
-        console.note("The time of asking changes nothing: this model does not take it into account.")
-
-
-def note_unknown(recommender: Recommender, given: str, names: tuple[str, ...]) -> None:
-    """Say which of the items that were named the catalogue does not have."""
-    import polars as pl
-
-    numbers = recommender.catalog.numbers(pl.Series(names, dtype=pl.String))
-    unknown = [name for name, number in zip(names, numbers, strict=True) if number < 0]
-    if unknown:
-        shown = f"{', '.join(unknown[:5])}{'…' if len(unknown) > 5 else ''}"
-        console.note(
-            f"{len(unknown)} of {len(names)} items of {given} are not in the catalogue and are passed over: "
-            f"{shown}."
-        )
-
-
-def note_unknown_person(recommender: Recommender, user: str | None) -> None:
-    """Say so where a person that was named is not known."""
-    if user is not None and recommender.known_history(user) is None:
-        console.note(f"The model knows no history of {user!r}: they are taken for a newcomer.")
-
-
-def note_empty(wish: str | None) -> None:
-    """Say so where a wish says nothing."""
-    if wish is not None and not wish.strip():
-        console.note("The wish is empty and is passed over.")
-
-
 def _one(
     recommender: Recommender, model: Path, query: Query, n: int, language: str | None, json: bool
 ) -> None:
@@ -247,60 +223,3 @@ def as_text(rows: list[dict[str, Any]]) -> str:
         if "explanation" in row:
             lines.append(f"{'':16}{row['explanation']['text']}")
     return "\n".join(lines)
-
-
-def _batch(  # hands the options of the command through
-    recommender: Recommender, model: Path, requests: Path, out: Path, n: int, keep_seen: bool, json: bool
-) -> None:
-    import numpy as np
-    import polars as pl
-
-    from llm4rec.data.requests import read_requests
-    from llm4rec.store import files
-
-    names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
-    note_unheard(recommender, histories.asked_at is not None)
-    n = min(n, len(recommender.catalog))  # a longer list only takes memory
-    parts: list[pl.DataFrame] = []
-    with console.progress() as report:
-        for start in range(0, len(names), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(names)))
-            asked = histories.histories(rows, histories.lengths[rows])
-            unwanted = exclude.histories(rows, exclude.lengths[rows])
-            ranked = _ranked(recommender, asked, unwanted, n, keep_seen)
-            legal = ranked.items >= 0
-            row, place = np.nonzero(legal)
-            parts.append(
-                pl.DataFrame({
-                    "request_id": names[start + row],
-                    "rank": pl.Series(place + 1, dtype=pl.Int64),
-                    "item_id": recommender.catalog.ids[ranked.items[legal]],
-                    "score": pl.Series(ranked.scores[legal], dtype=pl.Float32),
-                })
-            )
-            report("recommend", int(rows[-1]) + 1, len(names))
-    schema = {"request_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32}
-    table = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
-    files.write_parquet(table, out)
-    if json:
-        console.answer({"requests": len(names), "rows": table.height, "out": str(out), "model": str(model)})
-    else:
-        typer.echo(f"{len(names)} requests answered with {table.height} rows in {out}.")
-
-
-def _ranked(
-    recommender: Recommender, asked: EventLog, unwanted: EventLog, n: int, keep_seen: bool
-) -> Rankings:
-    """The answers to some requests; one that names a person and no history is answered as --user is."""
-    import numpy as np
-
-    ranked = recommender.recommend_many(asked, unwanted, n, keep_seen=keep_seen)
-    stored = recommender.known_histories(asked.user_ids)
-    rows = np.flatnonzero((asked.lengths == 0) & (stored.lengths > 0))
-    if len(rows):
-        asked_at = None if asked.asked_at is None else asked.asked_at[rows]
-        known = replace(stored.histories(rows, stored.lengths[rows]), asked_at=asked_at)
-        left_out = unwanted.histories(rows, unwanted.lengths[rows])
-        again = recommender.recommend_many(known, left_out, n, keep_seen=keep_seen)
-        ranked.items[rows], ranked.scores[rows] = again.items, again.scores
-    return ranked
