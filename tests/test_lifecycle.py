@@ -255,7 +255,7 @@ def test_ids_of_another_kind_are_refused(model: Recommender, ids: Any) -> None:
     for name in ("i1", None, 5):
         with pytest.raises(InputError, match="list of ids, each a text"):
             model.retire_items(name)  # pyright: ignore[reportArgumentType]
-        with pytest.raises(InputError, match="rated by ids, each a text"):
+        with pytest.raises(InputError, match="named by ids, each a text"):
             model.rate(Query(), name)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="by their user_id, a text, not by 3"):
         model.known_history(3)  # pyright: ignore[reportArgumentType]
