@@ -44,7 +44,7 @@ def answer(
     names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
     note_unheard(recommender, histories.asked_at is not None)
     n = min(n, len(recommender.catalog))  # a longer list only takes memory
-    schema = columns(reasons=language is not None)
+    schema = _answered() | ({} if language is None else _explained())
     parts: list[pl.DataFrame] = []
     size = CHUNK if language is None else EXPLAINED
     with console.progress() as report:
@@ -68,16 +68,20 @@ def answer(
         typer.echo(f"{len(names)} requests answered with {whole.height} rows in {out}.")
 
 
-def columns(*, reasons: bool) -> dict[str, Any]:
-    """The columns of the answers, and of what kind each is."""
+def _answered() -> dict[str, Any]:
+    """The columns of answers, and of what kind each is."""
     import polars as pl
 
-    plain = {"request_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32}
-    if not reasons:
-        return plain
+    return {"request_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32}
+
+
+def _explained() -> dict[str, Any]:
+    """The columns of reasons."""
+    import polars as pl
+
     piece = {"type": pl.String, "id": pl.String, "label": pl.String, "contribution": pl.Float64}
     weights = {"preference": pl.Float64, "similarity": pl.Float64, "context": pl.Float64}
-    return plain | {
+    return {
         "kind": pl.String,
         "text": pl.String,
         "weights": pl.Struct(weights),
@@ -119,6 +123,6 @@ def _table(  # what a row of the answers is made of
     }
     if language is not None:
         told = [asdict(each) for each in recommender.explain_many(histories, ranked, language)]
-        for name, kind in list(columns(reasons=True).items())[-4:]:
+        for name, kind in _explained().items():
             found[name] = pl.Series([each[name] for each in told], dtype=kind)
     return pl.DataFrame(found)
