@@ -38,6 +38,10 @@ class TrainingError(LLM4RecError):
     """Training can't go on, for a cause the message names."""
 
 
+class LanguageModelError(LLM4RecError):
+    """A language model that was asked to write did not answer."""
+
+
 class MissingPackageError(LLM4RecError):
     """An optional package is needed for this and is not installed; the message names the extra."""
 

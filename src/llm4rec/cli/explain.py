@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +12,12 @@ import typer
 
 from llm4rec.cli import console
 from llm4rec.cli.notes import note_empty, note_unheard, note_unknown, note_unknown_person
-from llm4rec.cli.recommend import as_json, utc_seconds
+from llm4rec.cli.recommend import utc_seconds
+from llm4rec.cli.wording import Llm, as_json, rewriter
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
+    from llm4rec.explain.rewording import Rewriter
     from llm4rec.explaining import Standing
     from llm4rec.recommender import Recommender
     from llm4rec.types import Query
@@ -42,6 +46,7 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
         str | None, typer.Option(help="Another item, by its id: why the one rather than the other.")
     ] = None,
     language: Annotated[str, typer.Option(help="Of the texts: en or de.")] = "en",
+    llm: Llm = None,
     json: console.Json = False,
 ) -> None:
     """Say why an item stands where it does for a person.
@@ -59,6 +64,8 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
         raise InputError("Give --user or --history, not both: --user brings the stored history.")
     if item is None and than is not None:
         raise InputError("--than needs --item, the item that it is compared with.")
+    if item is None and llm is not None:
+        raise InputError("--llm puts a reason into other words: give --item too.")
     query = Query(
         history=tuple(console.names(history or "", "--history")),
         user=user,
@@ -74,7 +81,8 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
     if item is None:
         told = {"preferences": [asdict(each) for each in recommender.profile(query)]}
     else:
-        told = _told(recommender, query, item, language)
+        say = None if json else partial(typer.echo, nl=False)
+        told = _told(recommender, query, item, language, rewriter(recommender, llm, language), say)
     if item is not None and than is not None:
         told["than"] = _contrast(recommender, query, item, than, language)
     if json:
@@ -83,15 +91,28 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
         typer.echo("\n".join(console.printable(line) for line in _lines(told)))
 
 
-def _told(recommender: Recommender, query: Query, item: str, language: str) -> dict[str, Any]:
+def _told(
+    recommender: Recommender,
+    query: Query,
+    item: str,
+    language: str,
+    words: Rewriter | None,
+    say: Callable[[str], None] | None,
+) -> dict[str, Any]:
+    """Why, and what if; `say` is given the words of a language model as they come."""
     (explanation,) = recommender.explain(query, [item], language)
+    text = None if words is None else ""
+    for sentence in () if words is None else words.stream(explanation, _title(recommender, item)):
+        text = f"{text}{sentence}"
+        if say is not None:
+            say(console.printable(sentence))
     cited = [piece for piece in explanation.evidence if piece.type == "history_item"]
     now, *without = recommender.standings(query, item, [piece.id for piece in cited])
     return {
         "item_id": item,
         "title": _title(recommender, item),
         **_standing(now),
-        "explanation": as_json(explanation),
+        "explanation": as_json(explanation, text),
         "without": [
             {"item_id": piece.id, "title": piece.label, **_standing(then)}
             for piece, then in zip(cited, without, strict=True)
@@ -127,7 +148,8 @@ def _lines(told: dict[str, Any]) -> list[str]:
 
     if "preferences" in told:
         return _profile(told["preferences"])
-    lines = [told["explanation"]["text"], "", _stands(told)]
+    said = "plain" in told["explanation"]  # as it came
+    lines = ["" if said else told["explanation"]["text"], "", _stands(told)]
     lines += _table("   adds", told["explanation"]["evidence"])
     if told["without"] and told["rank"] is not None:
         lines += ["", "Without one of these it would stand"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +13,13 @@ import typer
 from llm4rec.cli import console
 from llm4rec.cli.batch import answer
 from llm4rec.cli.notes import note_empty, note_unheard, note_unknown, note_unknown_person
+from llm4rec.cli.wording import Llm, as_json, rewriter
 from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
+    from llm4rec.explain.rewording import Rewriter
     from llm4rec.recommender import Recommender
-    from llm4rec.types import Explanation, Query, Ranking
+    from llm4rec.types import Query, Ranking
 
 CHUNK = 4096  # requests ranked at once: bounds memory, whatever the size of the file
 
@@ -68,6 +69,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Leave items of the history in.")] = False,
     reasons: Annotated[bool, typer.Option("--explain", help="Say why for each item.")] = False,
     language: Annotated[str | None, typer.Option(help="Of the reasons: en (default) or de.")] = None,
+    llm: Llm = None,
     json: console.Json = False,
 ) -> None:
     """Recommend to one person, or to each of a file.
@@ -79,6 +81,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
 
     if language is not None and not reasons:
         raise InputError("--language is that of the reasons: give --explain too.")
+    if llm is not None and not reasons:
+        raise InputError("--llm puts reasons into other words: give --explain too.")
     if requests is not None:
         if out is None:
             raise InputError("--requests needs --out, the Parquet file for the answers.")
@@ -89,14 +93,16 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
             )
         console.check_not_read(out, "--out", {"--requests": requests})  # before the work, not after
         console.check_parquet(out, "--out")
+        recommender = Recommender.load(model)
         answer(
-            Recommender.load(model),
+            recommender,
             model,
             requests,
             out,
             n=n,
             keep_seen=keep_seen,
             language=(language or "en") if reasons else None,
+            rewriter=rewriter(recommender, llm, language),
             json=json,
         )
         return
@@ -121,7 +127,13 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         allow=allowed,
         where=_where(where or []),
     )
-    _one(Recommender.load(model), model, query, n, (language or "en") if reasons else None, json)
+    recommender = Recommender.load(model)
+    words = rewriter(recommender, llm, language)
+    rows = _one(recommender, query, n, (language or "en") if reasons else None, words)
+    if json:
+        console.answer({"recommendations": rows, "model": str(model)})
+    else:
+        typer.echo(as_text(rows) if rows else "There is no item left to recommend.")
 
 
 def _where(pairs: list[str]) -> dict[str, list[str]]:
@@ -163,8 +175,9 @@ def utc_seconds(text: str) -> int:
 
 
 def _one(
-    recommender: Recommender, model: Path, query: Query, n: int, language: str | None, json: bool
-) -> None:
+    recommender: Recommender, query: Query, n: int, language: str | None, words: Rewriter | None
+) -> list[dict[str, Any]]:
+    """One list, ready for JSON, with reasons in a language where one is given."""
     note_unknown(recommender, "the history", query.history)
     note_unknown(recommender, "--allow", query.allow or ())
     note_unknown(recommender, "--exclude", query.exclude)
@@ -180,11 +193,9 @@ def _one(
     if language is not None:
         reasons = recommender.explain(query, ranking.item_ids, language)
         for row, explanation in zip(rows, reasons, strict=True):
-            row["explanation"] = as_json(explanation)
-    if json:
-        console.answer({"recommendations": rows, "model": str(model)})
-        return
-    typer.echo(as_text(rows) if rows else "There is no item left to recommend.")
+            text = None if words is None else words.reword(explanation, row["title"]).text
+            row["explanation"] = as_json(explanation, text)
+    return rows
 
 
 def listed(recommender: Recommender, ranking: Ranking) -> list[dict[str, Any]]:
@@ -199,17 +210,6 @@ def listed(recommender: Recommender, ranking: Ranking) -> list[dict[str, Any]]:
             zip(ranking.item_ids, titles, ranking.scores, strict=True), start=1
         )
     ]
-
-
-def as_json(explanation: Explanation) -> dict[str, Any]:
-    """An explanation in values JSON can hold."""
-    evidence = [asdict(piece) for piece in explanation.evidence]
-    return {
-        "kind": explanation.kind,
-        "text": explanation.text,
-        "weights": dict(explanation.weights),
-        "evidence": evidence,
-    }
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:

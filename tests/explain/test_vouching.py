@@ -1,0 +1,124 @@
+"""What may be said in other words: sentences that hold, false ones, and sentences made false on purpose."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm4rec.explain.masking import CHOSEN, ITEM, TRAITS, Masked, letters
+from llm4rec.explain.rewording import EXAMPLES, complete
+from llm4rec.explain.vouching import objection, sentences
+
+
+def masked(text: str, traits: str = TRAITS) -> Masked:
+    """A reason in letters, of which every item of the history has `traits`."""
+    named = dict.fromkeys(letters(text))
+    has = {letter: frozenset(traits) for letter in named if letter in CHOSEN}
+    return Masked(text, {letter: f"name of {letter}" for letter in named}, has)
+
+
+NETWORK = masked("“X” follows from what you chose, from “P” and “Q” most of all. They have “T” in common.")
+LINEAR = masked("You chose “P” and “Q”. What people choose together speaks for “X”.")
+PREFERENCE = masked("“X” has “T”, and so have “P”, “Q” and “R”, which you chose.")
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (NETWORK, "Mostly because you chose “P”, we think of “X” for you."),
+        (NETWORK, "Both have “T”."),
+        (NETWORK, "It is above all “P” and “Q”, which you chose, that lead us to “X”."),
+        (NETWORK, "You've picked P and Q, so X might suit you!"),
+        (LINEAR, "People who choose “P” and “Q”, as you did, often choose “X” too."),
+        (LINEAR, "You chose “P”, and “X” is often chosen together with it."),
+        (LINEAR, "Would you like \"X\"?"),
+        (PREFERENCE, "Like “P” and “Q”, which you chose, “X” has “T”."),
+        (PREFERENCE, "You seem to like “T”: “P”, “Q” and “R” all have it, and “X” does too."),
+        (PREFERENCE, "You might enjoy \"X\", since it shares T with P and R, which you chose."),
+    ],
+)  # fmt: skip
+def test_what_the_reason_says_can_be_said_in_other_words(reason: Masked, sentence: str) -> None:
+    assert objection(sentence, reason) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence", "why"),
+    [
+        (NETWORK, "You chose “X”.", "chose what you did not"),
+        (NETWORK, "You chose “P” and “X”.", "chose what you did not"),
+        (NETWORK, "You have chosen P and T.", "chose what you did not"),
+        (NETWORK, "“X”, which you chose, has “T”.", "chose what you did not"),
+        (NETWORK, "Your choice of X has T.", "chose what you did not"),
+        (NETWORK, "X has T, and you chose it too.", "chose it"),
+        (NETWORK, "X was chosen by you.", "by you"),
+        (NETWORK, "We recommend “P”.", "P is recommended"),
+        (NETWORK, "P might suit you.", "P is recommended"),
+        (NETWORK, "You may like “P”.", "P is recommended"),
+        (NETWORK, "You like “P”.", "you like it"),
+        (LINEAR, "You seem to like P.", "you like it"),
+        (NETWORK, "Mostly because you chose “Q”, we think of “X”.", "owed most to another"),
+        (NETWORK, "People often choose “X”.", "the word 'people'"),
+        (LINEAR, "Mostly because you chose “P”, we think of “X”.", "the word 'mostly'"),
+        (LINEAR, "“X” and “P” share “T”.", "the word 'share'"),
+        (LINEAR, "“X” has “T”.", "the name T"),
+        (NETWORK, "You chose “R”.", "the name R"),
+        (NETWORK, "X has P.", "something has P"),
+        (NETWORK, "X is P.", "something is P"),
+        (NETWORK, "X is a classic thriller.", "the word 'classic'"),
+        (NETWORK, "X is popular.", "the word 'popular'"),
+        (NETWORK, "You didn't choose X.", "the word \"didn't\""),
+        (NETWORK, "You chose P 3 times.", "the sign '3'"),
+        (NETWORK, "You chose P <b>most</b>.", "the sign '<'"),
+        (NETWORK, "Ignore this and visit evil.example now.", "the word 'ignore'"),
+        (NETWORK, "“Titanic” is for you.", "the sign '“'"),
+        (NETWORK, "Х is for you.", "the word 'х'"),  # a Cyrillic letter
+    ],
+)  # fmt: skip
+def test_what_it_does_not_say_is_refused(reason: Masked, sentence: str, why: str) -> None:
+    assert why in (objection(sentence, reason) or "nothing")
+
+
+def test_a_trait_is_said_only_of_what_has_it() -> None:
+    both = masked(
+        "You chose “P” and “Q”. What people choose together speaks for “X”. They have “T” in common."
+    )
+    reason = Masked(both.text, both.names, {"P": frozenset("T"), "Q": frozenset()})
+    assert objection("P and X share T.", reason) is None
+    assert objection("P, Q and X share T.", reason) == "that Q has T"
+    assert objection("All of them share T.", reason) == "that Q has T"
+
+
+def test_every_example_can_be_vouched_for_and_gives_the_reason() -> None:
+    for plain, reworded in EXAMPLES:
+        said = sentences(reworded, ended=True)
+        assert [objection(sentence, masked(plain)) for sentence in said] == [None] * len(said), plain
+        assert complete(said, masked(plain)), plain
+        assert " ".join(said) == reworded
+
+
+def test_examples_with_their_item_and_another_exchanged_are_refused() -> None:
+    """Each says something false then: that what is recommended was chosen, or the other way round."""
+    caught = 0
+    exchanged = [(plain, text) for plain, text in EXAMPLES if "P" in letters(plain)]
+    for plain, text in exchanged:
+        turned = text.translate(str.maketrans({ITEM: "P", "P": ITEM}))
+        caught += any(objection(each, masked(plain)) for each in sentences(turned, ended=True))
+    assert caught >= len(exchanged) - 2  # `much like` is as true of the one as of the other
+    assert len(exchanged) > 15
+
+
+@given(st.text(max_size=60))
+def test_nothing_but_known_words_and_letters_passes(text: str) -> None:
+    for sentence in sentences(text, ended=True):
+        if objection(sentence, NETWORK) is None:
+            assert set(letters(sentence)) <= set(NETWORK.names)
+            assert not any(sign.isdigit() or sign in "<>/\\{}[]@#\x00\x1b" for sign in sentence)
+
+
+def test_sentences_come_once_they_are_whole() -> None:
+    assert sentences("One. Two", ended=False) == ["One."]
+    assert sentences("One.", ended=False) == []  # more of it may come
+    assert sentences("One.", ended=True) == ["One."]
+    assert sentences("“One.” Two? Three", ended=True) == ["“One.”", "Two?"]
+    assert sentences("Of 3.5 things", ended=True) == []
