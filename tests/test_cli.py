@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import unicodedata
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +26,7 @@ from llm4rec.bench import facts
 from llm4rec.cli import app, console
 from llm4rec.cli.recommend import as_text, utc_seconds
 from llm4rec.errors import InputError
+from llm4rec.explain.language_model import Message
 from llm4rec.model.linear import Linear
 from llm4rec.recommender import Recommender
 from llm4rec.types import Query
@@ -901,6 +904,16 @@ BAD: list[tuple[str, list[str], str]] = [
      "--than needs --item"),
     ("reasons in no language", ["explain", "--model", "{m}", "--user", "u1", "--item", "i1",
      "--language", "xx"], "The languages are en, de"),
+    ("other words for no reasons", ["recommend", "--model", "{m}", "--user", "u1", "--llm", "smollm2"],
+     "--llm puts reasons into other words: give --explain too."),
+    ("other words for a profile", ["explain", "--model", "{m}", "--user", "u1", "--llm", "smollm2"],
+     "--llm puts a reason into other words: give --item too."),
+    ("other words of another language", ["explain", "--model", "{m}", "--user", "u1", "--item", "i20",
+     "--language", "de", "--llm", "smollm2"], "in English only"),
+    ("words of a compact backbone", ["explain", "--model", "{m}", "--user", "u1", "--item", "i20", "--llm",
+     "backbone"], "backbone is compact, which has no words"),
+    ("words of nothing", ["recommend", "--model", "{m}", "--user", "u1", "--explain", "--llm",
+     "nowhere.gguf"], "The language model 'nowhere.gguf' (--llm) is neither smollm2 nor"),
     ("nobody to explain to", ["explain", "--model", "{m}", "--item", "i1"], "Say for whom"),
     ("two to explain to", ["explain", "--model", "{m}", "--item", "i1", "--user", "u1", "--history", "i2"],
      "not both"),
@@ -1368,6 +1381,60 @@ def test_a_file_of_requests_is_answered_with_reasons(model: Path, tmp_path: Path
             ]
     german = answered(llm4rec(*asked, "--out", told, "--explain", "--language", "de", "--json"))
     assert german["rows"] == 9 and not (pl.read_parquet(told)["text"] == found["text"]).any()
+
+
+class Speaker:
+    """Says what can be vouched for of any reason that the network gives, and of no other."""
+
+    name = "speaker"
+
+    def write(self, conversation: Sequence[Message], most: int) -> Generator[str, None, None]:
+        yield from ("You chose ", "“P”, and", " “X” may suit you. You chose “X”.")
+
+
+@pytest.fixture
+def speaker(monkeypatch: pytest.MonkeyPatch) -> Speaker:
+    found = Speaker()
+    monkeypatch.setattr("llm4rec.recommender.open_language_model", lambda name, backbone: found)
+    return found
+
+
+@pytest.mark.usefixtures("speaker")
+def test_reasons_are_put_into_other_words(model: Path, tmp_path: Path) -> None:
+    asked = ("recommend", "--model", model, "--history", "i1,i2,i3", "-n", 6, "--explain")
+    plain = answered(llm4rec(*asked, "--json"))["recommendations"]
+    rows = answered(llm4rec(*asked, "--llm", "speaker", "--json"))["recommendations"]
+    reworded = 0
+    for row, before in zip(rows, plain, strict=True):
+        told, was = row["explanation"], before["explanation"]
+        assert told["plain"] == was["text"]
+        assert {**told, "text": told["plain"], "plain": ""} == {**was, "plain": ""}
+        if told["text"] != told["plain"]:
+            reworded += 1
+            chosen = re.findall("“([^”]*)”", told["text"])[0]
+            assert chosen in {piece["label"] for piece in told["evidence"]}
+            assert told["text"] == f"You chose “{chosen}”, and “{row['title']}” may suit you."
+    assert reworded
+    lines = llm4rec(*asked, "--llm", "speaker").stdout.splitlines()
+    assert [line.strip() for line in lines[1::2]] == [row["explanation"]["text"] for row in rows]
+
+    requests, out = tmp_path / "r.parquet", tmp_path / "told.parquet"
+    pl.DataFrame({"request_id": ["a"], "history": [["i1", "i2", "i3"]]}).write_parquet(requests)
+    llm4rec(*asked[:3], "--requests", requests, "--out", out, "-n", 6, "--explain", "--llm", "speaker")
+    told = pl.read_parquet(out)
+    assert told.columns[4:] == ["kind", "text", "plain", "weights", "evidence"]
+    assert told["text"].to_list() == [row["explanation"]["text"] for row in rows]
+    assert told["plain"].to_list() == [row["explanation"]["text"] for row in plain]
+
+
+@pytest.mark.usefixtures("speaker")
+def test_explain_says_the_words_as_they_come(model: Path) -> None:
+    asked = ("explain", "--model", model, "--history", "i1,i2,i3", "--item", "i4")
+    told = answered(llm4rec(*asked, "--llm", "speaker", "--json"))["explanation"]
+    assert told["plain"] == answered(llm4rec(*asked, "--json"))["explanation"]["text"]
+    said = llm4rec(*asked, "--llm", "speaker").stdout.splitlines()
+    assert said[:2] == [told["text"], ""]
+    assert said[1:] == llm4rec(*asked).stdout.splitlines()[1:]
 
 
 def test_explain_tells_why_and_what_if(model: Path) -> None:
