@@ -10,18 +10,20 @@ counts as without a citation. Then histories are read and scored anew by the who
 
 - the item of the history that the text names first,
 - a random other one,
-- the one that is most like the recommended item by its vector, equation (22), of those the text does not name
-  (of all others where it names every one),
+- the one that is most like the recommended item by its vector, equation (22), of those that its reason does
+  not name (of all others where it names every one); what a last sentence adds counts as not named,
 
 and how often the first costs the recommended item more log-probability than the others is told, also with a
 random item in the place of the one named (the control), and where the second model scores instead of the
-first (the judge). Comprehensiveness is what is lost without the k items that the score owes most to,
-sufficiency what is lost with nothing but them, each beside as many random ones. Agreement is Spearman's
+first (the judge). Of what a last sentence says to speak for the item too, or a little, is told how often
+taking it out lowers the score. Comprehensiveness is what is lost without the k items that the score owes most
+to, sufficiency what is lost with nothing but them, each beside as many random ones. Agreement is Spearman's
 correlation, over the items of a history, of what the explanation says each adds and what deleting it costs,
 and how often both name the same first. Intervals are bootstrapped over people.
 
 Personal: the share of pairs of people with a recommendation in common whose evidence for it differs; and
-different texts among all. Grounded: texts in which the check of texts finds nothing that is not evidence.
+different texts among all, and where people of the very same items count as one for an item. Grounded: texts
+in which the check of texts finds nothing that is not evidence.
 Times are medians and 95th percentiles: of influence on one item, on all of a list, of choosing and writing.
 """
 
@@ -177,6 +179,8 @@ def judged(
     for k in TAKEN:
         some = rng.permutation(len(known))[:k]
         out += [known[order[:k]], known[some], known[order[k:]], np.delete(known, some)]
+    further = told.case.further
+    out += [known[[place]] for places in further for place in places]
     found: dict[str, float] = {"cited": float(len(told.case.cited) > 0)}
     for number, model in enumerate(models):
         lost = scores(model, history, told.item, out if number == 0 else out[:4])
@@ -187,6 +191,10 @@ def judged(
         if number:
             continue
         found["control over random"] = float(lost[4] > lost[5])
+        ends = np.split(lost[len(lost) - sum(map(len, further)) :], [len(further[0])])
+        for said, some in zip(("too", "a little"), ends, strict=True):
+            if len(some):
+                found[f"{said} lowers the score"] = float((some > 0).mean())
         for place, k in enumerate(TAKEN):
             curves = ("comprehensiveness", "of random", "sufficiency", "of random alone")
             for name, value in zip(curves, lost[6 + 4 * place :], strict=False):
@@ -238,11 +246,13 @@ def personal(told: list[Told]) -> dict[str, float]:
     by_item: dict[int, list[frozenset[str]]] = defaultdict(list)
     for each in told:
         by_item[each.item].append(each.evidence)
+    alike = {(each.item, tuple(each.found.history.tolist())) for each in told}
     pairs = [a != b for evidence in by_item.values() for a, b in combinations(evidence, 2)]
     found = {
         "pairs that differ": float(np.mean(pairs)) if pairs else float("nan"),
         "pairs": float(len(pairs)),
         "different texts": len({each.text for each in told}) / len(told),
+        "of different histories": len({each.text for each in told}) / len(alike),
         "grounded": float(np.mean([each.holds for each in told])),
         "explanations": float(len(told)),
     }

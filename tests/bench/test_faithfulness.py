@@ -44,6 +44,7 @@ def test_every_recommendation_is_told_and_timed(script: ModuleType, model: Recom
     assert all(each.holds for each in told) and all(min(values) > 0 for values in took.values())
     found = script.personal(told)
     assert found["explanations"] == 8 * N and found["grounded"] == 1 and 0 < found["different texts"] <= 1
+    assert found["different texts"] <= found["of different histories"] <= 1
 
 
 def test_what_is_lost_is_what_scores_lose(script: ModuleType, model: Recommender) -> None:

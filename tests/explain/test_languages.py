@@ -10,13 +10,14 @@ import pytest
 from llm4rec.errors import InputError
 from llm4rec.explain import writer
 from llm4rec.explain.languages import known, language
-from llm4rec.explain.writer import forms
+from llm4rec.explain.writer import endings, forms
 
 MESSAGES = [
     *writer.FOUND.values(), writer.COMMON, *writer.CHOSEN, writer.LATELY, writer.EVER, writer.AT_THIS_TIME,
     writer.ASKED_FOR, writer.NOTHING, writer.RATHER, writer.NEITHER,
+    writer.ONE_OF_EACH,
 ]  # fmt: skip
-PLURALS = [writer.NETWORK, writer.LINEAR, writer.PREFERENCE]
+PLURALS = [writer.NETWORK, writer.LINEAR, writer.PREFERENCE, writer.ALSO, writer.A_LITTLE]
 OTHERS = [name for name in known() if name != "en"]
 
 
@@ -49,6 +50,7 @@ def test_every_plural_is_translated_with_the_same_names(name: str, form: tuple[s
 def test_no_two_claims_have_one_form(name: str) -> None:
     told = forms(language(name))
     assert len({form for _, form in told}) == len(told)
+    assert len({*endings(language(name))}) == len(endings(language(name)))
 
 
 def test_a_language_that_is_not_known_is_refused() -> None:

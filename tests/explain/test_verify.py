@@ -49,6 +49,13 @@ SENTENCES = {
     "Nothing that you chose speaks for “” in particular.": ("nothing", "item"),
 }
 COMMON = " They have “” in common."
+ENDINGS = {
+    " Your choice of “” speaks for it too.": ["also"],
+    " Your choice of “” and “” speaks for it too.": ["also", "also_2"],
+    " Your choice of “” speaks for it a little, too.": ["little"],
+    " Your choice of “” and “” speaks for it a little, too.": ["little", "little_2"],
+    " Your choice of “” speaks for it too, that of “” a little.": ["also", "little"],
+}
 WEIRD = (
     *("You", "Nothing", "Many people", "chosen", "of late", "2", "1984", "and so has", "…", "!!!", "{first}"),
     *("%s", "“", "”", "”, which you chose.", "“Ash”", "x" * 200, "a long way " * 20, "", " ", "\u200b"),
@@ -122,6 +129,7 @@ STRANGE = strange_catalogue(np.random.default_rng(5))
 NAMES = Names.of(STRANGE)
 MARKS = "“”„‟❝❞〝〞'"
 CITED = ("first", "second", "third")
+FURTHER = ("also", "also_2", "little", "little_2")
 
 
 @pytest.fixture(scope="module")
@@ -146,29 +154,31 @@ def called(name: str, label: str) -> bool:
     return (long and letters(label).startswith(letters(name[:-1]))) or letters(name) == letters(label)
 
 
-def read(text: str) -> tuple[str, dict[str, str], str | None]:
-    """What a plain text claims, its names by their roles, and what is said to be in common."""
+def read(text: str) -> tuple[str, dict[str, str]]:
+    """What a plain text claims, and its names by their roles, in their order."""
     names, rest = [], ""
     for number, part in enumerate(text.split("“")):
         inside, _, after = part.partition("”") if number else ("", "", part)
         names += [inside] if number else []
         rest += ("“”" if number else "") + after
-    common = names.pop() if rest.endswith(COMMON) else None
-    claim, roles = SENTENCES[rest.removesuffix(COMMON)]
-    return claim, dict(zip(roles.split(), names, strict=True)), common
+    ending = next((each for each in ENDINGS if rest.endswith(each)), "")
+    reason = rest.removesuffix(ending)
+    claim, roles = SENTENCES[reason.removesuffix(COMMON)]
+    last = [*(["trait"] if reason.endswith(COMMON) else []), *ENDINGS.get(ending, [])]
+    return claim, dict(zip([*roles.split(), *last], names, strict=True))
 
 
 def holds(told: Told, catalog: Catalog) -> bool:
     """Whether a plain text holds by its evidence and by the catalogue, without the library's own reading."""
-    claim, names, common = read(told.text)
+    claim, names = read(told.text)
     history = [each for each in told.evidence if each.type == "history_item"]
+    circumstances = {each.id: each.contribution for each in told.evidence if each.type == "context"}
     top = max((each.contribution for each in history), default=0)
-    if not called(names["item"], catalog.titles[told.item]):
+    if not called(names["item"], catalog.titles[told.item]) or not further_holds(told, names, claim):
         return False
+    if claim == "nothing":
+        return not history
     if "first" not in names:
-        circumstances = {each.id: each.contribution for each in told.evidence if each.type == "context"}
-        if claim == "nothing":
-            return not history
         return claim in circumstances and circumstances[claim] == max(circumstances.values())
     cited = [[each for each in history if called(names[role], each.label)] for role in CITED
              if role in names]  # fmt: skip
@@ -181,10 +191,9 @@ def holds(told: Told, catalog: Catalog) -> bool:
     if claim in KINDS:
         found_by = [each.id for each in told.evidence if each.type == "retrieved"]
         cited[0] = [each for each in cited[0] if f"{claim}:{each.id}" in found_by]
-    trait = names.get("trait", common)
-    if trait is not None:
+    if "trait" in names:
         shared = [each.id.split("=", 1) for each in told.evidence
-                  if each.type == "aspect" and called(trait, each.label)]  # fmt: skip
+                  if each.type == "aspect" and called(names["trait"], each.label)]  # fmt: skip
         rows = catalog.table.rows_by_key("item_id", named=True, unique=True)
         own = catalog.ids[told.item]
         cited = [
@@ -193,6 +202,27 @@ def holds(told: Told, catalog: Catalog) -> bool:
             for some in cited
         ]  # fmt: skip
     return all(cited)
+
+
+def further_holds(told: Told, names: dict[str, str], claim: str) -> bool:
+    """Whether what the last sentence names adds as much as it says, and was not named before."""
+    strong = [each.contribution for each in told.evidence if each.type == "history_item" or each.id == claim]
+    strongest = max(strong, default=0)
+    labels = [each.label for each in told.evidence if each.type == "history_item"]
+    for role, name in names.items():
+        if role not in FURTHER:
+            continue
+        amounts = [each.contribution for each in told.evidence
+                   if each.type == "history_item" and called(name, each.label)]  # fmt: skip
+        if role.startswith("also"):
+            amounts = [each for each in amounts if each > strongest / 4]
+        fits = [each for each in amounts if max(strongest, 1) / 100 < each]
+        if role.startswith("little"):
+            fits = [each for each in fits if each <= strongest / 4]
+        uses = sum(names[each] == name for each in (*CITED, *FURTHER) if each in names)
+        if not fits or uses > sum(called(name, label) for label in labels):
+            return False
+    return True
 
 
 def said_of(told: Told) -> tuple[str, ...]:
@@ -225,19 +255,12 @@ def clean(name: str) -> str:
 
 def refilled(told: Told, role: str, name: str) -> Told | None:
     """A text with another name in one of its places."""
-    _, names, common = read(told.text)
-    names = names if common is None else {**names, "trait": common}
+    _, names = read(told.text)
     if role not in names or names[role] == name:
         return None
-    order = [part.partition("”")[0] for part in told.text.split("“")[1:]]
-    place = len(order) - 1 if common is not None and role == "trait" else order_of(told)[role]
-    parts = told.text.split("“")
+    place, parts = [*names].index(role), told.text.split("“")
     parts[place + 1] = name + "”" + parts[place + 1].partition("”")[2]
     return replace(told, text="“".join(parts))
-
-
-def order_of(told: Told) -> dict[str, int]:
-    return {role: place for place, role in enumerate(read(told.text)[1])}
 
 
 def another_title(told: Told, rng: np.random.Generator) -> Told | None:
@@ -250,13 +273,30 @@ def another_of_the_history(told: Told, rng: np.random.Generator) -> Told | None:
     return refilled(told, "first", clean(str(rng.choice(others)))) if others else None
 
 
+def another_further(told: Told, rng: np.random.Generator) -> Told | None:
+    others = [each.label for each in told.evidence if each.type == "history_item"]
+    return refilled(told, str(rng.choice(FURTHER)), clean(str(rng.choice(others)))) if others else None
+
+
+def another_strength(told: Told, rng: np.random.Generator) -> Told | None:
+    """What adds a fair part adds a little, and the other way round."""
+    text = told.text
+    if text.endswith(" speaks for it a little, too."):
+        return replace(told, text=text.removesuffix(" a little, too.") + " too.")
+    return (
+        replace(told, text=text.removesuffix(" too.") + " a little, too.")
+        if text.endswith("it too.")
+        else None
+    )
+
+
 def another_trait(told: Told, rng: np.random.Generator) -> Told | None:
     values = [*("drama", "comedy", "war", "sci-fi", "slow", "fast")]
     return refilled(told, "trait", str(rng.choice(values)))
 
 
 def exchanged(told: Told, rng: np.random.Generator) -> Told | None:
-    _, names, _ = read(told.text)
+    _, names = read(told.text)
     if len(names) < 2:
         return None
     one, two = rng.choice([*names], 2, replace=False).tolist()
@@ -289,9 +329,9 @@ def added(told: Told, rng: np.random.Generator) -> Told | None:
 
 def removed(told: Told, rng: np.random.Generator) -> Told | None:
     """Without what a text names or claims, and what else is called so."""
-    claim, names, common = read(told.text)
-    targets = {("history_item", name) for role, name in names.items() if role in CITED}
-    targets |= {("aspect", name) for name in (names.get("trait"), common) if name is not None}
+    claim, names = read(told.text)
+    targets = {("history_item", name) for role, name in names.items() if role in (*CITED, *FURTHER)}
+    targets |= {("aspect", name) for role, name in names.items() if role == "trait"}
     targets = sorted(targets)
     if not targets:
         kept = [each for each in told.evidence if each.id != claim]
@@ -309,10 +349,10 @@ def no_mark(told: Told, rng: np.random.Generator) -> Told | None:
 
 def another_claim(told: Told, rng: np.random.Generator) -> Told | None:
     """The same names in the sentence of another kind of reason that evidence can deny."""
-    _, names, common = read(told.text)
+    _, names = read(told.text)
     claims = {claim: (text, roles.split()) for text, (claim, roles) in SENTENCES.items()}
     text, roles = claims[str(rng.choice([each for each in claims if each not in ("network", "linear")]))]
-    if not {*roles} <= {*names} or common is not None:
+    if not {*roles} <= {*names} or " They have “" in told.text or {*FURTHER} & {*names}:
         return None
     first, *rest = text.split("“")
     named = [f"{names[role]}{part}" for role, part in zip(roles, rest, strict=True)]
@@ -320,11 +360,15 @@ def another_claim(told: Told, rng: np.random.Generator) -> Told | None:
 
 
 MUTATIONS: list[Callable[[Told, np.random.Generator], Told | None]] = [
-    another_title, another_of_the_history, another_trait, exchanged, a_number, added_quoted, added, removed,
+    another_title, another_of_the_history, another_further, another_strength, another_trait, exchanged,
+    a_number, added_quoted, added, removed,
     no_mark, another_claim,
 ]  # fmt: skip
 ENOUGH = 600
-PARSED = (another_title, another_of_the_history, another_trait, exchanged, removed, another_claim)
+PARSED = (
+    another_title, another_of_the_history, another_further, another_strength, another_trait, exchanged,
+    removed, another_claim,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
@@ -432,6 +476,30 @@ def test_no_claim_without_its_evidence() -> None:
     assert unfounded("“Elm” has “slow”, and so has “Bay”, which you chose.", "Elm", FACTS, BY_NAME) == (
         "Bay",
     )
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("“Bay” speaks for it too.", ()),  # .6, the strongest of all
+        ("“Bay” speaks for it a little, too.", ("Bay",)),
+        ("“Dew” and “Bay” speaks for it too.", ()),
+        ("“Dew” speaks for it too, that of “Cob” a little.", ("Cob",)),
+        ("“Ash” speaks for it too.", ("Ash",)),  # is named before
+        ("“Bay” and “Bay” speaks for it too.", ("Bay",)),
+        ("“Fog” speaks for it a little, too.", ("Fog",)),
+    ],
+)
+def test_what_is_named_further_adds_what_is_said(ending: str, said: tuple[str, ...]) -> None:
+    text = f"“Elm” has “slow”, and so has “Ash”, which you chose. Your choice of {ending}"
+    assert unfounded(text, "Elm", FACTS, BY_NAME) == said
+    nothing = f"Nothing that you chose speaks for “Elm” in particular. Your choice of {ending}"
+    assert unfounded(nothing, "Elm", FACTS, BY_NAME)
+    # a fifteenth of .6, a hundredth of a nat and less
+    weak = (*FACTS, Evidence("history_item", "c", "Cob", 0.04), Evidence("history_item", "f", "Fog", 0.01))
+    little = text.removesuffix(ending) + "“Cob” speaks for it a little, too."
+    assert unfounded(little, "Elm", weak, BY_NAME) == ()
+    assert unfounded(little.replace("Cob", "Fog"), "Elm", weak, BY_NAME) == ("Fog",)
 
 
 def test_a_trait_that_is_no_category_is_believed() -> None:

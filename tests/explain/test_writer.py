@@ -14,6 +14,7 @@ from tests.explain.test_evidence import CATALOG, ELM, catalogue, influence, told
 
 from llm4rec.explain import writer
 from llm4rec.explain.evidence import CIRCUMSTANCES, WAYS, case, evidence
+from llm4rec.explain.influence import Influence
 from llm4rec.explain.verify import Names, unfounded
 from llm4rec.explain.writer import LONGEST, Writer, forms, shown
 from llm4rec.retrieve.entries import KINDS
@@ -38,12 +39,13 @@ def test_one_item_by_the_linear_part_and_what_it_has_in_common() -> None:
     _, explanation = told(influence([0.3, 0, 0, 0], linear=[0, 0.5, 0, 0]))
     # .5 and .3 above two means of .2 is .4; beside Bay, Ash has .3 above .1
     assert explanation.text == (
-        "You chose “Bay”. What people choose together speaks for “Elm”. They have “drama” in common."
+        "You chose “Bay”. What people choose together speaks for “Elm”. They have “drama” in common. "
+        "Your choice of “Ash” speaks for it too."
     )
 
 
 def test_several_items_that_add_a_fair_part_of_the_first() -> None:
-    _, two = told(influence([0.3, 0.5, 0.1, 0]))
+    _, two = told(influence([0.3, 0.5, 0, 0]))
     assert two.text == (
         "“Elm” follows from what you chose, from “Bay” and “Ash” most of all. They have “drama” in common."
     )
@@ -51,8 +53,68 @@ def test_several_items_that_add_a_fair_part_of_the_first() -> None:
     # Cob adds .1 by each way, together two fifths of what Bay adds; Dew speaks against it
     assert three.text == "You chose “Bay”, “Ash” and “Cob”. What people choose together speaks for “Elm”."
     # Cob adds the most after Bay, though by the linear part: what follows from all says so
-    _, other = told(influence([0.1, 0.5, 0, 0], linear=[0, 0, 0.4, 0]))
+    _, other = told(influence([0, 0.5, 0, 0], linear=[0, 0, 0.4, 0]))
     assert other.text == "“Elm” follows from what you chose, from “Bay” and “Cob” most of all."
+
+
+CHOICE = "“Elm” follows from what you chose, from “Bay” most of all. They have “drama” in common. "
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        # .11 is less than a quarter of .5, .02 more than a hundredth of a nat, .01 is not
+        (
+            influence([0.11, 0.5, 0.02, 0]),
+            CHOICE + "Your choice of “Ash” and “Cob” speaks for it a little, too.",
+        ),
+        (influence([0.11, 0.5, 0.0099, 0]), CHOICE + "Your choice of “Ash” speaks for it a little, too."),
+        # .02 is less than a hundredth of 3
+        (
+            influence([0.1, 3, 0.02, 0.04]),
+            CHOICE + "Your choice of “Ash” and “Dew” speaks for it a little, too.",
+        ),
+    ],
+)
+def test_what_adds_less_than_a_fair_part_adds_a_little(found: Influence, text: str) -> None:
+    assert told(found)[1].text == text
+
+
+def test_what_adds_a_fair_part_in_another_way_speaks_for_it_too() -> None:
+    by_memory = {(1, "memory"): 0.5}
+    first = "You chose “Bay”. Others who did went on to “Elm”. "
+    _, one = told(influence([0, 0, 0.2, 0], found=by_memory))
+    assert one.text == first + "Your choice of “Cob” speaks for it too."
+    _, two = told(influence([0, 0, 0.2, 0.3], found=by_memory))
+    assert two.text == first + "Your choice of “Dew” and “Cob” speaks for it too."
+    _, each = told(influence([0, 0, 0.2, 0.1], found=by_memory))
+    assert each.text == first + "Your choice of “Cob” speaks for it too, that of “Dew” a little."
+    # comedy is shared by Cob alone, drama by Bay and Ash; what is in common stands before
+    _, common = told(influence([0.3, 0, 0.2, 0], linear=[0, 0.5, 0, 0]))
+    assert common.text == (
+        "You chose “Bay”. What people choose together speaks for “Elm”. They have “drama” in common. "
+        "Your choice of “Ash” and “Cob” speaks for it too."
+    )
+
+
+def test_a_circumstance_is_what_a_fair_part_is_of_where_it_is_the_reason() -> None:
+    popular = "“Elm” was chosen more than most things of late. "
+    _, little = told(influence([0, 0.2, 0, 0], trend=1))
+    assert little.text == popular + "Your choice of “Bay” speaks for it a little, too."
+    _, fair = told(influence([0, 0.3, 0, 0], trend=1))
+    assert fair.text == popular + "Your choice of “Bay” speaks for it too."
+    _, none = told(influence([0, 0.01, 0, 0], trend=1))
+    assert none.text == popular.strip()
+
+
+def test_a_text_names_three_items_at_most() -> None:
+    _, three = told(influence([0.4, 0.5, 0.3, 0.2]))
+    assert three.text == "“Elm” follows from what you chose, from “Bay”, “Ash” and “Cob” most of all."
+    _, two = told(influence([0.4, 0.5, 0.12, 0.12]))
+    assert two.text == (
+        "“Elm” follows from what you chose, from “Bay” and “Ash” most of all. They have “drama” in common. "
+        "Your choice of “Cob” speaks for it a little, too."
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,11 +125,14 @@ def test_one_item_by_what_it_found(kind: str) -> None:
 
 def test_a_trait_is_shown_by_one_item_or_by_two() -> None:
     _, two = told(influence([0.4, 0.45, -0.5, 0.4]))
-    assert two.text == "“Elm” has “slow”, and so have “Ash” and “Dew”, which you chose."
+    slow = "“Elm” has “slow”, and so have “Ash” and “Dew”, which you chose. "
+    assert two.text == slow + "Your choice of “Bay” speaks for it too."  # without the trait, and adds more
     # slow is shared by Ash and Dew, of which Dew speaks against Elm: .5 - .1 above two means of -.2
     speaks, one = told(influence([0.5, 0.55, -1.0, -0.1]))
     assert speaks.traits[0].items.tolist() == [0, 3]
-    assert one.text == "“Elm” has “slow”, and so has “Ash”, which you chose."
+    assert one.text == (
+        "“Elm” has “slow”, and so has “Ash”, which you chose. Your choice of “Bay” speaks for it too."
+    )
 
 
 def test_circumstances() -> None:
@@ -176,6 +241,7 @@ CZECH: dict[str, str | list[str]] = {
     writer.CHOSEN[0]: "jen “{first}”",
     writer.CHOSEN[1]: "“{first}” a “{second}”",
     "\0".join(writer.NETWORK): ["Kvůli {chosen}: “{item}”."] * 3,
+    "\0".join(writer.ALSO): ["K tomu {chosen}."] * 3,
     writer.COMMON: "Obojí je “{trait}”.",
     writer.NOTHING: "“{item}” jen tak.",
     writer.LATELY: "“{item}” teď mnozí.",
@@ -200,10 +266,10 @@ def test_other_languages_have_other_plurals(plurals: str, said: list[str], expec
         found = influence(owed)
         speaks = case(found, 0, ELM, CATALOG)
         kind, text = Writer(CATALOG, lately=True, language=language).write(found, speaks)
-        assert kind == "preference" and text.endswith(ending)
+        assert kind == "preference" and text.endswith(f"{ending} K tomu jen “Bay”.")
         facts = evidence(found, speaks, CATALOG)
         assert unfounded(text, "Elm", facts, names, language) == ()
-        assert unfounded(text.replace("Ash", "Bay"), "Elm", facts, names, language) == ("Bay",)
+        assert {*unfounded(text.replace("Ash", "Bay"), "Elm", facts, names, language)} == {"Bay"}
         assert unfounded(text.replace("slow", "war"), "Elm", facts, names, language)[0] == "war"
 
 

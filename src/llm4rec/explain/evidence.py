@@ -38,6 +38,9 @@ SHOWN = 3
 """Items of the history that a text names at most, which are evidence too."""
 PART = 0.25
 """What another item of the history must add beside the first to be named, of what that adds."""
+FURTHER, LEAST = 2, 0.01
+"""Items that a last sentence names at most, and what each of them must add: of a nat, and of what the
+strongest adds. What adds less lowers the score too seldom, when it is taken out, to speak for an item."""
 FEWEST = 2
 """Items of the history that must share a trait to be a preference for it."""
 MOST_TRAITS = 64
@@ -132,6 +135,24 @@ class Case:
         least = max(PART * float(self.owed[places[0]]), 0.0)
         return self.order[places[self.owed[places] > least]]
 
+    @property
+    def further(self) -> tuple[Ints, Ints]:
+        """Places of what a text names beside `cited`: what adds a fair part, and what adds a little.
+
+        They are what the score owes most to of the others, as far as `SHOWN` items in all leave room.
+        """
+        cited, owed = self.cited, self.owed.astype(np.float64)
+        told = self.circumstances.values() if self.kind == "context" else ()
+        left = ~np.isin(self.order, cited) & (owed > little(strongest := max([*owed[:1], *told, 0.0])))
+        places = np.flatnonzero(left)[: min(FURTHER, SHOWN - len(cited))]
+        much = owed[places] > PART * strongest
+        return self.order[places[much]], self.order[places[~much]]
+
+
+def little(strongest: float) -> float:
+    """What an item must add (nats) to be named beside what adds `strongest`."""
+    return LEAST * max(strongest, 1.0)
+
 
 Held = Mapping[tuple[str, str], list[int]]
 """Field and value → places of the items of a history that have it, ascending."""
@@ -191,7 +212,7 @@ def _traits(held: Held, owed: Floats, order: Ints, item: int, catalog: Catalog) 
 
 def evidence(found: Influence, case: Case, catalog: Catalog) -> tuple[Evidence, ...]:
     """The evidence of a case, what adds most first; only what speaks for the item."""
-    named = [*case.cited.tolist(), *case.order[:ITEMS].tolist()]
+    named = np.concatenate([case.cited, *case.further, case.order[:ITEMS]]).tolist()
     pieces = [
         chosen(catalog, int(item), float(owed))
         for place, item, owed in zip(case.order.tolist(), found.history[case.order], case.owed, strict=True)

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from gettext import NullTranslations
 from typing import Any
 
 import polars as pl
 
 from llm4rec.data.catalog import Catalog
-from llm4rec.explain.evidence import CIRCUMSTANCES, WAYS
-from llm4rec.explain.writer import COMMON, ENGLISH, SLOTS, forms, shown
+from llm4rec.explain.evidence import CIRCUMSTANCES, PART, WAYS, little
+from llm4rec.explain.writer import COMMON, ENGLISH, SLOTS, endings, forms, shown
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.types import Evidence
 
@@ -97,22 +98,30 @@ def unfounded(
 
 def _taken_apart(text: str, language: NullTranslations) -> Iterator[tuple[str, dict[str, str]]]:
     """What a text claims and what stands in its slots, by each plain form that it is in."""
-    common = re.search(" " + _pattern(language.gettext(COMMON)) + r"\Z", text)
-    for claim, form in forms(language):
-        found = re.fullmatch(_pattern(form), text)
-        if found is None and common is not None and claim in WAYS:
-            found = re.fullmatch(_pattern(form), text[: common.start()])
-            if found is not None:
-                yield claim, found.groupdict() | common.groupdict()
-        elif found is not None:
-            yield claim, found.groupdict()
+    for told, further in _without_last(text, endings(language)):
+        for reason, common in _without_last(told, (language.gettext(COMMON),)):
+            for claim, form in forms(language):
+                found = re.fullmatch(_pattern(form), reason)
+                if found is not None and (not common or claim in WAYS):
+                    yield claim, found.groupdict() | common | further
 
 
-def claims_of(text: str, language: NullTranslations = ENGLISH) -> frozenset[str]:
-    """What a text in a plain form claims, see `forms`; nothing where it is in none."""
-    return frozenset(claim for claim, _ in _taken_apart(text, language))
+def _without_last(text: str, sentences: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """A text as it is, and without a last sentence of each form, with what stands in the slots of that."""
+    yield text, {}
+    for sentence in sentences:
+        found = re.search(" " + _pattern(sentence) + r"\Z", text)
+        if found is not None:
+            yield text[: found.start()], found.groupdict()
 
 
+def parted(text: str, language: NullTranslations = ENGLISH) -> tuple[str, str]:
+    """A text in a plain form without the last sentence about further items, and what that adds to it."""
+    *_, (reason, _) = _without_last(text, endings(language))
+    return reason, text[len(reason) :]
+
+
+@cache
 def _pattern(form: str) -> str:
     return re.sub(r"\\\{(\w+)\\\}", lambda slot: f"(?P<{slot[1]}>[^“”]*)", re.escape(form))
 
@@ -142,10 +151,27 @@ def _wrong(
             wrong.append(filled[slot])
     circumstances = [each for each in evidence if each.type == "context"]
     most = max((each.contribution for each in circumstances), default=0.0)
+    wrong += _not_further(filled, chosen, max([*amounts[:1], most if claim in CIRCUMSTANCES else 0.0]))
     said = {each.id for each in circumstances if each.contribution == most}
     if (claim in CIRCUMSTANCES and claim not in said) or (claim == "nothing" and chosen):
         wrong.append("")
     return wrong
+
+
+def _not_further(filled: dict[str, str], chosen: Sequence[Evidence], strongest: float) -> Iterator[str]:
+    """Names in a last sentence that add less or more than it says, or that are named before."""
+    left = Counter(shown(each.label) for each in chosen)
+    left.subtract(filled[slot] for slot in SLOTS if slot in filled)
+    for slot, name in filled.items():
+        if not slot.startswith(("also", "little")):
+            continue
+        least, most = little(strongest), PART * strongest
+        if slot.startswith("also"):
+            least, most = max(least, most), strongest
+        left[name] -= 1
+        fits = (shown(each.label) == name and least < each.contribution <= most for each in chosen)
+        if left[name] < 0 or not any(fits):
+            yield name
 
 
 def _free(
@@ -162,7 +188,7 @@ def _free(
     for name in map(str.strip, STRAIGHT.findall(rest)):
         if name and name not in allowed and _plain(name) not in plain:
             yield name
-    said = (language.gettext(COMMON), *(form for _, form in forms(language)))
+    said = (language.gettext(COMMON), *endings(language), *(form for _, form in forms(language)))
     glue = OPENERS | {word for form in said for word in _plain(form).split()}
     for piece in rest.split("\n"):
         yield from _named(unicodedata.normalize("NFKC", piece), plain, names, glue)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from gettext import NullTranslations
 
+import numpy as np
+
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.printable import printable
 from llm4rec.explain.evidence import ASPECTS, Case
@@ -49,6 +51,13 @@ PREFERENCE = (
     N_("“{item}” has “{trait}”, and so have {chosen}, which you chose."),
 )
 """Form for a trait, shown by one item of the history or by more."""
+_TOO = N_("Your choice of {chosen} speaks for it too.")
+ALSO = (_TOO, _TOO)
+"""Form for further items of the history, which add a fair part of what the strongest evidence adds."""
+_LITTLE = N_("Your choice of {chosen} speaks for it a little, too.")
+A_LITTLE = (_LITTLE, _LITTLE)
+"""Form for further ones that add less."""
+ONE_OF_EACH = N_("Your choice of “{also}” speaks for it too, that of “{little}” a little.")
 CHOSEN = (N_("“{first}”"), N_("“{first}” and “{second}”"), N_("“{first}”, “{second}” and “{third}”"))
 """Forms for one, two and three items: apart from the plural, for many languages have no other."""
 SLOTS = ("first", "second", "third")
@@ -86,6 +95,24 @@ def _of_several(language: NullTranslations, form: tuple[str, str], n: int) -> st
     return language.ngettext(*form, n).replace("{chosen}", language.gettext(CHOSEN[n - 1]))
 
 
+def endings(language: NullTranslations = ENGLISH) -> tuple[str, ...]:
+    """Forms of a last sentence, which may follow all but `NOTHING`; their slots tell what they claim.
+
+    `{also}` and `{also_2}` add a fair part of what the strongest evidence adds, `{little}` and `{little_2}`
+    less.
+    """
+    return tuple(_ending(language, *counts) for counts in ((1, 0), (2, 0), (0, 1), (0, 2), (1, 1)))
+
+
+def _ending(language: NullTranslations, also: int, little: int) -> str:
+    """The last sentence for so many further items of each sort, two at most."""
+    if also and little:
+        return language.gettext(ONE_OF_EACH)
+    form, slot = (ALSO, "also") if also else (A_LITTLE, "little")
+    told = _of_several(language, form, also + little)
+    return told.replace("{first}", f"{{{slot}}}").replace("{second}", f"{{{slot}_2}}")
+
+
 MARKS = dict.fromkeys(map(ord, "“”„‟❝❞〝〞"), "'")
 """The marks that names stand between, and what looks like them."""
 
@@ -121,10 +148,12 @@ class Writer:
     def write(self, found: Influence, case: Case) -> tuple[Reason, str]:
         """The reason that weighs most, equation (25), and the text that gives it."""
         if case.kind == "similarity":
-            return case.kind, self._similarity(found, case)
-        if case.kind == "preference":
-            return case.kind, self._preference(found, case)
-        return case.kind, self._context(case)
+            text = self._similarity(found, case)
+        elif case.kind == "preference":
+            text = self._preference(found, case)
+        else:
+            text = self._context(case)
+        return case.kind, text + self._further(found, case)
 
     def contrast(self, item: int, other: int, first: int | None) -> str:
         """Why one item rather than another: the item of the history that tells most, None where none does."""
@@ -152,6 +181,16 @@ class Writer:
         cited = self._cited(found, case)
         names |= {"item": self._called(case.item), **dict(zip(SLOTS, cited, strict=False))}
         return self._fill(_of_several(self.language, form, len(cited)), **names)
+
+    def _further(self, found: Influence, case: Case) -> str:
+        """What follows the reason: the other items of the history that speak for the item."""
+        also, little = case.further
+        if not len(also) + len(little):
+            return ""
+        slots = (*("also", "also_2")[: len(also)], *("little", "little_2")[: len(little)])
+        called = map(self._called, found.history[np.concatenate([also, little])].tolist())
+        ending = _ending(self.language, len(also), len(little))
+        return " " + self._fill(ending, **dict(zip(slots, called, strict=True)))
 
     def _cited(self, found: Influence, case: Case) -> list[str]:
         return [self._called(item) for item in found.history[case.cited].tolist()]
