@@ -15,9 +15,10 @@ from llm4rec.data.events import EventLog
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR, FusionConfig
 from llm4rec.encode.tokens import Tokens, TokenSpace
+from llm4rec.model import leaning
 from llm4rec.model.backbone import BackboneConfig
 from llm4rec.model.events import EventSpace, event_arrays
-from llm4rec.model.leaning import lean
+from llm4rec.model.leaning import AT_ONCE, CELLS, lean, slopes
 from llm4rec.model.network import Network
 from llm4rec.model.scorer import Scorer
 from llm4rec.types import Ints
@@ -191,3 +192,30 @@ def test_weights_are_left_as_they_were(trained: bool) -> None:
     assert {parameter.requires_grad for parameter in scorer.network.parameters()} == {trained}
     after = scorer.network.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("cells", [1, CELLS // 3, 2 * CELLS])
+@pytest.mark.parametrize("n", [1, 2, 7, AT_ONCE + 1])
+def test_slopes_are_those_worked_out_one_by_one(n: int, cells: int) -> None:
+    at = torch.tensor([[1.0, -2, 3]], requires_grad=True)
+    ends = torch.stack([at[0, 0] ** 2 * at[0, 1], at[0, 2] * at[0, 1]])[None]
+    # ∂ (x² y) = (2 x y, x², 0), ∂ (y z) = (0, z, y) at x, y, z = 1, -2, 3
+    directions = torch.arange(2.0 * n).reshape(n, 1, 2)
+    found = slopes(ends, at, directions, cells)
+    by_hand = directions @ torch.tensor([[-4.0, 1, 0], [0, 3, -2]])
+    assert found.shape == (n, 1, 3) and torch.equal(found, by_hand)
+
+
+def test_no_more_are_worked_out_at_once_than_memory_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    grad = torch.autograd.grad
+
+    def counted(ends: torch.Tensor, at: torch.Tensor, some: torch.Tensor, **options: bool) -> object:
+        asked.append(len(some))
+        return grad(ends, at, some, **options)
+
+    monkeypatch.setattr(leaning.torch.autograd, "grad", counted)
+    for cells in (1, CELLS // 3, 2 * CELLS):
+        at = torch.ones(2, requires_grad=True)
+        slopes(at * 2, at, torch.ones(AT_ONCE + 1, 2), cells)
+    assert asked == [AT_ONCE, 1, *[3] * (AT_ONCE // 3 + 1), *[1] * (AT_ONCE + 1)]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -99,7 +100,7 @@ class Case:
             "context": max(sum(self.circumstances.values()), 0.0),
         }
 
-    @property
+    @cached_property
     def weights(self) -> dict[Reason, float]:
         """The weights w of equation (24); all on context where nothing speaks for the item."""
         amounts = self.amounts
@@ -119,7 +120,7 @@ class Case:
         """By which way the score owes most to the item of the history that it owes most to."""
         return WAYS[int(np.argmax(self.ways[0]))]
 
-    @property
+    @cached_property
     def cited(self) -> Ints:
         """Places in `Influence.history` of the items of the history that a text names, in its order."""
         if self.kind == "context":
@@ -135,7 +136,7 @@ class Case:
         least = max(PART * float(self.owed[places[0]]), 0.0)
         return self.order[places[self.owed[places] > least]]
 
-    @property
+    @cached_property
     def further(self) -> tuple[Ints, Ints]:
         """Places of what a text names beside `cited`: what adds a fair part, and what adds a little.
 

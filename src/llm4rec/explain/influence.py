@@ -25,7 +25,7 @@ from torch import Tensor
 from llm4rec.data.events import EventLog
 from llm4rec.generate.generator import Generator
 from llm4rec.model.arrivals import Arrivals
-from llm4rec.model.leaning import lean
+from llm4rec.model.leaning import lean, slopes
 from llm4rec.model.linear import Linear
 from llm4rec.model.prior import Prior, classes
 from llm4rec.model.scorer import Attend, Scorer
@@ -112,8 +112,8 @@ def influence(
     network = np.zeros((len(different), len(known)), dtype=np.float32)
     time = np.zeros(len(different), dtype=np.float32)
     if leaning.before is not None:
-        slopes = [torch.autograd.grad(each, state, retain_graph=True)[0][0] for each in now]
-        read = leaning.of(torch.stack(slopes)).numpy()
+        each = torch.eye(len(now))
+        read = leaning.of(slopes(now, state, each, len(parts.scorer.vectors))[:, 0]).numpy()
         with torch.no_grad():
             read[:, -1] = (now - said.scores(said.log_q(leaning.before))).numpy()
         np.add.at(network.T, place[len(events) - read.shape[1] :], read.T)

@@ -13,6 +13,9 @@ from llm4rec.model.events import event_arrays
 from llm4rec.model.scorer import Scorer
 from llm4rec.types import Ints
 
+AT_ONCE, CELLS = 32, 4_000_000
+"""Derivatives that are worked out at once, and numbers that they take in all."""
+
 
 @dataclass(frozen=True)
 class Leaning:
@@ -33,12 +36,29 @@ class Leaning:
 
     def of(self, directions: Tensor) -> Tensor:
         """∂ (direction · h) / ∂ key of each event [n, t] for `directions` [n, d]."""
-        found = torch.zeros(len(directions), self.keys.shape[1] - 1)
-        for row, direction in enumerate(directions):
-            more = row + 1 < len(directions)
-            (slope,) = torch.autograd.grad(self.state, self.keys, direction[None], retain_graph=more)
-            found[row] = slope[0, 1:]
-        return found
+        found = slopes(self.state, self.keys, directions[:, None], self.keys.shape[1] ** 2)
+        return found[:, 0, 1:]
+
+
+def slopes(ends: Tensor, at: Tensor, directions: Tensor, cells: int) -> Tensor:
+    """∂ (direction · ends) / ∂ at [n, ...] for `directions` [n, ...] of the shape of `ends`, many at once.
+
+    What `ends` came from is freed.
+
+    Args:
+        ends: what was worked out.
+        at: what from.
+        directions: along which.
+        cells: numbers that one of them takes where it takes most: bounds how many are worked out at once.
+    """
+    if not len(directions):
+        return torch.zeros(0, *at.shape)
+    parts = directions.split(max(1, min(AT_ONCE, CELLS // cells)))
+    found = [
+        torch.autograd.grad(ends, at, part, retain_graph=place < len(parts), is_grads_batched=True)[0]
+        for place, part in enumerate(parts, start=1)
+    ]
+    return torch.cat(found)
 
 
 def lean(scorer: Scorer, history: EventLog, people: Ints) -> Leaning:
