@@ -13,8 +13,8 @@ from llm4rec.errors import LanguageModelError
 from llm4rec.explain.language_model import Message
 from llm4rec.explain.masking import Masked, letters, mask
 from llm4rec.explain.rewording import EXAMPLES, Rewriter, conversation
-from llm4rec.explain.verify import Names
-from llm4rec.explain.writer import forms, shown
+from llm4rec.explain.verify import Names, _taken_apart
+from llm4rec.explain.writer import ENGLISH, forms, shown
 from llm4rec.types import Evidence, Explanation
 
 CATALOG = catalogue(["Ash", "Bee", "Cod"], [["Drama"], ["Drama"], ["Drama", "War"]], [[], [], []])
@@ -125,6 +125,15 @@ def test_one_reason_in_letters_is_asked_once() -> None:
     assert model.asked == [IN_LETTERS, "“X” was chosen more than most things."]
 
 
+def test_what_else_speaks_for_the_item_stays_as_it_is() -> None:
+    ending = " Your choice of “Dab” speaks for it a little, too."
+    model = Scripted("We picked “X” mostly because you chose “P”.")
+    writes = Rewriter(model, Names.of(CATALOG))
+    more = replace(REASON, text=PLAIN + ending)
+    assert [*writes.stream(more, "Ash")] == ["We picked “Ash” mostly because you chose “Bee”.", ending]
+    assert model.asked == [IN_LETTERS]
+
+
 def test_a_model_that_fails_is_not_passed_over() -> None:
     class Failing(Scripted):
         def write(self, conversation: Sequence[Message], most: int) -> Generator[str, None, None]:
@@ -160,9 +169,7 @@ def test_the_model_is_shown_examples_of_the_same_claim() -> None:
 
 def test_examples_are_of_the_forms() -> None:
     """Each plain side is a form with letters in it, and every form is among them."""
-    from llm4rec.explain.verify import claims_of
-
-    of = [claims_of(plain) for plain, _ in EXAMPLES]
+    of = [[claim for claim, _ in _taken_apart(plain, ENGLISH)] for plain, _ in EXAMPLES]
     assert all(of)
     told = {claim for found in of for claim in found}
     assert told == {claim for claim, _ in forms()} - {"nothing"}

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llm4rec.explain.verify import QUOTED, Names
+from llm4rec.explain.verify import QUOTED, Names, parted
 from llm4rec.explain.writer import shown
 from llm4rec.types import Explanation
 
@@ -25,10 +25,11 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Masked:
-    """A reason in letters.
+    """A reason in letters, without a last sentence about what else speaks for the item.
 
     Attributes:
         text: the reason, its names replaced.
+        ending: that last sentence after a blank, with its names; nothing where there is none.
         names: what each letter stands for, as texts show it, in the order of the text.
         traits: which of the traits each item of the history has.
     """
@@ -36,6 +37,7 @@ class Masked:
     text: str
     names: Mapping[str, str]
     traits: Mapping[str, frozenset[str]]
+    ending: str = ""
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -64,8 +66,9 @@ def mask(explanation: Explanation, title: str, names: Names) -> Masked | None:
     called = Counter(shown(each.label) for each in evidence.values())
     of = {shown(each.label): each for each in evidence.values()}
     free = {"history_item": iter(CHOSEN), "aspect": iter(TRAITS)}
+    reason, ending = parted(explanation.text)
     named = {shown(title): ITEM}
-    for name in QUOTED.findall(explanation.text):
+    for name in QUOTED.findall(reason):
         if called[name] + (name == shown(title)) != 1:
             return None
         if name not in named:
@@ -80,5 +83,5 @@ def mask(explanation: Explanation, title: str, names: Names) -> Masked | None:
         for name, letter in named.items()
         if letter in CHOSEN
     }
-    text = QUOTED.sub(lambda found: f"“{named[found[1]]}”", explanation.text)
-    return Masked(text, {letter: name for name, letter in named.items()}, traits)
+    text = QUOTED.sub(lambda found: f"“{named[found[1]]}”", reason)
+    return Masked(text, {letter: name for name, letter in named.items()}, traits, ending)

@@ -2,7 +2,8 @@
 
 The model is shown the plain form with letters in the place of names, see `masking`, and some examples of the
 same claim. Its sentences are taken until the first that is not vouched for, see `vouching`; where they do not
-name the item and some of the evidence, the plain form takes their place.
+name the item and some of the evidence, the plain form takes their place. A last sentence about what else speaks
+for the item stays as it is.
 """
 
 from __future__ import annotations
@@ -144,8 +145,9 @@ class Rewriter:
         for sentence in () if masked is None else self._sentences(masked):
             yield said + sentence
             said = " "
-        if not said:
-            yield explanation.text
+        rest = explanation.text if masked is None or not said else masked.ending
+        if rest:
+            yield rest
 
     def _sentences(self, masked: Masked) -> Iterator[str]:
         """Sentences with their names that together give the reason; none where the model gives none."""
