@@ -2,8 +2,8 @@
 
 The model is shown the plain form with letters in the place of names, see `masking`, and some examples of the
 same claim. Its sentences are taken until the first that is not vouched for, see `vouching`; where they do not
-name the item and some of the evidence, the plain form takes their place. A last sentence about what else speaks
-for the item stays as it is.
+name the item and some of the evidence, the plain form takes their place. A last sentence about what else
+speaks for the item stays as it is.
 """
 
 from __future__ import annotations
