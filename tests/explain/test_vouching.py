@@ -56,6 +56,7 @@ def test_what_the_reason_says_can_be_said_in_other_words(reason: Masked, sentenc
         (NETWORK, "P might suit you.", "P is recommended"),
         (NETWORK, "You may like “P”.", "P is recommended"),
         (NETWORK, "You like “P”.", "you like it"),
+        (NETWORK, "You think of “X”.", "what you think"),
         (LINEAR, "You seem to like P.", "you like it"),
         (NETWORK, "Mostly because you chose “Q”, we think of “X”.", "owed most to another"),
         (NETWORK, "People often choose “X”.", "the word 'people'"),

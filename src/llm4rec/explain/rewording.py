@@ -48,7 +48,7 @@ EXAMPLES = (
     ),
     (
         "“X” follows from what you chose, from “P” and “Q” most of all. They have “T” in common.",
-        "Above all “P” and “Q”, which you chose, lead us to “X”. All of them share “T”.",
+        "We picked “X” mostly because you chose “P” and “Q”. All have “T”.",
     ),
     (
         "“X” follows from what you chose, from “P”, “Q” and “R” most of all.",
@@ -56,7 +56,7 @@ EXAMPLES = (
     ),
     (
         "“X” follows from what you chose, from “P”, “Q” and “R” most of all. They have “T” in common.",
-        "You chose “P”, “Q” and “R”, so above all we think of “X”. All of them have “T”.",
+        "We picked “X” mostly because you chose “P”, “Q” and “R”. All have “T”.",
     ),
     (
         "You chose “P”. What people choose together speaks for “X”.",
@@ -64,7 +64,7 @@ EXAMPLES = (
     ),
     (
         "You chose “P”. What people choose together speaks for “X”. They have “T” in common.",
-        "As you chose “P”, which people often choose together with “X”, it may suit you. Both have “T”.",
+        "You chose “P”, and people often choose “X” with it. Both have “T”.",
     ),
     (
         "You chose “P” and “Q”. What people choose together speaks for “X”.",
@@ -76,11 +76,11 @@ EXAMPLES = (
     ),
     (
         "You chose “P”, “Q” and “R”. What people choose together speaks for “X”.",
-        "As you chose “P”, “Q” and “R”, which people often choose together with “X”, it may suit you.",
+        "People who choose “P”, “Q” and “R”, as you did, often choose “X” too.",
     ),
     (
         "You chose “P”, “Q” and “R”. What people choose together speaks for “X”. They have “T” in common.",
-        "People often choose “X” with “P”, “Q” and “R”, which you chose. All share “T”.",
+        "You chose “P”, “Q” and “R”, and people often choose “X” with them. All share “T”.",
     ),
     ("“X” has “T”, and so has “P”, which you chose.", "You chose “P”, which has “T”, and “X” has it too."),
     (
@@ -89,7 +89,7 @@ EXAMPLES = (
     ),
     (
         "“X” has “T”, and so have “P”, “Q” and “R”, which you chose.",
-        "You seem to like “T”: “P”, “Q” and “R” all have it, and “X” does too.",
+        "You chose “P”, “Q” and “R”, which have “T”, and “X” has it too.",
     ),
     (
         "“X” is described much as “P” is, which you chose.",

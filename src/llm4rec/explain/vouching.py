@@ -187,6 +187,8 @@ def _yours(tokens: Sequence[Token], place: int) -> str | None:
         likings = (at for at in range(after, len(tokens)) if tokens[at][1] in LIKING)
         liked = next((_run(tokens, at + 1, 1) for at in likings), [])
         return next(filter(None, map(_offered, liked)), None)
+    if verb in OFFERING:
+        return "what you think or recommend"
     if kind == "name":
         return _chose(tokens, place, after)
     return _chose(tokens, place, after + 1) if verb in CHOOSING else None
