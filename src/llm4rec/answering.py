@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from llm4rec import correcting
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Legal, Listed
 from llm4rec.diversity import POOL, diversified
@@ -29,17 +30,40 @@ WISH_TEMPERATURE = 0.05
 def answer(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floats | None = None) -> Rankings:
     """The best n legal items for each history [b], varied as `rerank.diversity` says.
 
-    Up to `generate.exact_up_to` items, and with a `wish` (log p(i | wish) [1, i], to be joined in), every
-    item is scored. Above, the score of a candidate is worked out as exactly, but for the sum over the
-    catalogue that makes it a log-probability, which is estimated.
+    Up to `generate.exact_up_to` items, with a `wish` (log p(i | wish) [1, i], to be joined in), and where
+    somebody said what they want more or less of, every item is scored. Above, the score of a candidate is
+    worked out as exactly, but for the sum over the catalogue that makes it a log-probability, which is
+    estimated.
     """
     strength = fitted.config.rerank.diversity
     pool = max(n, min(POOL, len(fitted.catalog))) if strength else n
-    if wish is not None or len(fitted.catalog) <= fitted.config.generate.exact_up_to:
+    if wish is not None or is_small(fitted) or correcting.spoken(fitted, histories):
         found = exact(fitted, histories, legal, pool, wish)
     else:
         found = shortlisted(fitted, histories, legal, pool)
     return found if not strength else diversified(found, fitted.scorer.vectors.numpy(), n, strength)
+
+
+def is_small(fitted: Fitted) -> bool:
+    """Whether the catalogue is small enough to have every item scored."""
+    return len(fitted.catalog) <= fitted.config.generate.exact_up_to
+
+
+def chunks(fitted: Fitted, histories: EventLog) -> Iterator[tuple[Ints, EventLog]]:
+    """(rows [c], their histories) to be answered together.
+
+    People who said what they want more or less of are among themselves, so that nobody else's answer is made
+    otherwise for it; and alone where the catalogue is large, for every item is scored for them.
+    """
+    spoke = np.isin(np.arange(histories.n_users), [*correcting.spoken(fitted, histories)])
+    if not spoke.any():
+        yield from fitted.scorer.chunks(histories)
+        return
+    for chosen in (np.flatnonzero(~spoke), np.flatnonzero(spoke)):
+        for rows, some in fitted.scorer.chunks(histories.histories(chosen, histories.lengths[chosen])):
+            alone = bool(spoke[chosen].all()) and not is_small(fitted)
+            for part in np.array_split(np.arange(len(rows)), len(rows) if alone else 1):
+                yield chosen[rows[part]], some.histories(part, some.lengths[part])
 
 
 def exact(fitted: Fitted, histories: EventLog, legal: Legal, n: int, wish: Floats | None = None) -> Rankings:
@@ -59,6 +83,8 @@ def scores(
 ) -> Floats:
     """Log-probability of every item [b, i] (nats), those of the history too.
 
+    What the owners of the histories said they want more or less of takes part, see `explain.corrections`.
+
     Args:
         fitted: the model.
         histories: b rows.
@@ -66,15 +92,17 @@ def scores(
         n: length of the lists that are wanted; the whole catalogue where None.
         legal: [b, i], the items that may be in them; None for all.
     """
-    if n is None or wish is not None:  # a wish may lift what no search would have reached
+    said = correcting.factors(fitted, histories)
+    if n is None or wish is not None or said is not None:  # they may lift what no search would have reached
         n = len(fitted.catalog)
     people = fitted.person_rows(histories)
     log_scores = fitted.scorer.log_scores(histories, people, n, legal, added=True, attend=fitted.attend)
     log_scores = fitted.arrivals.add(fitted.linear.add(log_scores, histories))
     log_scores = fitted.grounding.add(log_scores, histories)
     mixed = fitted.adjust(fitted.prior.mix(log_scores, histories.lengths), people)
-    if wish is not None:
-        mixed = mixed + wish
+    joined = [each for each in (wish, said) if each is not None]
+    if joined:
+        mixed = sum(joined, mixed)
         mixed = mixed - np.logaddexp.reduce(mixed, axis=1, keepdims=True)
     return mixed
 

@@ -7,10 +7,9 @@ from gettext import NullTranslations
 
 import numpy as np
 
-from llm4rec import answering
+from llm4rec import answering, correcting
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import Listed
-from llm4rec.errors import InputError
 from llm4rec.explain.evidence import CIRCUMSTANCES, case, chosen, evidence, held
 from llm4rec.explain.influence import Parts, influence
 from llm4rec.explain.profile import preferences
@@ -57,7 +56,8 @@ def explain(
     if not len(items):
         return []
     people = fitted.person_rows(history)
-    found = influence(parts(fitted, people), history, people, items, wish)
+    said = correcting.factors(fitted, history)
+    found = influence(parts(fitted, people), history, people, items, wish, said)
     words, traits = writer(fitted, history, language), held(found.history, fitted.catalog)
     told: list[Explanation] = []
     for place, item in enumerate(items.tolist()):
@@ -80,7 +80,8 @@ def contrast(
     Contributions are differences (nats), above 0 where they speak for `item`, and the largest come first.
     """
     items, people = np.array([item, other]), fitted.person_rows(history)
-    found = influence(parts(fitted, people), history, people, items, wish)
+    said = correcting.factors(fitted, history)
+    found = influence(parts(fitted, people), history, people, items, wish, said)
     cases = [case(found, place, number, fitted.catalog) for place, number in enumerate(items.tolist())]
     more = found.owed[0] - found.owed[1]
     more[np.isin(found.history, items)] = 0
@@ -104,18 +105,16 @@ def contrast(
 
 
 def profile(fitted: Fitted, history: EventLog, n: int) -> tuple[Preference, ...]:
-    """The n aspects that tell most of what a person will choose, see `explain.profile`.
+    """The n aspects that tell most of what a person will choose, and those they spoke of.
+
+    See `explain.profile`.
 
     Raises:
         InputError: where the model has none.
     """
-    if fitted.aspects is None:
-        raise InputError(
-            "This model has no words for preferences: its items have no categorical fields whose values "
-            "enough of them share, or explain.aspects was 0 when it was fitted."
-        )
-    people = fitted.person_rows(history)
-    return preferences(fitted.scorer, fitted.aspects, fitted.catalog, history, people, n)
+    aspects, said = correcting.known_aspects(fitted), fitted.corrections.of(history.user_ids[0])
+    people, weight = fitted.person_rows(history), fitted.config.explain.correction
+    return preferences(fitted.scorer, aspects, fitted.catalog, history, people, n, said, weight)
 
 
 def standings(

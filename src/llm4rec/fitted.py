@@ -19,7 +19,8 @@ from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.encoders import behaviour_tokens
 from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import Tokens, TokenSpace
-from llm4rec.explain.aspects import Aspects
+from llm4rec.explain.aspects import Aspects, Vocabulary
+from llm4rec.explain.corrections import Corrections
 from llm4rec.generate.generator import Generator
 from llm4rec.generate.index import ItemIndex, build_index
 from llm4rec.model.arrivals import Arrivals
@@ -87,6 +88,7 @@ class Fitted:
         prompt: what names of what is retrieved change, read before a history; None as above.
         words: names of the items for it.
         aspects: what a state says of the aspects of the next item; None where it is not known.
+        corrections: what people said they want more or less of.
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
     """
@@ -113,6 +115,7 @@ class Fitted:
     prompt: Prompt | None = None
     words: Words | None = None
     aspects: Aspects | None = None
+    corrections: Corrections = field(default_factory=Corrections)
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
 
     @property
@@ -131,6 +134,13 @@ class Fitted:
 
         reach = scorer.network.head.reach(scorer.vectors.shape[1]).numpy()
         return build_index(len(self.catalog), prepared, reach, self.config.train.seed)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Which items have which aspects; there are none in a model without."""
+        if self.aspects is None:
+            return Vocabulary.over(self.catalog, (), ())
+        return self.aspects.vocabulary(self.catalog)
 
     @cached_property
     def grounding(self) -> Grounding:
@@ -221,8 +231,8 @@ class Fitted:
 
 def as_indexed(fitted: Fitted, changed: Fitted) -> Fitted:
     """`changed` with the indexes of `fitted`, whose items it has: making them anew takes seconds."""
-    if "index" in vars(fitted):
-        vars(changed)["index"] = fitted.index
+    held = {name: value for name, value in vars(fitted).items() if name in ("index", "vocabulary")}
+    vars(changed).update(held)
     changed.retrievers.update(fitted.retrievers)
     return changed
 

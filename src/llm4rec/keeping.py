@@ -23,6 +23,7 @@ from llm4rec.encode.fusion import BEHAVIOUR
 from llm4rec.encode.tokens import TokenSpace
 from llm4rec.errors import ArtefactError
 from llm4rec.explain.aspects import Aspects
+from llm4rec.explain.corrections import Corrections
 from llm4rec.fitted import Fitted, Spaces, code_head, new_network
 from llm4rec.generate.generator import Generator
 from llm4rec.generate.semantic_id import SemanticIds
@@ -56,8 +57,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     Args:
         fitted: the model.
         path: the directory to make, or to replace where it holds a model.
-        histories: whether known people's histories go with it, what is remembered of them to others, and who
-            said what of an item.
+        histories: whether known people's histories go with it, what is remembered of them to others, who
+            said what of an item, and what people said they want more or less of.
 
     Raises:
         ArtefactError: where something else is in the way, or the disk refuses.
@@ -71,6 +72,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     relevance = fitted.relevance if histories else fitted.relevance.without(MEMORY)
     if histories and fitted.memories is not None:
         tables["memories"] = _table(fitted.memories, fitted.catalog)
+    if histories and fitted.aspects is not None and len(fitted.corrections):
+        tables["corrections"] = fitted.corrections.to_frame(fitted.aspects)
     for manner, said in fitted.remarks.items():
         unsigned = said if histories else replace(said, user_ids=pl.repeat("", len(said), eager=True))
         tables[REMARKS[manner]] = unsigned.to_frame(fitted.catalog.ids)
@@ -184,6 +187,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         for manner, name in REMARKS.items()
         if f"{name}.parquet" in kept
     }
+    aspects = stored_aspects(kept, catalog, config.model.embedding_size)
     return Fitted(
         config=config,
         catalog=catalog,
@@ -206,7 +210,8 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         condition=_module(kept, "condition", lambda: Condition(config.model.embedding_size)),
         prompt=_module(kept, "prompt", lambda: Prompt(config.model.embedding_size)),
         words=_words(kept, len(catalog)),
-        aspects=stored_aspects(kept, catalog, config.model.embedding_size),
+        aspects=aspects,
+        corrections=stored_corrections(kept, aspects),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
     )
 
@@ -230,6 +235,13 @@ def stored_aspects(kept: artefact.Artefact, catalog: Catalog, size: int) -> Aspe
         return None
     named = kept.meta.get("aspects") or {}
     return kept.built("aspects", lambda arrays: Aspects.from_tensors(arrays, named, catalog, size))
+
+
+def stored_corrections(kept: artefact.Artefact, aspects: Aspects | None) -> Corrections:
+    """What people said of the aspects of an artefact, checked against them; nothing in most."""
+    if "corrections.parquet" not in kept:
+        return Corrections()
+    return kept.listed("corrections", lambda table: Corrections.from_frame(table, aspects))
 
 
 def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:

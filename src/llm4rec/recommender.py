@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from llm4rec import answering, asking, explaining, fitting, keeping, lifecycle
+from llm4rec import answering, asking, correcting, explaining, fitting, keeping, lifecycle
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import legal_for, legal_items
@@ -134,7 +134,7 @@ class Recommender:
         items = np.full((histories.n_users, n), -1, dtype=np.int64)
         scores = np.full((histories.n_users, n), -np.inf, dtype=np.float32)
         unwanted = [log for log in (None if keep_seen else histories, exclude) if log is not None]
-        for rows, chosen in self.fitted.scorer.chunks(histories):
+        for rows, chosen in answering.chunks(self.fitted, histories):
             left_out = [log.histories(rows, log.lengths[rows]) for log in unwanted]
             legal = legal_items(self.catalog, len(rows), left_out)
             best = answering.answer(self.fitted, chosen, legal, n)
@@ -148,17 +148,20 @@ class Recommender:
         where the catalogue knows none of it: what it does not know is passed over. An empty history is
         answered from popularity, the person's features and the time. A wish multiplies p(i | history) by
         p(i | wish) ∝ exp(cos(wish, text of i) / 0.05); for it every item is scored, whatever the size of
-        the catalogue.
+        the catalogue. So it is for what a person wants more or less of, see `correct`.
 
         Raises:
             InputError: where n is no whole number or below 1, a wish is made and the items have no text,
-                `where` names what is no categorical field, or where names or the wish are no texts, or times
-                or ratings do not run along the history or can't be.
+                `where` names what is no categorical field, `more` or `less` no aspect or both the same, or
+                where names or the wish are no texts, or times or ratings do not run along the history or
+                can't be.
         """
         n = list_length(n, len(self.catalog))
         history = asking.history(self.fitted, query)
         legal = legal_for(self.catalog, query, history)
-        best = answering.answer(self.fitted, history, legal, n, self._wish(query))
+        best = answering.answer(
+            correcting.for_query(self.fitted, query), history, legal, n, self._wish(query)
+        )
         found = best.items[0] >= 0
         ids = self.catalog.ids[best.items[0][found]].to_list()
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
@@ -175,7 +178,11 @@ class Recommender:
         items, words = asking.numbers(self.catalog, item_ids), languages.language(language)
         return tuple(
             explaining.explain(
-                self.fitted, asking.history(self.fitted, query), items, self._wish(query), words
+                correcting.for_query(self.fitted, query),
+                asking.history(self.fitted, query),
+                items,
+                self._wish(query),
+                words,
             )
         )
 
@@ -225,20 +232,23 @@ class Recommender:
         item, other = asking.numbers(self.catalog, [item_id, other_id]).tolist()
         if item == other:
             raise InputError(f"The item {item_id!r} can't be compared with itself: name another.")
-        words = languages.language(language)
+        words, fitted = languages.language(language), correcting.for_query(self.fitted, query)
         return explaining.contrast(
-            self.fitted, asking.history(self.fitted, query), item, other, self._wish(query), words
+            fitted, asking.history(fitted, query), item, other, self._wish(query), words
         )
 
     def profile(self, query: Query, n: int = 5) -> tuple[Preference, ...]:
         """What a query's person is expected to choose more of than others do, equation (19), and why.
+
+        What they said they want more or less of is told too, beside the n; `correct` changes it.
 
         Raises:
             InputError: as `recommend`, where the model has no aspects (`explain.aspects`), or where n is no
                 whole number or below 1.
         """
         n = list_length(n, self.config.explain.aspects)
-        return explaining.profile(self.fitted, asking.history(self.fitted, query), n)
+        fitted = correcting.for_query(self.fitted, query)
+        return explaining.profile(fitted, asking.history(fitted, query), n)
 
     def standings(self, query: Query, item_id: str, without: Sequence[str] = ()) -> list[explaining.Standing]:
         """Where an item stands: as things are, then if each of some items were not in the history.
@@ -252,8 +262,9 @@ class Recommender:
         history, wish = asking.history(self.fitted, query), self._wish(query)
         (item,), out = asking.numbers(self.catalog, [item_id]).tolist(), asking.numbers(self.catalog, without)
         listed = legal_for(self.catalog, query, history).row(0)
-        now = explaining.standings(self.fitted, history, listed, item, wish)
-        return now + explaining.standings(self.fitted, explaining.without(history, out), listed, item, wish)
+        fitted = correcting.for_query(self.fitted, query)
+        now = explaining.standings(fitted, history, listed, item, wish)
+        return now + explaining.standings(fitted, explaining.without(history, out), listed, item, wish)
 
     @property
     def item_vectors(self) -> Floats:
@@ -384,8 +395,34 @@ class Recommender:
         """
         return type(self)(lifecycle.remember(self.fitted, events))
 
+    def correct(
+        self,
+        user: str,
+        *,
+        more: Sequence[tuple[str, str]] = (),
+        less: Sequence[tuple[str, str]] = (),
+        undo: Sequence[tuple[str, str]] = (),
+    ) -> Self:
+        """The same model, knowing what a person says they want more or less of, whoever it knows them to be.
+
+        What is said is feedback by equation (31), whose reliability is `explain.correction`: with it the
+        shares of a profile are others, and scores change by equation (20), from the next answer on. Ratings
+        (`rate`) do not. Nothing is trained. What is said of an aspect replaces what was said of it before.
+
+        Args:
+            user: their user_id.
+            more: pairs of a field and a value of which they want more, such as ("genre", "Comedy").
+            less: those of which they want less.
+            undo: those of which they take back what they said; where they said nothing, nothing changes.
+
+        Raises:
+            InputError: where the name is no text or empty, the model has no such aspect, or two different
+                things are said of one.
+        """
+        return type(self)(correcting.correct(self.fitted, user, more, less, undo))
+
     def forget_user(self, user: str) -> Self:
-        """The same model without a person's history, features, and what others were told of it.
+        """The same model without a person's history, features, corrections, and what others were told of it.
 
         What training and counts made of it is in numbers that name nobody; it is gone with the next fit on
         data without the person. A name the model does not know changes nothing.

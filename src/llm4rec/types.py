@@ -40,7 +40,8 @@ class Query:
     `history` is oldest first. `timestamps` (UTC seconds) and `ratings` run along it where known.
     `text` is a free-text wish. `exclude` names items that must not come back, `allow` the only ones that
     may (None: all). `where` names categorical fields of the catalogue and values: an item may come back if
-    it has any of the values of each field.
+    it has any of the values of each field. `more` and `less` are pairs of such a field and a value that are
+    wanted more or less of this once, whatever the person said of them before.
     """
 
     history: tuple[str, ...] = ()
@@ -53,6 +54,8 @@ class Query:
     context: Context = Context()
     allow: tuple[str, ...] | None = None
     where: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]], hash=False)
+    more: tuple[tuple[str, str], ...] = ()
+    less: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Evidence:
         type: an item of the history, a trait that several of its items share, what was retrieved for the
             history, or a circumstance.
         id: where it can be looked up: an item id; `field=value` of the catalogue; the kind of what was
-            retrieved and the item it was found by (`memory:50`); `recent_popularity`, `time_of_asking` or
-            `wish`.
+            retrieved and the item it was found by (`memory:50`); `recent_popularity`, `time_of_asking`,
+            `wish` or `correction`.
         label: what to call it when speaking to a person.
         contribution: what it adds to the item's log-probability (nats). Facts overlap: what was retrieved is
             part of what the item it was found by adds, and so are the items that share a trait.
@@ -115,9 +118,10 @@ class Preference:
     Attributes:
         field: of the catalogue.
         value: of that field.
-        share: of what they choose next, p_u,k.
+        share: of what they choose next, p_u,k; with what they said of it, p'_u,k of equation (31).
         usual: the same of everybody.
         evidence: items of their history that it comes from, what adds most to log p_u,k (nats) first.
+        corrected: what they said that they want of it; None where they said nothing.
     """
 
     field: str
@@ -125,6 +129,7 @@ class Preference:
     share: float
     usual: float
     evidence: tuple[Evidence, ...]
+    corrected: Literal["more", "less"] | None = None
 
 
 @dataclass(frozen=True)

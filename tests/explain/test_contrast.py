@@ -24,11 +24,11 @@ def contrasted(
     """Two items, of which the first owes `more` to items of the history than the second."""
     owed = np.array([more, [0.0] * N], dtype=np.float32)
     nothing = np.zeros(2, dtype=np.float32)
-    found = Influence(np.arange(N), owed, 0 * owed, np.zeros((2, N, len(KINDS)), np.float32), *[nothing] * 3)
+    found = Influence(np.arange(N), owed, 0 * owed, np.zeros((2, N, len(KINDS)), np.float32), *[nothing] * 4)
     monkeypatch.setattr(explaining, "influence", lambda *_: found)
     monkeypatch.setattr(explaining, "parts", lambda *_: None)
     monkeypatch.setattr(explaining, "writer", lambda *_: Writer(CATALOG, lately=True))
-    fitted: Any = SimpleNamespace(catalog=CATALOG, person_rows=lambda *_: None)
+    fitted: Any = SimpleNamespace(catalog=CATALOG, aspects=None, person_rows=lambda *_: None)
     history: Any = None
     return explaining.contrast(fitted, history, item, other)
 

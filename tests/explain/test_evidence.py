@@ -54,13 +54,14 @@ def influence(
     trend: float = 0.0,
     time: float = 0.0,
     wish: float = 0.0,
+    correction: float = 0.0,
 ) -> Influence:
     """What moved the score of one item, for a history of the first items of the catalogue by default."""
     u = len(network)
     retrieved = np.zeros((1, u, len(KINDS)), dtype=np.float32)
     for (place, kind), amount in (found or {}).items():
         retrieved[0, place, [*KINDS].index(kind)] = amount
-    single = [np.array([each], dtype=np.float32) for each in (trend, time, wish)]
+    single = [np.array([each], dtype=np.float32) for each in (trend, time, wish, correction)]
     rows = [np.array([each], dtype=np.float32) for each in (network, linear or [0.0] * u)]
     return Influence(np.array(history or range(u), dtype=np.int64), *rows, retrieved, *single)
 
@@ -93,6 +94,7 @@ def test_a_case_worked_by_hand() -> None:
         "wish": 0,
         "recent_popularity": popular,
         "time_of_asking": -0.05,
+        "correction": 0,
     })
     amounts = {"preference": 0.7 - 0.8 / 3, "similarity": 0.6, "context": popular - 0.05}
     total = 0.7 - 0.8 / 3 + 0.6 + popular - 0.05  # 1.0833
@@ -176,7 +178,7 @@ def situations(draw: st.DrawFn) -> tuple[Catalog, Influence, int]:
         *(draw(arrays(np.float32, (1, u), elements=AMOUNTS)) for _ in range(2)),
         draw(arrays(np.float32, (1, u, len(KINDS)), elements=AMOUNTS)),
         np.array([draw(st.floats(0, 1, width=32))], dtype=np.float32),
-        *(np.array([draw(AMOUNTS)], dtype=np.float32) for _ in range(2)),
+        *(np.array([draw(AMOUNTS)], dtype=np.float32) for _ in range(3)),
     )
     return catalog, found, draw(st.integers(0, n - 1))
 

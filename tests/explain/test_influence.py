@@ -466,6 +466,6 @@ def test_the_order_of_what_is_asked_for_changes_nothing() -> None:
     whole = influence(told, asked, STRANGER, np.arange(N_ITEMS))
     order: Ints = np.array([6, 1, 7])
     some = influence(told, asked, STRANGER, order)
-    for name in ("network", "linear", "retrieved", "trend", "time", "wish"):
+    for name in ("network", "linear", "retrieved", "trend", "time", "wish", "correction"):
         np.testing.assert_allclose(getattr(some, name), getattr(whole, name)[order], rtol=1e-4, atol=1e-6)
     assert math.isfinite(float(some.owed.sum()))

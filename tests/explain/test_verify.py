@@ -46,6 +46,7 @@ SENTENCES = {
     "“” was chosen more than most things.": ("recent_popularity", "item"),
     "“” is chosen more than usual at times like this.": ("time_of_asking", "item"),
     "“” is close to what you asked for.": ("wish", "item"),
+    "“” fits what you said you want more or less of.": ("correction", "item"),
     "Nothing that you chose speaks for “” in particular.": ("nothing", "item"),
 }
 COMMON = " They have “” in common."
@@ -109,6 +110,7 @@ def random_influence(rng: np.random.Generator, n_items: int, asked: int) -> Infl
         ways[2] * drawn(asked, u, len(KINDS)),
         (rng.random(asked) * rng.integers(0, 2, asked)).astype(np.float32),
         ways[3] * drawn(asked),
+        ways[4] * drawn(asked),
         ways[4] * drawn(asked),
     )
 

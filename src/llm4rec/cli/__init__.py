@@ -13,6 +13,7 @@ import llm4rec
 from llm4rec.cli.audit import audit
 from llm4rec.cli.bench import bench
 from llm4rec.cli.console import Guarded, example, note
+from llm4rec.cli.correct import correct
 from llm4rec.cli.data import get
 from llm4rec.cli.demo import demo
 from llm4rec.cli.evaluate import evaluate
@@ -86,6 +87,12 @@ app.command(
         "llm4rec explain --model model --user 42",
     )
 )(explain)
+app.command(
+    epilog=example(
+        "llm4rec correct --model model --user 42 --less genre=Horror",
+        "llm4rec correct --model model --user 42 --more genre=Comedy --undo genre=Horror",
+    )
+)(correct)
 app.command(
     epilog=example(
         "llm4rec items --model model --add new-items.parquet",

@@ -145,6 +145,21 @@ def pairs(texts: list[str], option: str, wanted: str) -> dict[str, str]:
     return found
 
 
+def aspects(texts: list[str] | None, option: str) -> tuple[tuple[str, str], ...]:
+    """Field and value of each FIELD=VALUE.
+
+    Raises:
+        InputError: naming one that is not of that form.
+    """
+    found: list[tuple[str, str]] = []
+    for text in texts or ():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise InputError(f"{option} takes FIELD=VALUE, such as genre=Comedy, not {text!r}.")
+        found.append((name, value))
+    return tuple(found)
+
+
 def beside(place: Path, ending: str) -> Path:
     """The path beside `place` that is named after it: `model` and `.checkpoint` make `model.checkpoint`."""
     if place.name in ("", ".."):

@@ -12,7 +12,7 @@ import typer
 
 from llm4rec.cli import console
 from llm4rec.cli.notes import note_empty, note_unheard, note_unknown, note_unknown_person
-from llm4rec.cli.recommend import utc_seconds
+from llm4rec.cli.recommend import WANTED, utc_seconds
 from llm4rec.cli.wording import Llm, as_json, rewriter
 from llm4rec.errors import InputError
 
@@ -42,6 +42,12 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
     ] = None,
     text: Annotated[str | None, typer.Option(help="A wish in plain words.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="When they ask, as for recommend.")] = None,
+    more: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help=f"{WANTED.format('more')} Repeatable.")
+    ] = None,
+    less: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help=f"{WANTED.format('less')} Repeatable.")
+    ] = None,
     than: Annotated[
         str | None, typer.Option(help="Another item, by its id: why the one rather than the other.")
     ] = None,
@@ -71,6 +77,8 @@ def explain(  # noqa: PLR0913  # one parameter per option of the command
         user=user,
         text=text,
         context=Context(None if at is None else utc_seconds(at)),
+        more=console.aspects(more, "--more"),
+        less=console.aspects(less, "--less"),
     )
     recommender = Recommender.load(model)
     note_unknown(recommender, "the history", query.history)
@@ -147,7 +155,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
     from llm4rec.explain.writer import shown
 
     if "preferences" in told:
-        return _profile(told["preferences"])
+        return profile_lines(told["preferences"])
     said = "plain" in told["explanation"]  # as it came
     lines = ["" if said else told["explanation"]["text"], "", _stands(told)]
     lines += _table("   adds", told["explanation"]["evidence"])
@@ -160,7 +168,8 @@ def _lines(told: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _profile(preferences: list[dict[str, Any]]) -> list[str]:
+def profile_lines(preferences: list[dict[str, Any]]) -> list[str]:
+    """A profile for a person: shares, traits with what was said of them, and what they come from."""
     from llm4rec.explain.writer import shown
 
     if not preferences:
@@ -170,6 +179,8 @@ def _profile(preferences: list[dict[str, Any]]) -> list[str]:
         lines = ["Nothing is known of what they chose. Newcomers to this model:", *lines]
     for each in preferences:
         trait = f"{shown(each['value'])} ({each['field']})"
+        if each["corrected"] is not None:
+            trait += f", {each['corrected']} wanted"
         lines.append(f"{each['share']:>6.1%}  {each['usual']:>6.1%}  {trait}")
         titles = [shown(piece["label"]) for piece in each["evidence"]]
         if titles:

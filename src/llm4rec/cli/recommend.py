@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CHUNK = 4096  # requests ranked at once: bounds memory, whatever the size of the file
 
+WANTED = "A value of a categorical field that is wanted {} this once; `correct` keeps it."
+
 
 def recommend(  # noqa: PLR0913  # one parameter per option of the command
     model: Annotated[Path, typer.Option(help="Model directory, as written by fit.")],
@@ -55,6 +57,12 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
             "fields narrow down.",
         ),
     ] = None,
+    more: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help=f"{WANTED.format('more')} Repeatable.")
+    ] = None,
+    less: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help=f"{WANTED.format('less')} Repeatable.")
+    ] = None,
     requests: Annotated[
         Path | None,
         typer.Option(
@@ -86,10 +94,11 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
     if requests is not None:
         if out is None:
             raise InputError("--requests needs --out, the Parquet file for the answers.")
-        if exclude or where or any(one is not None for one in (user, history, text, at, allow)):
+        single = (user, history, text, at, allow)
+        if exclude or where or more or less or any(one is not None for one in single):
             raise InputError(
-                "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow or "
-                "--where."
+                "--requests can't be joined with --user, --history, --text, --at, --exclude, --allow, "
+                "--where, --more or --less."
             )
         console.check_not_read(out, "--out", {"--requests": requests})  # before the work, not after
         console.check_parquet(out, "--out")
@@ -126,6 +135,8 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
         context=Context(None if at is None else utc_seconds(at)),
         allow=allowed,
         where=_where(where or []),
+        more=console.aspects(more, "--more"),
+        less=console.aspects(less, "--less"),
     )
     recommender = Recommender.load(model)
     words = rewriter(recommender, llm, language)
@@ -139,10 +150,7 @@ def recommend(  # noqa: PLR0913  # one parameter per option of the command
 def _where(pairs: list[str]) -> dict[str, list[str]]:
     """Field → values of FIELD=VALUE pairs."""
     found: dict[str, list[str]] = {}
-    for pair in pairs:
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not (name and equals and value):
-            raise InputError(f"--where takes FIELD=VALUE, such as genre=Comedy, not {pair!r}.")
+    for name, value in console.aspects(pairs, "--where"):
         found.setdefault(name, []).append(value)
     return found
 

@@ -41,6 +41,8 @@ def check(query: Query) -> None:
         if not are_texts(given[name]):
             raise InputError(f"Query.{name} takes a tuple of item ids, each a text: ('50', '181').")
     _check_restrictions(query.allow, given["where"])
+    for name in ("more", "less"):
+        check_pairs(given[name], f"Query.{name}")
     for name, what in (("user", "a name as a text"), ("text", "a wish in plain words")):
         if not isinstance(given[name], str | None):
             raise InputError(f"Query.{name} takes {what}, not {given[name]!r}.")
@@ -65,6 +67,18 @@ def _is_row(values: Any) -> bool:
 def are_texts(values: Any) -> bool:
     """Whether they are a row of texts, and not one text."""
     return _is_row(values) and all(isinstance(value, str) for value in values)
+
+
+def check_pairs(values: Any, name: str) -> None:
+    """Refuse what is no row of pairs of a field and a value.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    if not _is_row(values) or not all(are_texts(pair) and len(pair) == 2 for pair in values):
+        raise InputError(
+            f"{name} takes pairs of a field and a value, each a text: (('genre', 'Comedy'),), not {values!r}."
+        )
 
 
 def _check_along(values: Any, name: str, length: int) -> None:

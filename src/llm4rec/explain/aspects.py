@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +33,13 @@ class ExplainConfig(Section):
     )
     fewest: int = Option(
         default=5, ge=1, description="Items that have to have a value before it is such an aspect."
+    )
+    correction: float = Option(
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="Reliability of what people say they want more or less of, beside what their history "
+        "says; 0 lets it change nothing.",
     )
 
 
@@ -116,6 +124,12 @@ class Vocabulary:
         found[rows, self.aspects[np.repeat(self.offsets[items], counts) + within]] = 1 / counts[rows]
         return found
 
+    def shares(self, p: Floats) -> Array:
+        """Σ p over the aspects of each item [i], of p [k]; 0 where it has none."""
+        n_items = len(self.offsets) - 1
+        rows = np.repeat(np.arange(n_items), np.diff(self.offsets))
+        return np.bincount(rows, p[self.aspects], minlength=n_items)
+
 
 @dataclass(frozen=True)
 class Aspects:
@@ -137,6 +151,12 @@ class Aspects:
 
     def __len__(self) -> int:
         return len(self.fields)
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], int]:
+        """Field and value → number of the aspect."""
+        named = zip(self.fields, self.values, strict=True)
+        return {name: place for place, name in enumerate(named)}
 
     def preferences(self, states: Tensor) -> Floats:
         """p_u [b, k] of states h_u [b, d], asked at no time, equation (19); rows sum to 1."""

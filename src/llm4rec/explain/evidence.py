@@ -5,7 +5,8 @@ Of the three amounts (nats) that speak for an item, each 0 where it speaks again
 - similarity is what its score owes to the one item j* of the history that it owes most to,
 - preference what it owes to the other items that share a trait with it, above what it owes to as many of them
   on average, for the trait where that is most,
-- context what recent popularity, the time of asking and a wish add,
+- context what recent popularity, the time of asking, a wish and what the person said they want more or less
+  of add,
 
 each divided by their sum is a weight w. All enter through what they really did to the score, not through how
 well they seem to fit: equation (22) is taken with that in the place of the cosine, (20) with what the items
@@ -31,6 +32,7 @@ CIRCUMSTANCES = {
     "wish": "what you asked for",
     "recent_popularity": "recent popularity",
     "time_of_asking": "the time of asking",
+    "correction": "what you said you want more or less of",
 }
 """Pieces of evidence of the type `context`, and what to call each."""
 ITEMS, ASPECTS, FOUND = 3, 2, 2
@@ -182,13 +184,19 @@ def case(found: Influence, place: int, item: int, catalog: Catalog, traits: Held
         [found.network[place, :, None], found.linear[place, :, None], found.retrieved[place]], axis=1
     )
     trend, time, wish = (float(each[place]) for each in (found.trend, found.time, found.wish))
+    correction = float(found.correction[place])
     return Case(
         item=item,
         order=order,
         owed=owed[order],
         ways=ways[order],
         traits=_traits(traits, owed, order, item, catalog),
-        circumstances={"wish": wish, "recent_popularity": trend, "time_of_asking": time},
+        circumstances={
+            "wish": wish,
+            "recent_popularity": trend,
+            "time_of_asking": time,
+            "correction": correction,
+        },
     )
 
 

@@ -1,7 +1,8 @@
 """What moved the score of an item: each item of the history, recent popularity, the time of asking.
 
 The score is log r(i) with r ∝ p exp(a), p = (1 − s) q + s p_recent and q ∝ exp(τ log p_network + lifts); a is
-a wish and what is corrected for bias. What it loses without an item j of the history is to first order
+a wish, what the person said they want more or less of, and what is corrected for bias, all held still. What
+it loses without an item j of the history is to first order
 
     d_j log r(i)  +  Σ_k M_ik l_jk,   M_ik = (1 − ρ_i) (δ_ik − q_k) − Σ_m r_m (1 − ρ_m) (δ_mk − q_k)
 
@@ -67,6 +68,7 @@ class Influence:
         trend: what recent popularity adds, at most 0 for what is no more popular than the average item [n].
         time: what the time of asking adds [n].
         wish: what a wish adds [n].
+        correction: what is added by what the person said they want more or less of [n].
     """
 
     history: Ints
@@ -76,6 +78,7 @@ class Influence:
     trend: Floats
     time: Floats
     wish: Floats
+    correction: Floats
 
     @property
     def owed(self) -> Floats:
@@ -85,11 +88,16 @@ class Influence:
     def of(self, rows: Ints) -> Influence:
         """That of some of the n items."""
         scored = (self.network, self.linear, self.retrieved, self.trend, self.time, self.wish)
-        return Influence(self.history, *(values[rows] for values in scored))
+        return Influence(self.history, *(values[rows] for values in (*scored, self.correction)))
 
 
 def influence(
-    parts: Parts, history: EventLog, people: Ints, items: Ints, wish: Floats | None = None
+    parts: Parts,
+    history: EventLog,
+    people: Ints,
+    items: Ints,
+    wish: Floats | None = None,
+    correction: Floats | None = None,
 ) -> Influence:
     """What moved the scores of `items` [n ≥ 1] for a history of one row.
 
@@ -99,13 +107,15 @@ def influence(
         people: row of its owner in the people's table [1], -1 for a stranger.
         items: dense numbers.
         wish: log p(i | wish) [1, i], which all probabilities are multiplied by; None without a wish.
+        correction: the same of what the person said they want more or less of [1, i]; None for nothing.
     """
     different, copies = np.unique(items, return_inverse=True)
     events = history.history(0)
     known, place = np.unique(events, return_inverse=True)
     leaning = lean(parts.scorer, history, people)
     plain = _Said.after(parts, history, leaning.state.detach(), different)
-    said = plain if wish is None else plain.wishing(wish[0])
+    asked = plain if correction is None else plain.adding(correction[0])
+    said = asked if wish is None else asked.adding(wish[0])
     state = leaning.state.detach().requires_grad_()
     log_q = said.log_q(state)
     now = said.scores(log_q)
@@ -120,7 +130,9 @@ def influence(
     with torch.no_grad():
         if leaning.asked.any():
             time = (now - said.scores(said.log_q(state - leaning.asked))).numpy()
-        wished = (now - plain.scores(log_q)).numpy()
+        wished = (now - asked.scores(log_q)).numpy()
+        uncorrected = said if correction is None else said.adding(-correction[0])
+        corrected = (now - uncorrected.scores(log_q)).numpy()
         trend = said.trend(log_q).numpy()
         moved = said.moved(log_q)
     found = Influence(
@@ -131,6 +143,7 @@ def influence(
         trend=trend,
         time=time,
         wish=wished,
+        correction=corrected,
     )
     return found.of(copies)
 
@@ -205,9 +218,9 @@ class _Said:
             torch.from_numpy(np.zeros_like(lifts) if parts.added is None else parts.added),
         )
 
-    def wishing(self, wish: Floats) -> _Said:
-        """The same with a wish [i] (nats)."""
-        return replace(self, added=self.added + torch.from_numpy(wish))
+    def adding(self, more: Floats) -> _Said:
+        """The same with more added at the end [i] (nats), such as a wish."""
+        return replace(self, added=self.added + torch.from_numpy(more))
 
     def scores(self, log_q: Tensor) -> Tensor:
         """Log r of the items [n], given log q [i] (nats)."""

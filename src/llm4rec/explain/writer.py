@@ -65,6 +65,7 @@ LATELY = N_("“{item}” was chosen more than most things of late.")
 EVER = N_("“{item}” was chosen more than most things.")
 AT_THIS_TIME = N_("“{item}” is chosen more than usual at times like this.")
 ASKED_FOR = N_("“{item}” is close to what you asked for.")
+CORRECTED = N_("“{item}” fits what you said you want more or less of.")
 NOTHING = N_("Nothing that you chose speaks for “{item}” in particular.")
 RATHER = N_("“{first}”, which you chose, speaks more for “{item}” than for “{other}”.")
 NEITHER = N_("Nothing that you chose speaks more for “{item}” than for “{other}”.")
@@ -81,6 +82,7 @@ def forms(language: NullTranslations = ENGLISH) -> tuple[tuple[str, str], ...]:
         ("recent_popularity", EVER),
         ("time_of_asking", AT_THIS_TIME),
         ("wish", ASKED_FOR),
+        ("correction", CORRECTED),
         ("nothing", NOTHING),
     )
     told = [(claim, language.gettext(form)) for claim, form in plain]
@@ -201,6 +203,7 @@ class Writer:
             "wish": ASKED_FOR,
             "recent_popularity": LATELY if self.lately else EVER,
             "time_of_asking": AT_THIS_TIME,
+            "correction": CORRECTED,
         }[most]
         if case.circumstances[most] <= 0:
             form = NOTHING

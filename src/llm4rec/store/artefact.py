@@ -221,7 +221,11 @@ class Artefact:
 
     def table(self, name: str) -> pl.DataFrame:
         """One table, with the column types it was written with."""
-        return self._load(f"{name}.parquet", pl.read_parquet)
+        return self.listed(name, lambda table: table)
+
+    def listed(self, name: str, build: Callable[[pl.DataFrame], T]) -> T:
+        """What `build` makes of one table; its errors are taken as those of `built`."""
+        return self._load(f"{name}.parquet", lambda stream: build(pl.read_parquet(stream)))
 
     def text(self, name: str) -> str:
         """One text by its file name."""
