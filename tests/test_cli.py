@@ -48,6 +48,7 @@ COMMANDS = [
     ["evaluate"],
     ["audit"],
     ["items"],
+    ["correct"],
     ["bench"],
 ]
 
@@ -859,6 +860,10 @@ BAD: list[tuple[str, list[str], str]] = [
      "--exclude", "a"], "--exclude"),
     ("batch with where", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
      "--where", "a=b"], "--where"),
+    ("nothing to correct", ["correct", "--model", "{t}", "--user", "a"], "Say what to correct"),
+    ("half a correction", ["correct", "--model", "{t}", "--user", "a", "--less", "genre"], "--less takes"),
+    ("batch with less", ["recommend", "--model", "{t}", "--requests", "{t}/r.parquet", "--out", "{t}/o",
+     "--less", "a=b"], "--less."),
     ("half a condition", ["recommend", "--model", "{t}", "--user", "a", "--where", "genre"], "FIELD=VALUE"),
     ("nothing allowed", ["recommend", "--model", "{m}", "--history", "a", "--allow", ","],
      "--allow names no item: give ids"),
@@ -1464,6 +1469,70 @@ def test_explain_without_an_item_tells_what_somebody_is_taken_to_like(model: Pat
     assert [(each["field"], each["value"]) for each in found] == [(each.field, each.value) for each in told]
     lines = llm4rec("explain", "--model", model, "--user", "u1").stdout.splitlines()
     assert sum("(genres)" in line for line in lines) == len(found)
+
+
+def test_a_correction_is_kept_shown_and_taken_back(model: Path, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(model, place)
+    asked = ("recommend", "--model", place, "--user", "u1", "-n", N_ITEMS, "--json")
+    before = answered(llm4rec(*asked))["recommendations"]
+    said = llm4rec(
+        "correct", "--model", place, "--user", "u1", "--less", "genres=calm", "--more", "genres=wet"
+    )
+    assert said.exit_code == 0 and not said.stderr
+    lines = said.stdout.splitlines()
+    assert sum(line.endswith("calm (genres), less wanted") for line in lines) == 1
+    assert sum(line.endswith("wet (genres), more wanted") for line in lines) == 1
+    assert llm4rec("explain", "--model", place, "--user", "u1").stdout.splitlines() == lines
+    told = answered(llm4rec("explain", "--model", place, "--user", "u1", "--json"))["preferences"]
+    assert {each["value"]: each["corrected"] for each in told} == {"calm": "less", "wet": "more"}
+    after = answered(llm4rec(*asked))["recommendations"]
+
+    was, now = ({row["item_id"]: row["score"] for row in rows} for rows in (before, after))
+    moved = {name: now[name] - score for name, score in was.items()}
+    calm = [name for name in moved if int(name[1:]) % 2 == 0]  # all are wet
+    assert max(moved[name] for name in calm) < min(moved[name] for name in moved if name not in calm)
+    back = ("--undo", "genres=calm", "--undo", "genres=wet")
+    found = llm4rec("correct", "--model", place, "--user", "u1", *back, "--json")
+    assert {*answered(found)} == {"user", "preferences", "model"} and not found.stderr
+    assert answered(llm4rec(*asked))["recommendations"] == before
+    again = llm4rec("correct", "--model", place, "--user", "u1", *back[:2])
+    assert "Nothing was said of genres = calm" in again.stderr and again.exit_code == 0
+
+
+def test_a_correction_for_once_and_in_another_place(model: Path, tmp_path: Path) -> None:
+    asked = ("--model", model, "--user", "nobody-knows")
+    said = ("--less", "genres=calm")
+    kept = tmp_path / "other"
+    result = llm4rec("correct", *asked, *said, "--out", kept)
+    assert "no history of 'nobody-knows'" in result.stderr and result.exit_code == 0
+    once = answered(llm4rec("recommend", *asked, *said, "--json"))["recommendations"]
+    stored = llm4rec("recommend", "--model", kept, "--user", "nobody-knows", "--json")
+    assert once == answered(stored)["recommendations"]
+    assert once != answered(llm4rec("recommend", *asked, "--json"))["recommendations"]
+    (first, *_), item = once, once[0]["item_id"]
+    found = answered(llm4rec("explain", *asked, *said, "--item", item, "--json"))
+    assert (found["rank"], found["score"]) == (1, pytest.approx(first["score"], abs=1e-4))
+    assert "calm (genres), less wanted" in llm4rec("explain", *asked, *said).stdout
+
+
+def test_requests_of_people_who_corrected_are_answered_so(model: Path, tmp_path: Path) -> None:
+    kept, requests, out = tmp_path / "m", tmp_path / "requests.parquet", tmp_path / "answers.parquet"
+    assert (
+        llm4rec("correct", "--model", model, "--user", "u1", "--less", "genres=calm", "--out", kept).exit_code
+        == 0
+    )
+    pl.DataFrame({
+        "request_id": ["a", "b"],
+        "history": pl.Series([[], []], dtype=pl.List(pl.String)),
+        "user_id": ["u1", "u2"],
+    }).write_parquet(requests)
+    assert llm4rec("recommend", "--model", kept, "--requests", requests, "--out", out, "-n", 5).exit_code == 0
+    answers = pl.read_parquet(out)
+    for request, user in (("a", "u1"), ("b", "u2")):
+        rows = answers.filter(pl.col("request_id") == request)
+        alone = answered(llm4rec("recommend", "--model", kept, "--user", user, "-n", 5, "--json"))
+        assert rows["item_id"].to_list() == [row["item_id"] for row in alone["recommendations"]]
 
 
 def test_newcomers_are_told_apart(model: Path) -> None:
