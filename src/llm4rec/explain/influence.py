@@ -114,8 +114,7 @@ def influence(
     known, place = np.unique(events, return_inverse=True)
     leaning = lean(parts.scorer, history, people)
     plain = _Said.after(parts, history, leaning.state.detach(), different)
-    asked = plain if correction is None else plain.adding(correction[0])
-    said = asked if wish is None else asked.adding(wish[0])
+    said = plain.adding(wish, correction)
     state = leaning.state.detach().requires_grad_()
     log_q = said.log_q(state)
     now = said.scores(log_q)
@@ -130,9 +129,8 @@ def influence(
     with torch.no_grad():
         if leaning.asked.any():
             time = (now - said.scores(said.log_q(state - leaning.asked))).numpy()
-        wished = (now - asked.scores(log_q)).numpy()
-        uncorrected = said if correction is None else said.adding(-correction[0])
-        corrected = (now - uncorrected.scores(log_q)).numpy()
+        wished = (now - plain.adding(correction).scores(log_q)).numpy()
+        corrected = (now - plain.adding(wish).scores(log_q)).numpy()
         trend = said.trend(log_q).numpy()
         moved = said.moved(log_q)
     found = Influence(
@@ -218,9 +216,11 @@ class _Said:
             torch.from_numpy(np.zeros_like(lifts) if parts.added is None else parts.added),
         )
 
-    def adding(self, more: Floats) -> _Said:
-        """The same with more added at the end [i] (nats), such as a wish."""
-        return replace(self, added=self.added + torch.from_numpy(more))
+    def adding(self, *more: Floats | None) -> _Said:
+        """The same with more added at the end, each [1, i] (nats) or None, such as a wish."""
+        return replace(
+            self, added=sum((torch.from_numpy(each[0]) for each in more if each is not None), self.added)
+        )
 
     def scores(self, log_q: Tensor) -> Tensor:
         """Log r of the items [n], given log q [i] (nats)."""
