@@ -12,12 +12,13 @@ import polars as pl
 import pytest
 from tests.explain.test_aspects import KINDS, TINY, catalog
 
-from llm4rec import answering, explaining
+from llm4rec import answering, correcting, explaining
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import ArtefactError, InputError
 from llm4rec.explain.corrections import SCHEMA, Corrections
 from llm4rec.explain.verify import Names, unfounded
 from llm4rec.keeping import KIND, stored_corrections
+from llm4rec.model.scorer import Scorer
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -212,6 +213,22 @@ def test_with_a_wish_both_count(model: Recommender) -> None:
     fitted, history = model.correct("u1", less=[DESERT]).fitted, model.known_histories(pl.Series(["u1"]))
     both, factor = answering.scores(fitted, history, wish), answering.scores(fitted, history) + wish
     np.testing.assert_allclose(both, factor - np.logaddexp.reduce(factor, axis=1), atol=1e-5)
+
+
+def test_what_is_expected_is_asked_at_no_time(model: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is in a profile."""
+    asked: list[Any] = []
+    states = Scorer.states
+
+    def noting(self: Scorer, histories: EventLog, *others: Any) -> Any:
+        asked.append(histories.asked_at)
+        return states(self, histories, *others)
+
+    monkeypatch.setattr(Scorer, "states", noting)
+    history = replace(model.known_histories(pl.Series(["u1"])), asked_at=np.array([1_600_000_000]))
+    assert correcting.factors(model.correct("u1", less=[DESERT]).fitted, history) is not None
+    assert correcting.factors(model.fitted, history) is None
+    assert asked == [None]
 
 
 def test_a_new_item_is_moved_with_the_others(model: Recommender) -> None:

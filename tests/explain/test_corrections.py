@@ -93,7 +93,10 @@ def test_what_is_said_of_an_aspect_moves_who_has_it_past_who_has_not(
         assert moved[has].min() >= moved[~has].max() - 1e-5
     else:
         assert moved[has].max() <= moved[~has].min() + 1e-5
-    assert moved[1 << aspect] > 1e-4 if more else moved[1 << aspect] < -1e-4 or p[aspect] > 0.99
+    if min(p) * (1 - weight) > SIZE * LEAST:  # of single aspects it is u / p, whatever else was said
+        gap = moved[1 << aspect] - moved[1 << (aspect + 1) % SIZE]
+        u = weight * more + (1 - weight) * float(p[aspect])
+        assert gap == pytest.approx(math.log(u / float(p[aspect])), abs=1e-4)
 
 
 @given(shares, saids, weights)
