@@ -105,6 +105,10 @@ EXAMPLES = (
     ("“X” was chosen more than most things of late.", "“X” has been popular lately."),
     ("“X” was chosen more than most things.", "“X” is popular."),
     ("“X” is chosen more than usual at times like this.", "“X” is a usual choice at times like this."),
+    (
+        "“X” fits what you said you want more or less of.",
+        "You asked for more or less of some things, and “X” fits that.",
+    ),
     ("“X” is close to what you asked for.", "You asked for it: “X” is close to your wish."),
 )
 """Reasons in letters, each with words that say the same."""

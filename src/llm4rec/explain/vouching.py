@@ -43,6 +43,7 @@ CLAIMS: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
             "popular popularity lately recently recent trending more most than things now late",
         ),
         (r"at times like", "time times now usual usually moment hour more than"),
+        (r"more or less of", "asked said more less things"),
         (r"asked for", "asked ask request requested close looking search searched wish wanted"),
         (r"described", "described description descriptions describe similar similarly alike much reads"),
         (r"say of", "say says said people reviews review similar much about"),
