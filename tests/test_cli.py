@@ -1447,7 +1447,7 @@ def test_explain_tells_why_and_what_if(model: Path) -> None:
     found = answered(llm4rec("explain", *asked, "--item", "i4", "--json"))
     listed = answered(llm4rec("recommend", *asked, "-n", N_ITEMS, "--explain", "--json"))["recommendations"]
     (row,) = (row for row in listed if row["item_id"] == "i4")
-    assert {*found} == {"item_id", "title", "rank", "score", "explanation", "without", "model"}
+    assert {*found} == {"item_id", "title", "rank", "score", "explanation", "without", "fusion", "model"}
     assert (found["item_id"], found["title"], found["rank"]) == ("i4", row["title"], row["rank"])
     assert found["score"] == pytest.approx(row["score"], abs=1e-4)
     assert found["explanation"]["text"] == row["explanation"]["text"]
@@ -1461,6 +1461,21 @@ def test_explain_tells_why_and_what_if(model: Path) -> None:
     text = llm4rec("explain", *asked, "--item", "i4").stdout
     assert text.splitlines()[0] == found["explanation"]["text"]
     assert f"{found['title']} stands at {found['rank']} (log-probability {found['score']:.2f})." in text
+
+
+def test_explain_tells_how_much_each_modality_weighs(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = len(Recommender.load(model).modalities)
+    weights = torch.arange(1, n + 1) / sum(range(1, n + 1))
+    for told in (None, weights[None].numpy()):
+        monkeypatch.setattr(Recommender, "modality_weights", lambda self, items, told=told: told)
+        asked = ("explain", "--model", model, "--history", "i1,i2,i3", "--item", "i4")
+        found, text = answered(llm4rec(*asked, "--json"))["fusion"], llm4rec(*asked).stdout
+        if told is None:  # validation kept the plain sum
+            assert found is None and "What is known of it weighs" not in text
+        else:
+            names = Recommender.load(model).modalities
+            assert found == pytest.approx(dict(zip(names, weights.tolist(), strict=True)))
+            assert f"What is known of it weighs: {names[-1]} {weights[-1]:.0%}, " in text
 
 
 def test_explain_without_an_item_tells_what_somebody_is_taken_to_like(model: Path) -> None:

@@ -125,7 +125,16 @@ def _told(
             {"item_id": piece.id, "title": piece.label, **_standing(then)}
             for piece, then in zip(cited, without, strict=True)
         ],
+        "fusion": _fusion(recommender, item),
     }
+
+
+def _fusion(recommender: Recommender, item: str) -> dict[str, float] | None:
+    """How much each modality weighs in the item's vector, equation (6); None where they are summed."""
+    import polars as pl
+
+    weights = recommender.modality_weights(recommender.catalog.numbers(pl.Series([item])))
+    return None if weights is None else dict(zip(recommender.modalities, weights[0].tolist(), strict=True))
 
 
 def _contrast(recommender: Recommender, query: Query, item: str, other: str, language: str) -> dict[str, Any]:
@@ -162,6 +171,12 @@ def _lines(told: dict[str, Any]) -> list[str]:
     if told["without"] and told["rank"] is not None:
         lines += ["", "Without one of these it would stand"]
         lines += [f"{_rank(each['rank']):>7}  without {shown(each['title'])}" for each in told["without"]]
+    if told["fusion"] is not None:
+        shares = sorted(told["fusion"].items(), key=lambda pair: -pair[1])
+        lines += [
+            "",
+            "What is known of it weighs: " + ", ".join(f"{name} {share:.0%}" for name, share in shares),
+        ]
     if "than" in told:
         lines += ["", told["than"]["text"], _stands(told["than"])]
         lines += _table(" favour", told["than"]["evidence"], "the largest differences")
