@@ -66,6 +66,26 @@ def share(model: Recommender, query: Query, kind: str) -> float:
     return next(each.share for each in model.profile(query, 9) if each.value == kind)
 
 
+def test_what_is_wanted_less_is_no_trait_of_a_reason(model: Recommender) -> None:
+    """It was what most of them rested on before; that of other values stays."""
+    history, changed = (
+        Query(("i1", "i4", "i7", "i2", "i5")),
+        Query(("i1", "i4", "i7", "i2", "i5"), less=(DESERT,)),
+    )
+    items = [IDS[item] for item in (*OF["desert"][5:], *OF["forest"][5:], *OF["ocean"][5:])]
+    traits = [
+        {
+            piece.id
+            for each in model.explain(query, items)
+            for piece in each.evidence
+            if piece.type == "aspect"
+        }
+        for query in (history, changed)
+    ]
+    assert "genre=desert" in traits[0]
+    assert traits[1] == traits[0] - {"genre=desert"}
+
+
 # --- answers
 
 

@@ -73,6 +73,15 @@ def spoken(fitted: Fitted, histories: EventLog) -> dict[int, Said]:
     return fitted.corrections.rows(histories.user_ids)
 
 
+def unwanted(fitted: Fitted, history: EventLog) -> frozenset[tuple[str, str]]:
+    """Fields and values that the owner of a history of one row wants less of."""
+    said = spoken(fitted, history).get(0, {})
+    if fitted.aspects is None:
+        return frozenset()
+    named = {place: pair for pair, place in fitted.aspects.places.items()}
+    return frozenset(named[aspect] for aspect, more in said.items() if not more)
+
+
 def factors(fitted: Fitted, histories: EventLog) -> Floats | None:
     """By how much what people said changes the log-score of each item [b, i] (nats).
 

@@ -58,7 +58,12 @@ def explain(
     people = fitted.person_rows(history)
     said = correcting.factors(fitted, history)
     found = influence(parts(fitted, people), history, people, items, wish, said)
-    words, traits = writer(fitted, history, language), held(found.history, fitted.catalog)
+    words, unwanted = writer(fitted, history, language), correcting.unwanted(fitted, history)
+    traits = {
+        trait: places
+        for trait, places in held(found.history, fitted.catalog).items()
+        if trait not in unwanted
+    }  # they moved the score all the same, but are no reason to give to who wants less of them
     told: list[Explanation] = []
     for place, item in enumerate(items.tolist()):
         speaks = case(found, place, item, fitted.catalog, traits)
