@@ -18,9 +18,10 @@ from llm4rec.errors import InputError
 from llm4rec.explain.influence import Influence, influence
 from llm4rec.fitted import Fitted
 from llm4rec.model.linear import Linear
-from llm4rec.recommender import Recommender
+from llm4rec.model.network import Network
+from llm4rec.recommender import Recommender, ServeConfig
 from llm4rec.settings import Config
-from llm4rec.types import Array, Floats, Query
+from llm4rec.types import Array, Context, Floats, Query
 
 N_ITEMS, N_PEOPLE, EACH = 24, 60, 7
 NOON = 1_600_000_000
@@ -232,6 +233,84 @@ def test_explaining_leaves_answers_as_they_were(model: Recommender) -> None:
     explaining.explain(model.fitted, told, np.arange(9, 20))
     assert np.array_equal(answering.scores(model.fitted, told), before)
     assert all(weights.grad is None for weights in model.fitted.scorer.network.parameters())
+
+
+# --- reasons that are kept
+
+
+QUERY, NAMED = Query(("i1", "i2", "i3"), user="u5"), ["i9", "i20"]
+
+
+def anew(model: Recommender) -> Recommender:
+    return Recommender(model.fitted)
+
+
+def test_what_is_kept_is_what_would_be_said_anew_and_reads_nothing(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = anew(model)
+    first = kept.explain(QUERY, NAMED)
+    assert first == anew(model).explain(QUERY, NAMED)
+    wished = replace(QUERY, text="tale")
+    again = kept.explain(wished, NAMED)
+    monkeypatch.setattr(Network, "told", lambda *_: pytest.fail("it was read again"))
+    assert kept.explain(QUERY, NAMED[::-1]) == first[::-1]
+    assert kept.explain(wished, NAMED) == again != first
+    for other in (
+        replace(QUERY, user="u6"),
+        replace(QUERY, history=("i2", "i1", "i3")),
+        replace(QUERY, ratings=(1.0, 2.0, 3.0)),
+        replace(QUERY, timestamps=(NOON, NOON + 9, NOON + 99)),
+        replace(QUERY, context=Context(NOON)),
+    ):
+        with pytest.raises(pytest.fail.Exception, match="read again"):
+            kept.explain(other, NAMED)
+
+
+def test_what_else_is_asked_for_changes_last_digits_at_most(model: Recommender) -> None:
+    together = anew(model).explain(QUERY, [f"i{item}" for item in range(8, 20)])
+    for item, one in enumerate(together, start=8):
+        (alone,) = anew(model).explain(QUERY, [f"i{item}"])
+        assert (alone.text, alone.kind) == (one.text, one.kind)
+        pieces = [(each.type, each.id, pytest.approx(each.contribution, abs=1e-5)) for each in one.evidence]
+        assert [(each.type, each.id, each.contribution) for each in alone.evidence] == pieces
+
+
+def test_many_and_one_find_the_same(model: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, query = anew(model), Query(user="u7")
+    asked = kept.known_histories(pl.Series(["u7"]))
+    listed = kept.recommend_many(asked, None, 3)
+    told, names = kept.explain_many(asked, listed), model.catalog.ids[listed.items[0]].to_list()
+    monkeypatch.setattr(Network, "told", lambda *_: pytest.fail("it was read again"))
+    assert [*kept.explain(query, names)] == told
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        kept.explain(query, names, "de")
+
+
+def test_a_changed_model_gives_no_old_reason(model: Recommender) -> None:
+    kept = anew(model)
+    query = Query(user="u5")
+    before = kept.explain(query, NAMED)
+    more = EventLog(pl.Series(["u5"]), np.array([0, 1]), np.array([13]), times=np.array([NOON + 10**7]))
+    changed = {
+        "remember": kept.remember(more),
+        "forget": kept.forget_user("u5"),
+        "adjust": kept.adjusted(popularity=0.5),
+        "upsert": kept.upsert_items(CATALOG.table.head(1).with_columns(pl.lit("other").alias("title"))),
+    }
+    for name, other in changed.items():
+        assert len(other.reasons) == 0, name
+        assert other.explain(query, NAMED) == anew(other).explain(query, NAMED), name
+    assert changed["remember"].explain(query, NAMED) != before != changed["forget"].explain(query, NAMED)
+    assert len(kept.reasons) == 2
+
+
+def test_how_many_are_kept_is_set_where_a_model_is_loaded(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    for most, there in ((0, 0), (1, 1), (1000, 2)):
+        loaded = Recommender.load(tmp_path / "model", serve=ServeConfig(reasons=most))
+        loaded.explain(QUERY, NAMED)
+        assert len(loaded.reasons) == there
 
 
 # --- deletion

@@ -6,6 +6,7 @@ history → backbone over fused item vectors → time of asking → dense head �
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from llm4rec.data.split import Cases
 from llm4rec.encode.text import TextEncoder, reopen_encoder
 from llm4rec.errors import InputError
 from llm4rec.explain import languages
+from llm4rec.explain.kept import Kept, digest
 from llm4rec.explain.language_model import open_language_model
 from llm4rec.explain.rewording import Rewriter
 from llm4rec.explain.verify import Names
@@ -54,6 +56,8 @@ class Recommender:
         self.fitted = fitted
         self.catalog = fitted.catalog
         self.config = fitted.config
+        serve = fitted.scorer.serve
+        self.reasons = Kept(0 if serve is None else serve.reasons)
 
     @classmethod
     def fit(  # noqa: PLR0913  # all that a fit can be given
@@ -175,16 +179,8 @@ class Recommender:
             InputError: as `recommend`, and where the catalogue has no item of a name or there are no forms of
                 words in the language.
         """
-        items, words = asking.numbers(self.catalog, item_ids), languages.language(language)
-        return tuple(
-            explaining.explain(
-                correcting.for_query(self.fitted, query),
-                asking.history(self.fitted, query),
-                items,
-                self._wish(query),
-                words,
-            )
-        )
+        history, items = asking.history(self.fitted, query), asking.numbers(self.catalog, item_ids)
+        return tuple(self._reasons(history, items, language, query))
 
     def explain_many(
         self, histories: EventLog, rankings: Rankings, language: str = "en"
@@ -196,12 +192,11 @@ class Recommender:
         Raises:
             InputError: where there are no forms of words in the language.
         """
-        words, told = languages.language(language), list[Explanation]()
+        languages.language(language)  # also where there are no rows
+        told = list[Explanation]()
         for row, items in enumerate(rankings.items):
             history = histories.histories(np.array([row]), histories.lengths[[row]])
-            told += explaining.explain(
-                self.fitted, history.select(history.items >= 0), items[items >= 0], language=words
-            )
+            told += self._reasons(history.select(history.items >= 0), items[items >= 0], language, Query())
         return told
 
     def rewriter(self, language_model: str) -> Rewriter:
@@ -218,6 +213,15 @@ class Recommender:
         """
         model = open_language_model(language_model, self.config.model.backbone)
         return Rewriter(model, Names.of(self.catalog))
+
+    def _reasons(self, history: EventLog, items: Ints, language: str, query: Query) -> list[Explanation]:
+        """Why each item [n] would be recommended after one history; what is kept is not made again."""
+        words, fitted = languages.language(language), correcting.for_query(self.fitted, query)
+        return self.reasons.of(
+            digest(history, query.text, language, json.dumps([query.more, query.less])),
+            items,
+            lambda some: explaining.explain(fitted, history, some, self._wish(query), words),
+        )
 
     def contrast(
         self, query: Query, item_id: str, other_id: str, language: str = "en"

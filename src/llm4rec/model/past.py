@@ -30,7 +30,7 @@ FEW = 4
 
 
 class ServeConfig(Section):
-    """How a fitted model with a pretrained backbone answers (section `serve`); nothing here is trained."""
+    """How a fitted model answers (section `serve`); nothing here is trained."""
 
     past_mib: int = Option(
         default=256,
@@ -43,6 +43,12 @@ class ServeConfig(Section):
         description="Read histories with the decoder's projections rounded to 8 bits, where its numbers are "
         "bfloat16; up to four new events of a history that was kept are then read from the 8 bits "
         "themselves, which is quicker. The artefact keeps the exact ones; false reads with them.",
+    )
+    reasons: int = Option(
+        default=1000,
+        ge=0,
+        description="Reasons that are kept in memory, one an item, to be given again where all that they "
+        "depend on is the same; the least recently used go first. 0 keeps none.",
     )
 
 
