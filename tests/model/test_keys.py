@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from llm4rec.model import leaning
 from llm4rec.model.backbone import BackboneConfig, CompactBackbone
 from llm4rec.model.keys import weighed
 from llm4rec.model.origin import open_decoder
@@ -217,3 +218,22 @@ def test_padding_on_the_right_is_harmless(positions: str) -> None:
     )
     torch.testing.assert_close(of_both[1, :3], of_alone[0], rtol=1e-3, atol=1e-4)
     assert not of_both[0].any() and not of_both[1, 3:].any()
+
+
+# --- many directions at once
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2", "mistral"])
+def test_derivatives_of_any_family_are_worked_out_together(
+    language_model: Models, family: str, precision: str
+) -> None:
+    model = pretrained(language_model(family), precision=precision)
+    keys = torch.zeros(1, TIME, requires_grad=True)
+    state = model(events(n=1), keys=keys)[:, -1]
+    directions = torch.randn(3, 1, SIZE, generator=torch.Generator().manual_seed(2))
+    alone = [torch.autograd.grad(state, keys, each, retain_graph=True)[0] for each in directions]
+    found = leaning.slopes(state, keys, directions, TIME**2)
+    near = {"rtol": 1e-4, "atol": 1e-5} if precision == "float32" else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(found, torch.stack(alone), **near)
+    assert found.abs().max() > 1e-3
