@@ -65,7 +65,7 @@ def drawn(model: Recommender, people: int, n: int, seed: int) -> list[tuple[Expl
         query = Query(user=known.user_ids[row])
         ranked = model.recommend(query, n).item_ids
         item = ranked[int(rng.integers(len(ranked)))]
-        (explanation,) = model.explain(query, [item])
+        explanation = model.explain(query, item)
         found.append((explanation, dict(zip(model.catalog.ids, model.catalog.titles, strict=True))[item]))
     return found
 

@@ -76,7 +76,7 @@ def test_what_is_wanted_less_is_no_trait_of_a_reason(model: Recommender) -> None
     traits = [
         {
             piece.id
-            for each in model.explain(query, items)
+            for each in model.explain_each(query, items)
             for piece in each.evidence
             if piece.type == "aspect"
         }
@@ -281,7 +281,7 @@ def test_the_profile_shows_what_was_said(model: Recommender) -> None:
 def test_reasons_say_that_it_counted(model: Recommender) -> None:
     query = Query(more=(FOREST,))
     plain, changed = everything(model, Query()), everything(model, query)
-    (told,) = model.explain(query, ["i2"])
+    told = model.explain(query, "i2")
     (piece,) = (each for each in told.evidence if each.id == "correction")
     assert (piece.type, piece.label) == ("context", "what you said you want more or less of")
     assert piece.contribution == pytest.approx(changed[2] - plain[2], abs=1e-4)
@@ -290,9 +290,9 @@ def test_reasons_say_that_it_counted(model: Recommender) -> None:
     assert unfounded(told.text, "i2", told.evidence, Names.of(WORLD)) == ()
     without = tuple(each for each in told.evidence if each.id != "correction")
     assert unfounded(told.text, "i2", without, Names.of(WORLD)) != ()
-    (german,) = model.explain(query, ["i2"], "de")
+    german = model.explain(query, "i2", "de")
     assert german.text == "“i2” passt zu dem, wovon Sie nach eigener Angabe mehr oder weniger möchten."
-    (sunk,) = model.explain(query, ["i0"])
+    sunk = model.explain(query, "i0")
     assert "correction" not in {each.id for each in sunk.evidence}
     _, pieces = model.contrast(query, "i2", "i0")
     (apart,) = (each for each in pieces if each.id == "correction")

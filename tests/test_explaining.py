@@ -190,7 +190,8 @@ def test_a_model_with_a_code_head_explains_what_it_has_recommended(mode: str) ->
     })
     made, query = Recommender.fit(people(), CATALOG, config), Query(("i1", "i2", "i3"))
     listed = made.recommend(query, 3)
-    told = made.explain(query, listed.item_ids)
+    told = made.explain_each(query, listed.item_ids)
+    assert made.explain(query, listed.item_ids[1]) == told[1]
     assert len(told) == 3 and all(sum(each.weights.values()) == pytest.approx(1) for each in told)
 
 
@@ -212,9 +213,9 @@ def test_the_same_is_said_again_and_by_a_stored_model(
 
 
 def test_what_the_catalogue_does_not_know_is_passed_over(model: Recommender) -> None:
-    nobody, empty = (model.explain(Query(names), ["i9"]) for names in (("ghost", "gone"), ()))
+    nobody, empty = (model.explain_each(Query(names), ["i9"]) for names in (("ghost", "gone"), ()))
     assert nobody == empty and nobody[0].kind == "context"
-    one, same = (model.explain(Query(names), ["i9"]) for names in (("ghost", "i1", "i2"), ("i1", "i2")))
+    one, same = (model.explain_each(Query(names), ["i9"]) for names in (("ghost", "i1", "i2"), ("i1", "i2")))
     assert one == same
 
 
@@ -249,13 +250,13 @@ def test_what_is_kept_is_what_would_be_said_anew_and_reads_nothing(
     model: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = anew(model)
-    first = kept.explain(QUERY, NAMED)
-    assert first == anew(model).explain(QUERY, NAMED)
+    first = kept.explain_each(QUERY, NAMED)
+    assert first == anew(model).explain_each(QUERY, NAMED)
     wished = replace(QUERY, text="tale")
-    again = kept.explain(wished, NAMED)
+    again = kept.explain_each(wished, NAMED)
     monkeypatch.setattr(Network, "told", lambda *_: pytest.fail("it was read again"))
-    assert kept.explain(QUERY, NAMED[::-1]) == first[::-1]
-    assert kept.explain(wished, NAMED) == again != first
+    assert kept.explain_each(QUERY, NAMED[::-1]) == first[::-1]
+    assert kept.explain_each(wished, NAMED) == again != first
     for other in (
         replace(QUERY, user="u6"),
         replace(QUERY, history=("i2", "i1", "i3")),
@@ -264,13 +265,13 @@ def test_what_is_kept_is_what_would_be_said_anew_and_reads_nothing(
         replace(QUERY, context=Context(NOON)),
     ):
         with pytest.raises(pytest.fail.Exception, match="read again"):
-            kept.explain(other, NAMED)
+            kept.explain_each(other, NAMED)
 
 
 def test_what_else_is_asked_for_changes_last_digits_at_most(model: Recommender) -> None:
-    together = anew(model).explain(QUERY, [f"i{item}" for item in range(8, 20)])
+    together = anew(model).explain_each(QUERY, [f"i{item}" for item in range(8, 20)])
     for item, one in enumerate(together, start=8):
-        (alone,) = anew(model).explain(QUERY, [f"i{item}"])
+        (alone,) = anew(model).explain_each(QUERY, [f"i{item}"])
         assert (alone.text, alone.kind) == (one.text, one.kind)
         pieces = [(each.type, each.id, pytest.approx(each.contribution, abs=1e-5)) for each in one.evidence]
         assert [(each.type, each.id, each.contribution) for each in alone.evidence] == pieces
@@ -282,15 +283,15 @@ def test_many_and_one_find_the_same(model: Recommender, monkeypatch: pytest.Monk
     listed = kept.recommend_many(asked, None, 3)
     told, names = kept.explain_many(asked, listed), model.catalog.ids[listed.items[0]].to_list()
     monkeypatch.setattr(Network, "told", lambda *_: pytest.fail("it was read again"))
-    assert [*kept.explain(query, names)] == told
+    assert [*kept.explain_each(query, names)] == told
     with pytest.raises(pytest.fail.Exception, match="read again"):
-        kept.explain(query, names, "de")
+        kept.explain_each(query, names, "de")
 
 
 def test_a_changed_model_gives_no_old_reason(model: Recommender) -> None:
     kept = anew(model)
     query = Query(user="u5")
-    before = kept.explain(query, NAMED)
+    before = kept.explain_each(query, NAMED)
     more = EventLog(pl.Series(["u5"]), np.array([0, 1]), np.array([13]), times=np.array([NOON + 10**7]))
     changed = {
         "remember": kept.remember(more),
@@ -300,8 +301,12 @@ def test_a_changed_model_gives_no_old_reason(model: Recommender) -> None:
     }
     for name, other in changed.items():
         assert len(other.reasons) == 0, name
-        assert other.explain(query, NAMED) == anew(other).explain(query, NAMED), name
-    assert changed["remember"].explain(query, NAMED) != before != changed["forget"].explain(query, NAMED)
+        assert other.explain_each(query, NAMED) == anew(other).explain_each(query, NAMED), name
+    assert (
+        changed["remember"].explain_each(query, NAMED)
+        != before
+        != changed["forget"].explain_each(query, NAMED)
+    )
     assert len(kept.reasons) == 2
 
 
@@ -309,7 +314,7 @@ def test_how_many_are_kept_is_set_where_a_model_is_loaded(model: Recommender, tm
     model.save(tmp_path / "model")
     for most, there in ((0, 0), (1, 1), (1000, 2)):
         loaded = Recommender.load(tmp_path / "model", serve=ServeConfig(reasons=most))
-        loaded.explain(QUERY, NAMED)
+        loaded.explain_each(QUERY, NAMED)
         assert len(loaded.reasons) == there
 
 

@@ -170,10 +170,20 @@ class Recommender:
         ids = self.catalog.ids[best.items[0][found]].to_list()
         return Ranking(tuple(ids), tuple(best.scores[0][found].tolist()))
 
-    def explain(self, query: Query, item_ids: Sequence[str], language: str = "en") -> tuple[Explanation, ...]:
-        """Why each of some items would be recommended to a query, equations (24) and (25).
+    def explain(self, query: Query, item_id: str, language: str = "en") -> Explanation:
+        """Why one item would be recommended to a query, equations (24) and (25).
 
-        The history is read once for all of them. Contributions are what the score would lose, to first order.
+        Contributions are what the score would lose, to first order.
+
+        Raises:
+            InputError: as `explain_each`.
+        """
+        return self.explain_each(query, [item_id], language)[0]
+
+    def explain_each(
+        self, query: Query, item_ids: Sequence[str], language: str = "en"
+    ) -> tuple[Explanation, ...]:
+        """As `explain`, of several items: the history is read once for all of them.
 
         Raises:
             InputError: as `recommend`, and where the catalogue has no item of a name or there are no forms of

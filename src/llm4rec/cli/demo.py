@@ -93,5 +93,5 @@ def _person(recommender: Recommender, study: Study) -> Shown:
         person=str(log.user_ids[row]),
         history=tuple(titles[item] for item in reversed(history[-SHOWN // 2 :])),
         recommended=tuple(titles[item] for item in ranking.item_ids),
-        reasons=tuple(why.text for why in recommender.explain(query, ranking.item_ids)),
+        reasons=tuple(why.text for why in recommender.explain_each(query, ranking.item_ids)),
     )

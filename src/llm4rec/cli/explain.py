@@ -108,7 +108,7 @@ def _told(
     say: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     """Why, and what if; `say` is given the words of a language model as they come."""
-    (explanation,) = recommender.explain(query, [item], language)
+    explanation = recommender.explain(query, item, language)
     text = None if words is None else ""
     for sentence in () if words is None else words.stream(explanation, _title(recommender, item)):
         text = f"{text}{sentence}"

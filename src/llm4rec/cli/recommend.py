@@ -199,7 +199,7 @@ def _one(
     ranking = recommender.recommend(query, min(n, len(recommender.catalog)))
     rows = listed(recommender, ranking)
     if language is not None:
-        reasons = recommender.explain(query, ranking.item_ids, language)
+        reasons = recommender.explain_each(query, ranking.item_ids, language)
         for row, explanation in zip(rows, reasons, strict=True):
             text = None if words is None else words.reword(explanation, row["title"]).text
             row["explanation"] = as_json(explanation, text)
