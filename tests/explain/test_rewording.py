@@ -14,7 +14,7 @@ from llm4rec.explain.language_model import Message
 from llm4rec.explain.masking import Masked, letters, mask
 from llm4rec.explain.rewording import EXAMPLES, Rewriter, conversation
 from llm4rec.explain.verify import Names, _taken_apart
-from llm4rec.explain.writer import ENGLISH, forms, shown
+from llm4rec.explain.writer import ENGLISH, NOTHING, forms, shown
 from llm4rec.types import Evidence, Explanation
 
 CATALOG = catalogue(["Ash", "Bee", "Cod"], [["Drama"], ["Drama"], ["Drama", "War"]], [[], [], []])
@@ -132,6 +132,23 @@ def test_what_else_speaks_for_the_item_stays_as_it_is() -> None:
     more = replace(REASON, text=PLAIN + ending)
     assert [*writes.stream(more, "Ash")] == ["We picked “Ash” mostly because you chose “Bee”.", ending]
     assert model.asked == [IN_LETTERS]
+
+
+@pytest.mark.parametrize("answer", ["X matches what you chose.", "We picked X for you."])
+def test_that_nothing_speaks_for_an_item_is_not_reworded(answer: str) -> None:
+    nothing = Explanation(NOTHING.format(item="Ash"), "context", (), REASON.weights)
+    model = Scripted(answer)
+    assert Rewriter(model, Names.of(CATALOG)).reword(nothing, "Ash") == nothing
+    assert model.asked == []
+
+
+def test_an_answer_without_an_end_is_left_off() -> None:
+    class Endless(Scripted):
+        def write(self, conversation: Sequence[Message], most: int) -> Generator[str, None, None]:
+            while True:
+                yield "you chose and "
+
+    assert Rewriter(Endless(), Names.of(CATALOG)).reword(REASON, "Ash") == REASON
 
 
 def test_a_model_that_fails_is_not_passed_over() -> None:

@@ -121,5 +121,20 @@ def test_sentences_come_once_they_are_whole() -> None:
     assert sentences("One. Two", ended=False) == ["One."]
     assert sentences("One.", ended=False) == []  # more of it may come
     assert sentences("One.", ended=True) == ["One."]
-    assert sentences("“One.” Two? Three", ended=True) == ["“One.”", "Two?"]
+    assert sentences("One!! Two? Three", ended=True) == ["One!!", "Two?"]
     assert sentences("Of 3.5 things", ended=True) == []
+    assert sentences("One\n and\x1c two. Three.", ended=True) == ["One and two.", "Three."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It's not so.We think of X mostly because you chose P.",  # not what stands after the stop alone
+        "We think of X mostly because you chose P.Q.",
+        "Mostly because you chose P, we think of X.”",  # a mark that nothing opened
+        "Mostly because you chose P, we think of X!)",
+        "...",
+    ],
+)
+def test_no_part_of_a_sentence_is_vouched_for_by_itself(text: str) -> None:
+    assert all(objection(each, NETWORK) is not None for each in sentences(text, ended=True))

@@ -22,6 +22,8 @@ from llm4rec.types import Explanation
 
 TOKENS = 64
 """That a rewording may take."""
+LETTERS = 2_000
+"""After which an answer is left off, whatever it was asked to take."""
 MOST = 3
 """Sentences of a rewording."""
 SHOWN = 3
@@ -145,6 +147,8 @@ class Rewriter:
             LanguageModelError: where the model fails.
         """
         masked = mask(explanation, title, self._names)
+        if masked is not None and not claims(masked.text):
+            masked = None  # that nothing speaks for an item has no other words that can be vouched for
         said = ""
         for sentence in () if masked is None else self._sentences(masked):
             yield said + sentence
@@ -195,6 +199,8 @@ def _vouched(model: LanguageModel, masked: Masked) -> Iterator[str]:
     with closing(model.write(conversation(masked), TOKENS)) as pieces:
         for piece in chain(pieces, [None]):
             text += piece or ""
+            if len(text) > LETTERS:
+                return
             whole = sentences(text, ended=piece is None)
             for sentence in whole[len(said) :]:
                 if len(said) == MOST or sentence in said or objection(sentence, masked) is not None:

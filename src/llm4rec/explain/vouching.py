@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from llm4rec.explain.masking import CHOSEN, ITEM, NAME, TRAITS, Masked
 
-SENTENCE = re.compile(r"[^.!?]*[.!?]+[”\"’')]*(?=\s|$)")
-"""One sentence with its end."""
+SENTENCE = re.compile(r".*?[.!?](?=\s|$)", re.DOTALL)
+"""One sentence with its end; a stop with no blank after it, as in 3.5, ends none."""
 PLAIN = frozenset(
     "a all also an and another any are as at be because been before both by can choice choices choose "
     "chose chosen could did do does each earlier enjoy fit fits for from further give given go goes good "
@@ -75,17 +75,22 @@ OFFERING = frozenset(
 MOST = frozenset("most mostly mainly above especially particularly particular chiefly main".split())
 PASSED = frozenset("have also already had previously just seem to".split())
 """Words between `you` and what you did."""
-_TOKEN = re.compile(rf"({NAME.pattern})|([^\W\d_]+(?:['’][a-z]+)?)|([,;:()–—])|(\s+|[.!?]+[”\"’')]*)|(.)")
+_TOKEN = re.compile(
+    rf"({NAME.pattern})|([^\W\d_]+(?:['’][a-z]+)?)|([,;:()–—])|(\s+|[.!?]+(?=\s*$))|(.)", re.DOTALL
+)
 Token = tuple[str, str]
 """`name` with a letter, `word` in small letters, `comma`, or `other`, which nothing vouches for."""
 
 
 def sentences(text: str, ended: bool) -> list[str]:
-    """The whole sentences that a text begins with; the last one only where the text has ended."""
+    """The whole sentences that a text begins with; the last one only where the text has ended.
+
+    Nothing between them is passed over, and each is on one line, with single blanks.
+    """
     found = list(SENTENCE.finditer(text))
     if found and not ended and found[-1].end() == len(text):
         found.pop()  # what comes may belong to it
-    return [each[0].strip() for each in found]
+    return [" ".join(each[0].split()) for each in found]
 
 
 def claims(text: str) -> frozenset[int]:
@@ -114,6 +119,8 @@ def _tokens(sentence: str) -> Iterator[Token]:
 
 def _known(tokens: Sequence[Token], masked: Masked) -> str | None:
     """Every word and every letter is one that the reason has, or that claims nothing."""
+    if not tokens:
+        return "nothing that it says"
     lexicon = PLAIN.union(*(CLAIMS[place][1] for place in claims(masked.text)))
     for kind, value in tokens:
         if kind == "other":
