@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
 from llm4rec.errors import InputError, LanguageModelError
-from llm4rec.explain.language_model import GGUF, Directory, Endpoint, Message, open_language_model
+from llm4rec.explain.language_model import GGUF, Directory, Endpoint, Message, _pieces, open_language_model
 from llm4rec.model import origin
 
 ASKED: list[Message] = [{"role": "user", "content": "Count from one to nine in words."}]
@@ -62,6 +66,96 @@ def test_an_endpoint_that_is_down_is_named() -> None:
         list(Endpoint("http://127.0.0.1:9/v1#m").write(ASKED, 8))
 
 
+PART: dict[str, Any] = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+def parts(*choices: Any) -> bytes:
+    """A stream of parts with these `choices`, as an endpoint gives it."""
+    told = [json.dumps({**PART, "choices": each}) for each in choices]
+    return "".join(f"data: {each}\n\n" for each in (*told, "[DONE]")).encode()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes], Endpoint]]:
+    """An endpoint that answers any question with the bytes it is given."""
+    given = [b""]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(given[0])
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing is noted."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+
+    def with_answer(answer: bytes) -> Endpoint:
+        given[0] = answer
+        return Endpoint(f"http://127.0.0.1:{server.server_port}/v1#m")
+
+    yield with_answer
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_parts_without_words_are_passed_over(answering: Callable[[bytes], Endpoint]) -> None:
+    said = parts([], [{"index": 0, "delta": {"content": "So "}}], [{"index": 0, "delta": None}])
+    assert list(answering(said).write(ASKED, 8)) == ["So "]
+    assert list(answering(parts([])).write(ASKED, 8)) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"<html>Log in</html>",
+        b"data: {nope\n\n",
+        b"data: [1]\n\n",
+        b'data: {"choices": "\xff"}\n\n',
+        parts(None),
+        parts([{"index": 0, "delta": {"content": 5}}]),
+        parts([{"index": 0, "delta": {"content": [{"type": "text", "text": "So"}]}}]),
+    ],
+)
+def test_an_endpoint_that_answers_something_else_is_named(
+    answering: Callable[[bytes], Endpoint], answer: bytes
+) -> None:
+    with pytest.raises(LanguageModelError, match=r"did not answer for its model m \("):
+        list(answering(answer).write(ASKED, 8))
+
+
+def test_a_model_that_fails_in_its_thread_is_named() -> None:
+    def run(give: Callable[[str], bool]) -> None:
+        give("So")
+        raise RuntimeError("no memory\nleft")
+
+    writing = _pieces("some.gguf", run)
+    assert next(writing) == "So"
+    with pytest.raises(LanguageModelError, match=r"model some\.gguf failed: no memory left\."):
+        next(writing)
+
+
+def test_a_model_that_is_left_off_is_told_and_waited_for() -> None:
+    told: list[str] = []
+
+    def run(give: Callable[[str], bool]) -> None:
+        while not give("So"):
+            pass
+        told.append("stopped")
+
+    writing = _pieces("some.gguf", run)
+    assert next(writing) == "So"
+    writing.close()
+    assert told == ["stopped"]
+
+
 @pytest.mark.parametrize("url", ["http://", "http://host/v1", "https://#m", "http://[::1/v1#m"])
 def test_an_endpoint_without_a_host_or_a_model_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="name of its model after #"):
@@ -78,6 +172,9 @@ def test_a_directory_that_can_be_asked_writes(language_model: Callable[[str], Pa
     pieces = list(model.write(ASKED, 12))
     assert "".join(pieces) == "".join(model.write(ASKED, 12))
     assert "".join(pieces)
+    (asked / "chat_template.jinja").write_text("{{ raise_exception('No system here') }}")
+    with pytest.raises(LanguageModelError, match=r"model asked failed: No system here"):
+        list(open_language_model("backbone", str(asked)).write(ASKED, 12))
 
 
 def test_compact_has_no_words() -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from llm4rec.encode.directory import quiet
@@ -118,7 +118,7 @@ class GGUF:
             if failed:
                 raise LanguageModelError(f"The language model {self.name} failed: {failed[0]}.")
 
-        return _pieces(run)
+        return _pieces(self.name, run)
 
 
 class Directory:
@@ -152,15 +152,14 @@ class Directory:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
-        read = self._tokenizer.apply_chat_template(
-            [dict(message) for message in conversation],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        )
-
         def run(give: Callable[[str], bool]) -> None:
             stop: list[bool] = []
+            read = self._tokenizer.apply_chat_template(  # some templates refuse a system's words
+                [dict(message) for message in conversation],
+                add_generation_prompt=True,
+                return_tensors="pt",
+                return_dict=True,
+            )
 
             class Pieces(TextStreamer):
                 def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
@@ -180,7 +179,7 @@ class Directory:
                     stopping_criteria=StoppingCriteriaList([LeftOff()]),
                 )
 
-        return _pieces(run)
+        return _pieces(self.name, run)
 
 
 class Endpoint:
@@ -206,30 +205,55 @@ class Endpoint:
             import openai
         except ImportError:
             raise _missing("openai", base) from None
-        self._base, self._failures = base, openai.OpenAIError
+        self._base, self._failures = base, (openai.OpenAIError,)
         key = os.environ.get("OPENAI_API_KEY") or "none"
         self._client = openai.OpenAI(base_url=base, api_key=key, timeout=SECONDS, max_retries=1)
 
     def write(self, conversation: Sequence[Message], most: int) -> Generator[str, None, None]:
         asked: Any = [dict(message) for message in conversation]
+        answered = False
         try:
             with self._client.chat.completions.create(
                 model=self.name, messages=asked, max_tokens=most, temperature=0.0, stream=True
             ) as answer:
                 for chunk in answer:
-                    for choice in chunk.choices:
-                        if choice.delta.content:
-                            yield choice.delta.content
-        except self._failures as error:
-            why = " ".join(str(error).split())[:200]
-            raise LanguageModelError(
-                f"The endpoint {self._base} did not answer for its model {self.name} ({why}). See that it is "
-                "up, and that OPENAI_API_KEY is what it asks for."
-            ) from error
+                    yield from _said(chunk)
+                    answered = True
+        except (*self._failures, ValueError) as error:  # an answer that can't be read is a ValueError
+            raise self._failed(" ".join(str(error).split())[:200]) from error
+        if not answered:
+            raise self._failed("it gave no stream of a conversation")
+
+    def _failed(self, why: str) -> LanguageModelError:
+        return LanguageModelError(
+            f"The endpoint {self._base} did not answer for its model {self.name} ({why}). See that it is "
+            "up, and that OPENAI_API_KEY is what it asks for."
+        )
 
 
-def _pieces(run: Callable[[Callable[[str], bool]], None]) -> Generator[str, None, None]:
-    """What `run` gives, from a thread of its own; once nobody reads on, it is told to stop."""
+def _said(chunk: Any) -> Iterator[str]:
+    """Words in a part of an endpoint's answer, of which nothing is sure: parts about usage have none.
+
+    Raises:
+        ValueError: where it is no such part.
+    """
+    choices = getattr(chunk, "choices", None)
+    if not isinstance(choices, list):
+        raise ValueError("what it gave is no part of a conversation")
+    for choice in cast(list[Any], choices):
+        content = getattr(getattr(choice, "delta", None), "content", None)
+        if content is not None and not isinstance(content, str):
+            raise ValueError("what it gave is no text")
+        if content:
+            yield content
+
+
+def _pieces(name: str, run: Callable[[Callable[[str], bool]], None]) -> Generator[str, None, None]:
+    """What `run` gives, from a thread of its own; once nobody reads on, it is told to stop.
+
+    Raises:
+        LanguageModelError: naming the model, where `run` fails.
+    """
     given: SimpleQueue[str | BaseException | None] = SimpleQueue()
     left: list[bool] = []
 
@@ -249,6 +273,9 @@ def _pieces(run: Callable[[Callable[[str], bool]], None]) -> Generator[str, None
     thread.start()
     try:
         while (piece := given.get()) is not None:
+            if isinstance(piece, Exception) and not isinstance(piece, LanguageModelError):
+                why = " ".join(str(piece).split())[:200] or type(piece).__name__
+                raise LanguageModelError(f"The language model {name} failed: {why}.") from piece
             if isinstance(piece, BaseException):
                 raise piece
             if piece:
