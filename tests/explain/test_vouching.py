@@ -80,6 +80,34 @@ def test_what_it_does_not_say_is_refused(reason: Masked, sentence: str, why: str
     assert why in (objection(sentence, reason) or "nothing")
 
 
+ONE = masked("“X” follows from what you chose, from “P” most of all.")
+LATELY = masked("“X” was chosen more than most things of late.")
+EVER = masked("“X” was chosen more than most things.")
+WISHED = masked("“X” is close to what you asked for.")
+FOLLOWED = masked("You chose “P”. Others who did went on to “X”.")
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentences"),
+    [
+        (ONE, "X was chosen before. X is your choice. Your choices are P and X. What you chose was X."),
+        (ONE, "You chose P, then X. You chose P; X also. You chose P, like X. You picked P, which is X."),
+        (ONE, "You chose P because of X. You chose P with X. You may have chosen X. X is yours."),
+        (ONE, "P is for you. Here's P for you. Enjoy P and X. P is good. Choose P. Maybe you chose P."),
+        (NETWORK, "Q was chosen first. X is mostly T. X is above P. P is your main choice. You share T."),
+        (NETWORK, "We suggest X just because it has T. X and P share all traits. X is the same as P."),
+        (LATELY, "X fits what you chose before. You recently chose X. X is the most popular."),
+        (LATELY, "Your recent choice was X. X matches your past choices. Most chose X lately."),
+        (EVER, "X is trending now. X is popular lately. X was chosen most."),
+        (WISHED, "You asked for X. You wanted X. X is what you asked for. Your wish was X. X was requested."),
+        (FOLLOWED, "People who chose X often chose P. Many customers like X. All others chose X."),
+    ],
+)
+def test_known_words_in_a_false_place_are_refused(reason: Masked, sentences: str) -> None:
+    told = [f"{each}." for each in sentences.removesuffix(".").split(". ")]
+    assert [each for each in told if objection(each, reason) is None] == []
+
+
 def test_a_trait_is_said_only_of_what_has_it() -> None:
     both = masked(
         "You chose “P” and “Q”. What people choose together speaks for “X”. They have “T” in common."

@@ -1,8 +1,9 @@
-"""Whether a rewording says only what the reason says: a small language of which every sentence is understood.
+"""Whether a rewording says only what the reason says: known words, none in a place known as false.
 
 A sentence passes where all of its words are known, each claim is one that the reason makes, and every letter
 stands where a reason can have it: what is recommended was not chosen, what was chosen is not recommended, a
-trait is said of what has it, and most is said of what adds most. All else is refused, also where it is true.
+trait is said of what has it, and most is said of what adds most. Sentences are not understood: known words in
+a false place that nobody thought of pass, and much that is true is refused.
 """
 
 from __future__ import annotations
@@ -38,10 +39,8 @@ CLAIMS: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
             r"most of all",
             "most mostly mainly above especially particularly particular chiefly main first all",
         ),
-        (
-            r"more than most",
-            "popular popularity lately recently recent trending more most than things now late",
-        ),
+        (r"more than most", "popular popularity more most than things"),
+        (r"of late", "lately recently recent trending now late"),
         (r"at times like", "time times now usual usually moment hour more than"),
         (r"more or less of", "asked said more less things"),
         (r"asked for", "asked ask request requested close looking search searched wish wanted"),
@@ -75,6 +74,36 @@ OFFERING = frozenset(
 MOST = frozenset("most mostly mainly above especially particularly particular chiefly main".split())
 PASSED = frozenset("have also already had previously just seem to".split())
 """Words between `you` and what you did."""
+_CHOSE, _CHOICE = "(?:choose|chose|chosen|choosing|pick|picked|picks|did)", "(?:choices?|picks?)"
+_BE, _HAVE = "(?:is|was|were|are|been|be)", "(?:has|have|had|share|shares|shared)"
+_OTHERS = "(?:people|others|customers|users|shoppers|many|reviews)"
+_ASKED = "(?:ask|asked|wanted|requested?|search|searched|looking|wish|said)"
+_NEXT = rf"(?:{'|'.join(sorted(map(re.escape, OFFERING | VERBS)))}|{_OTHERS}|traits?)"
+SHAPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(rf"(?<!\S)(?:{shape})(?!\S)"), why)
+    for shape, why in (
+        (rf"your (?:\S+ )?{_CHOICE}(?! of C)", "a choice that is not named"),
+        (rf"yours|you (?:are|were|had|made|gave|give|given|see|go|show|try|{_HAVE} [XT])", "what you are"),
+        (rf"you {_CHOSE} (?:both )?C(?: (?!{_NEXT} )\S+)* X(?! {_NEXT})", "that you chose X with it"),
+        (rf"you (?:\S+ )?(?:have )?{_CHOSE} X|you'll {_CHOSE}", "that you chose X"),
+        (rf"you {_CHOSE} (?:both )?C (?:because|for|to)(?! {_NEXT}| of what)", "why you chose it"),
+        (r"(?:maybe|perhaps|probably|possibly) (?:you|C)|you (?:possibly|probably)", "that it may be so"),
+        (r"you (?:usually|often|recently|mostly|especially|first|tend)", "how often you chose it"),
+        (rf"{_BE} (?:what|yours?|one|another|requested|searched|wanted)", "that it is what you chose"),
+        (rf"what you \S+ {_BE}|(?<!here )(?<!next )\S+ {_BE} [XCT]", "that one is the other"),
+        (rf"[CT] (?:{_HAVE} )?{_BE} (?:for|next|here|good|given|made|from|because|why|as)", "what it is for"),
+        (rf"[CXT] {_BE} (?:\S+ )?(?:first|above|mostly|the main|made|more$)", "that something comes first"),
+        (r"(?:here|here's|next|for you ,)(?: is)? [CT]", "that C is recommended"),
+        (r"^(?:choose|pick|enjoy|see|want|how|why|is|was)(?: is| was| not)? [CT]", "that C is recommended"),
+        (rf"X (?:go|goes|pairs) (?:well )?with C|C {_BE} (?:because|from)", "that they go together"),
+        (rf"who (?:did )?(?:{_CHOSE}|have|had|like) [XT]|{_OTHERS} {_CHOSE} T|with T", "who chose what"),
+        (rf"{_OTHERS} (?:\S+ )?(?:like|enjoy|want|think|recommend|suggest)", "what people like"),
+        (rf"{_ASKED} (?:\S+ )?X", "that you asked for X"),
+        (r"(?:just|all|one) (?:because|reason)|(?:in|share|shares|the) all|same as|same traits|same$", "all"),
+        (r"all (?:traits|tags|others?|people|who|things)", "that it is so of all"),
+    )
+)
+"""What no reason says, in the shape that `_shape` gives a sentence, though each of its words is known."""
 _TOKEN = re.compile(
     rf"({NAME.pattern})|([^\W\d_]+(?:['’][a-z]+)?)|([,;:()–—])|(\s+|[.!?]+(?=\s*$))|(.)", re.DOTALL
 )
@@ -121,7 +150,7 @@ def _known(tokens: Sequence[Token], masked: Masked) -> str | None:
     """Every word and every letter is one that the reason has, or that claims nothing."""
     if not tokens:
         return "nothing that it says"
-    lexicon = PLAIN.union(*(CLAIMS[place][1] for place in claims(masked.text)))
+    lexicon = _lexicon(masked)
     for kind, value in tokens:
         if kind == "other":
             return f"the sign {value!r}"
@@ -239,4 +268,32 @@ def _most(tokens: Sequence[Token], masked: Masked) -> str | None:
     return None if letters == list(masked.chosen[: len(letters)]) else "that it is owed most to another"
 
 
-_CHECKS = (_known, _roles, _had, _most)
+def _shape(tokens: Sequence[Token]) -> str:
+    """A sentence with C for a list of what was chosen and T for one of traits, its words between blanks."""
+    letter = {**dict.fromkeys(CHOSEN, "C"), **dict.fromkeys(TRAITS, "T")}
+    said = " ".join(letter.get(value, value) if kind == "name" else value for kind, value in tokens)
+    return re.sub(r"\b([CT])(?:(?: ,)?(?: and| or)? \1\b)+", r"\1", said)
+
+
+def _shapes(tokens: Sequence[Token], masked: Masked) -> str | None:
+    """No part of a sentence has a shape that no reason has, or that this one has not."""
+    said, lexicon = _shape(tokens), _lexicon(masked)
+    for shape, why in SHAPES:
+        if shape.search(said):
+            return why
+    if not masked.chosen and re.search(rf"you(?:'ve)? (?:\S+ )?{_CHOSE}", said):
+        return "what you chose"
+    others = lexicon & {"people", "popular", "usual", "lately"}
+    if not others and re.search(rf"X (?:has |have )?{_BE} {_CHOSE}(?! for you)", said):
+        return "that X was chosen"
+    if "mostly" not in lexicon and re.search(r"(?<!than )\bmost\b", said):
+        return "that it is most"
+    return None
+
+
+def _lexicon(masked: Masked) -> frozenset[str]:
+    """The words that a rewording of a reason may have."""
+    return PLAIN.union(*(CLAIMS[place][1] for place in claims(masked.text)))
+
+
+_CHECKS = (_known, _roles, _shapes, _had, _most)
