@@ -96,6 +96,11 @@ def test_another_history_has_another_digest(other: EventLog) -> None:
     assert digest(TOLD, None, "en") == digest(replace(TOLD), None, "en") != digest(other, None, "en")
 
 
+def test_a_wish_that_is_no_unicode_has_a_digest() -> None:
+    """As a shell gives bytes that are no UTF-8."""
+    assert digest(TOLD, "\udcff", "en") != digest(TOLD, "\udcfe", "en")
+
+
 WORDS = st.one_of(st.none(), st.text("-0:1ua", max_size=3))
 HISTORIES = st.lists(st.integers(0, 3), max_size=3)
 

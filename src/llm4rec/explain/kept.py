@@ -65,7 +65,7 @@ def digest(history: EventLog, *said: str | None) -> bytes:
     """Of all that is read of a history of one row, and of what was said beside it [16 bytes]."""
     names = (*history.user_ids.to_list(), *history.kind_names, *said)
     arrays = (history.items, history.times, history.ratings, history.kinds, history.asked_at)
-    parts = [None if name is None else name.encode() for name in names]
+    parts = [None if name is None else name.encode(errors="surrogatepass") for name in names]
     parts += [None if array is None else np.ascontiguousarray(array).tobytes() for array in arrays]
     found = blake2b(digest_size=16)
     for part in parts:  # each with its length, so that no two lists of them run together to the same
