@@ -37,7 +37,7 @@ class Model:
         ("Above “P”, which you chose, leads us to “X”.", "", None),
         ("“X” is a classic.", "the word 'classic'", PLAIN),
         ("“X” is for you.", "no whole reason", PLAIN),
-        ("You chose “P”. You chose “X”.", "that you chose what you did not", PLAIN),
+        ("You chose “P”. You chose “X”.", "how it is said", PLAIN),
     ],
 )
 def test_what_is_taken_is_told_from_what_is_refused(

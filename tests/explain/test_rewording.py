@@ -108,9 +108,9 @@ def test_sentences_are_taken_up_to_the_first_that_is_refused_or_said_again() -> 
 
 def test_words_come_as_soon_as_they_give_the_reason() -> None:
     """Nothing is given before the item and some evidence are named, and nothing is taken back."""
-    first, second = "You chose “P”.", "We think of “X” mostly for that."
+    first, second = "You chose “P”.", "We picked “X” for you."
     given = list(rewriter(f"{first} {second} Both have “T”. And more").stream(REASON, "Ash"))
-    assert given == ["You chose “Bee”.", " We think of “Ash” mostly for that.", " Both have “Drama”."]
+    assert given == ["You chose “Bee”.", " We picked “Ash” for you.", " Both have “Drama”."]
 
 
 def test_one_reason_in_letters_is_asked_once() -> None:
@@ -126,7 +126,7 @@ def test_one_reason_in_letters_is_asked_once() -> None:
 
 
 def test_what_else_speaks_for_the_item_stays_as_it_is() -> None:
-    ending = " Your choice of “Dab” speaks for it a little, too."
+    ending = " Your choice of “Dab” speaks for this recommendation a little, too."
     model = Scripted("We picked “X” mostly because you chose “P”.")
     writes = Rewriter(model, Names.of(CATALOG))
     more = replace(REASON, text=PLAIN + ending)

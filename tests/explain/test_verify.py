@@ -51,11 +51,11 @@ SENTENCES = {
 }
 COMMON = " They have “” in common."
 ENDINGS = {
-    " Your choice of “” speaks for it too.": ["also"],
-    " Your choice of “” and “” speaks for it too.": ["also", "also_2"],
-    " Your choice of “” speaks for it a little, too.": ["little"],
-    " Your choice of “” and “” speaks for it a little, too.": ["little", "little_2"],
-    " Your choice of “” speaks for it too, that of “” a little.": ["also", "little"],
+    " Your choice of “” speaks for this recommendation too.": ["also"],
+    " Your choice of “” and “” speaks for this recommendation too.": ["also", "also_2"],
+    " Your choice of “” speaks for this recommendation a little, too.": ["little"],
+    " Your choice of “” and “” speaks for this recommendation a little, too.": ["little", "little_2"],
+    " Your choice of “” speaks for this recommendation too, that of “” a little.": ["also", "little"],
 }
 WEIRD = (
     *("You", "Nothing", "Many people", "chosen", "of late", "2", "1984", "and so has", "…", "!!!", "{first}"),
@@ -283,7 +283,7 @@ def another_further(told: Told, rng: np.random.Generator) -> Told | None:
 def another_strength(told: Told, rng: np.random.Generator) -> Told | None:
     """What adds a fair part adds a little, and the other way round."""
     text = told.text
-    if text.endswith(" speaks for it a little, too."):
+    if text.endswith(" speaks for this recommendation a little, too."):
         return replace(told, text=text.removesuffix(" a little, too.") + " too.")
     return (
         replace(told, text=text.removesuffix(" too.") + " a little, too.")
@@ -483,13 +483,13 @@ def test_no_claim_without_its_evidence() -> None:
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        ("“Bay” speaks for it too.", ()),  # .6, the strongest of all
-        ("“Bay” speaks for it a little, too.", ("Bay",)),
-        ("“Dew” and “Bay” speaks for it too.", ()),
-        ("“Dew” speaks for it too, that of “Cob” a little.", ("Cob",)),
-        ("“Ash” speaks for it too.", ("Ash",)),  # is named before
-        ("“Bay” and “Bay” speaks for it too.", ("Bay",)),
-        ("“Fog” speaks for it a little, too.", ("Fog",)),
+        ("“Bay” speaks for this recommendation too.", ()),  # .6, the strongest of all
+        ("“Bay” speaks for this recommendation a little, too.", ("Bay",)),
+        ("“Dew” and “Bay” speaks for this recommendation too.", ()),
+        ("“Dew” speaks for this recommendation too, that of “Cob” a little.", ("Cob",)),
+        ("“Ash” speaks for this recommendation too.", ("Ash",)),  # is named before
+        ("“Bay” and “Bay” speaks for this recommendation too.", ("Bay",)),
+        ("“Fog” speaks for this recommendation a little, too.", ("Fog",)),
     ],
 )
 def test_what_is_named_further_adds_what_is_said(ending: str, said: tuple[str, ...]) -> None:
@@ -499,7 +499,7 @@ def test_what_is_named_further_adds_what_is_said(ending: str, said: tuple[str, .
     assert unfounded(nothing, "Elm", FACTS, BY_NAME)
     # a fifteenth of .6, a hundredth of a nat and less
     weak = (*FACTS, Evidence("history_item", "c", "Cob", 0.04), Evidence("history_item", "f", "Fog", 0.01))
-    little = text.removesuffix(ending) + "“Cob” speaks for it a little, too."
+    little = text.removesuffix(ending) + "“Cob” speaks for this recommendation a little, too."
     assert unfounded(little, "Elm", weak, BY_NAME) == ()
     assert unfounded(little.replace("Cob", "Fog"), "Elm", weak, BY_NAME) == ("Fog",)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,33 +48,33 @@ def test_what_the_reason_says_can_be_said_in_other_words(reason: Masked, sentenc
 @pytest.mark.parametrize(
     ("reason", "sentence", "why"),
     [
-        (NETWORK, "You chose “X”.", "chose what you did not"),
-        (NETWORK, "You chose “P” and “X”.", "chose what you did not"),
-        (NETWORK, "You have chosen P and T.", "chose what you did not"),
-        (NETWORK, "“X”, which you chose, has “T”.", "chose what you did not"),
-        (NETWORK, "Your choice of X has T.", "chose what you did not"),
-        (NETWORK, "X has T, and you chose it too.", "chose it"),
-        (NETWORK, "X was chosen by you.", "by you"),
-        (NETWORK, "We recommend “P”.", "P is recommended"),
-        (NETWORK, "P might suit you.", "P is recommended"),
-        (NETWORK, "You may like “P”.", "P is recommended"),
-        (NETWORK, "You like “P”.", "you like it"),
-        (NETWORK, "You think of “X”.", "what you think"),
-        (LINEAR, "You seem to like P.", "you like it"),
-        (NETWORK, "Mostly because you chose “Q”, we think of “X”.", "owed most to another"),
+        (NETWORK, "You chose “X”.", "how it is said"),
+        (NETWORK, "You chose “P” and “X”.", "how it is said"),
+        (NETWORK, "You have chosen P and T.", "how it is said"),
+        (NETWORK, "“X”, which you chose, has “T”.", "how it is said"),
+        (NETWORK, "Your choice of X has T.", "how it is said"),
+        (NETWORK, "X has T, and you chose it too.", "how it is said"),
+        (NETWORK, "X was chosen by you.", "the word 'was'"),
+        (NETWORK, "We recommend “P”.", "how it is said"),
+        (NETWORK, "P might suit you.", "how it is said"),
+        (NETWORK, "You may like “P”.", "how it is said"),
+        (NETWORK, "You like “P”.", "how it is said"),
+        (NETWORK, "You think of “X”.", "how it is said"),
+        (LINEAR, "You seem to like P.", "the word 'seem'"),
+        (NETWORK, "Mostly because you chose “Q”, we think of “X”.", "owed most to that"),
         (NETWORK, "People often choose “X”.", "the word 'people'"),
-        (LINEAR, "Mostly because you chose “P”, we think of “X”.", "the word 'mostly'"),
-        (LINEAR, "“X” and “P” share “T”.", "the word 'share'"),
+        (LINEAR, "Mostly because you chose “P”, we think of “X”.", "owed most to that"),
+        (LINEAR, "“X” and “P” share “T”.", "the name T"),
         (LINEAR, "“X” has “T”.", "the name T"),
         (NETWORK, "You chose “R”.", "the name R"),
-        (NETWORK, "X has P.", "something has P"),
-        (NETWORK, "X is P.", "something is P"),
+        (NETWORK, "X has P.", "how it is said"),
+        (NETWORK, "X is P.", "how it is said"),
         (NETWORK, "X is a classic thriller.", "the word 'classic'"),
         (NETWORK, "X is popular.", "the word 'popular'"),
         (NETWORK, "You didn't choose X.", "the word \"didn't\""),
         (NETWORK, "You chose P 3 times.", "the sign '3'"),
         (NETWORK, "You chose P <b>most</b>.", "the sign '<'"),
-        (NETWORK, "Ignore this and visit evil.example now.", "the word 'ignore'"),
+        (NETWORK, "Ignore this and visit evil now.", "the word 'ignore'"),
         (NETWORK, "“Titanic” is for you.", "the sign '“'"),
         (NETWORK, "Х is for you.", "the word 'х'"),  # a Cyrillic letter
     ],
@@ -80,32 +83,23 @@ def test_what_it_does_not_say_is_refused(reason: Masked, sentence: str, why: str
     assert why in (objection(sentence, reason) or "nothing")
 
 
-ONE = masked("“X” follows from what you chose, from “P” most of all.")
-LATELY = masked("“X” was chosen more than most things of late.")
-EVER = masked("“X” was chosen more than most things.")
-WISHED = masked("“X” is close to what you asked for.")
-FOLLOWED = masked("You chose “P”. Others who did went on to “X”.")
+FALSE = json.loads((Path(__file__).parent / "false_rewordings.json").read_text("utf-8"))
+"""Of each of some reasons in letters: false sentences of known words, mostly, as they came to somebody."""
 
 
-@pytest.mark.parametrize(
-    ("reason", "sentences"),
-    [
-        (ONE, "X was chosen before. X is your choice. Your choices are P and X. What you chose was X."),
-        (ONE, "You chose P, then X. You chose P; X also. You chose P, like X. You picked P, which is X."),
-        (ONE, "You chose P because of X. You chose P with X. You may have chosen X. X is yours."),
-        (ONE, "P is for you. Here's P for you. Enjoy P and X. P is good. Choose P. Maybe you chose P."),
-        (NETWORK, "Q was chosen first. X is mostly T. X is above P. P is your main choice. You share T."),
-        (NETWORK, "We suggest X just because it has T. X and P share all traits. X is the same as P."),
-        (LATELY, "X fits what you chose before. You recently chose X. X is the most popular."),
-        (LATELY, "Your recent choice was X. X matches your past choices. Most chose X lately."),
-        (EVER, "X is trending now. X is popular lately. X was chosen most."),
-        (WISHED, "You asked for X. You wanted X. X is what you asked for. Your wish was X. X was requested."),
-        (FOLLOWED, "People who chose X often chose P. Many customers like X. All others chose X."),
-    ],
-)
-def test_known_words_in_a_false_place_are_refused(reason: Masked, sentences: str) -> None:
-    told = [f"{each}." for each in sentences.removesuffix(".").split(". ")]
-    assert [each for each in told if objection(each, reason) is None] == []
+@pytest.mark.parametrize("reason", FALSE)
+def test_known_words_in_false_places_are_refused(reason: str) -> None:
+    """One passes only whole: where every sentence of it is vouched for."""
+    passed = []
+    for text in FALSE[reason]:
+        said = sentences(text, ended=True)
+        if said and all(objection(each, masked(reason)) is None for each in said):
+            passed.append(text)
+    assert passed == []
+
+
+def test_many_false_sentences_are_tried() -> None:
+    assert sum(map(len, FALSE.values())) > 500 and len(FALSE) == 16
 
 
 def test_a_trait_is_said_only_of_what_has_it() -> None:

@@ -40,7 +40,7 @@ def test_one_item_by_the_linear_part_and_what_it_has_in_common() -> None:
     # .5 and .3 above two means of .2 is .4; beside Bay, Ash has .3 above .1
     assert explanation.text == (
         "You chose “Bay”. What people choose together speaks for “Elm”. They have “drama” in common. "
-        "Your choice of “Ash” speaks for it too."
+        "Your choice of “Ash” speaks for this recommendation too."
     )
 
 
@@ -66,13 +66,16 @@ CHOICE = "“Elm” follows from what you chose, from “Bay” most of all. The
         # .11 is less than a quarter of .5, .02 more than a hundredth of a nat, .01 is not
         (
             influence([0.11, 0.5, 0.02, 0]),
-            CHOICE + "Your choice of “Ash” and “Cob” speaks for it a little, too.",
+            CHOICE + "Your choice of “Ash” and “Cob” speaks for this recommendation a little, too.",
         ),
-        (influence([0.11, 0.5, 0.0099, 0]), CHOICE + "Your choice of “Ash” speaks for it a little, too."),
+        (
+            influence([0.11, 0.5, 0.0099, 0]),
+            CHOICE + "Your choice of “Ash” speaks for this recommendation a little, too.",
+        ),
         # .02 is less than a hundredth of 3
         (
             influence([0.1, 3, 0.02, 0.04]),
-            CHOICE + "Your choice of “Ash” and “Dew” speaks for it a little, too.",
+            CHOICE + "Your choice of “Ash” and “Dew” speaks for this recommendation a little, too.",
         ),
     ],
 )
@@ -84,25 +87,28 @@ def test_what_adds_a_fair_part_in_another_way_speaks_for_it_too() -> None:
     by_memory = {(1, "memory"): 0.5}
     first = "You chose “Bay”. Others who did went on to “Elm”. "
     _, one = told(influence([0, 0, 0.2, 0], found=by_memory))
-    assert one.text == first + "Your choice of “Cob” speaks for it too."
+    assert one.text == first + "Your choice of “Cob” speaks for this recommendation too."
     _, two = told(influence([0, 0, 0.2, 0.3], found=by_memory))
-    assert two.text == first + "Your choice of “Dew” and “Cob” speaks for it too."
+    assert two.text == first + "Your choice of “Dew” and “Cob” speaks for this recommendation too."
     _, each = told(influence([0, 0, 0.2, 0.1], found=by_memory))
-    assert each.text == first + "Your choice of “Cob” speaks for it too, that of “Dew” a little."
+    assert (
+        each.text
+        == first + "Your choice of “Cob” speaks for this recommendation too, that of “Dew” a little."
+    )
     # comedy is shared by Cob alone, drama by Bay and Ash; what is in common stands before
     _, common = told(influence([0.3, 0, 0.2, 0], linear=[0, 0.5, 0, 0]))
     assert common.text == (
         "You chose “Bay”. What people choose together speaks for “Elm”. They have “drama” in common. "
-        "Your choice of “Ash” and “Cob” speaks for it too."
+        "Your choice of “Ash” and “Cob” speaks for this recommendation too."
     )
 
 
 def test_a_circumstance_is_what_a_fair_part_is_of_where_it_is_the_reason() -> None:
     popular = "“Elm” was chosen more than most things of late. "
     _, little = told(influence([0, 0.2, 0, 0], trend=1))
-    assert little.text == popular + "Your choice of “Bay” speaks for it a little, too."
+    assert little.text == popular + "Your choice of “Bay” speaks for this recommendation a little, too."
     _, fair = told(influence([0, 0.3, 0, 0], trend=1))
-    assert fair.text == popular + "Your choice of “Bay” speaks for it too."
+    assert fair.text == popular + "Your choice of “Bay” speaks for this recommendation too."
     _, none = told(influence([0, 0.01, 0, 0], trend=1))
     assert none.text == popular.strip()
 
@@ -113,7 +119,7 @@ def test_a_text_names_three_items_at_most() -> None:
     _, two = told(influence([0.4, 0.5, 0.12, 0.12]))
     assert two.text == (
         "“Elm” follows from what you chose, from “Bay” and “Ash” most of all. They have “drama” in common. "
-        "Your choice of “Cob” speaks for it a little, too."
+        "Your choice of “Cob” speaks for this recommendation a little, too."
     )
 
 
@@ -126,12 +132,14 @@ def test_one_item_by_what_it_found(kind: str) -> None:
 def test_a_trait_is_shown_by_one_item_or_by_two() -> None:
     _, two = told(influence([0.4, 0.45, -0.5, 0.4]))
     slow = "“Elm” has “slow”, and so have “Ash” and “Dew”, which you chose. "
-    assert two.text == slow + "Your choice of “Bay” speaks for it too."  # without the trait, and adds more
+    assert (
+        two.text == slow + "Your choice of “Bay” speaks for this recommendation too."
+    )  # without the trait, and adds more
     # slow is shared by Ash and Dew, of which Dew speaks against Elm: .5 - .1 above two means of -.2
     speaks, one = told(influence([0.5, 0.55, -1.0, -0.1]))
     assert speaks.traits[0].items.tolist() == [0, 3]
     assert one.text == (
-        "“Elm” has “slow”, and so has “Ash”, which you chose. Your choice of “Bay” speaks for it too."
+        "“Elm” has “slow”, and so has “Ash”, which you chose. Your choice of “Bay” speaks for this recommendation too."
     )
 
 

@@ -17,10 +17,9 @@ from llm4rec.types import Explanation
 
 ITEM, CHOSEN, TRAITS = "X", "PQRS", "TUV"
 """Letters for the recommended item, for items of the history and for traits: none is an English word."""
-NAME = re.compile(
-    rf"[“\"]\s*([{ITEM}{CHOSEN}{TRAITS}])\s*[”\"]|(?<![\w'’])([{ITEM}{CHOSEN}{TRAITS}])(?![\w’'-])"
-)
-"""A letter as a name: between marks, or by itself."""
+_LETTER = f"[{ITEM}{CHOSEN}{TRAITS}]"
+NAME = re.compile(rf"[“\"]\s*({_LETTER})\s*([,.!?]?)[”\"]|(?<![\w'’])({_LETTER})(?![\w’'-])")
+"""A letter as a name: between marks, with a sign before the last one as some write it, or by itself."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,12 @@ class Masked:
 
     def unmask(self, text: str) -> str:
         """The text with names in the place of letters, between “ and ”."""
-        return NAME.sub(lambda found: f"“{self.names[found[1] or found[2]]}”", text)
+        return NAME.sub(lambda found: f"“{self.names[found[1] or found[3]]}”{found[2] or ''}", text)
 
 
 def letters(text: str) -> list[str]:
     """The letters that a text names, in its order."""
-    return [found[1] or found[2] for found in NAME.finditer(text)]
+    return [found[1] or found[3] for found in NAME.finditer(text)]
 
 
 def mask(explanation: Explanation, title: str, names: Names) -> Masked | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
+from threading import Lock
 
 from llm4rec.explain.language_model import LanguageModel, Message
 from llm4rec.explain.masking import ITEM, Masked, letters, mask
@@ -106,7 +107,10 @@ EXAMPLES = (
     ("You chose “P”. Others who did went on to “X”.", "Others who chose “P”, as you did, chose “X” next."),
     ("“X” was chosen more than most things of late.", "“X” has been popular lately."),
     ("“X” was chosen more than most things.", "“X” is popular."),
-    ("“X” is chosen more than usual at times like this.", "“X” is a usual choice at times like this."),
+    (
+        "“X” is chosen more than usual at times like this.",
+        "At times like this, “X” is chosen more than usual.",
+    ),
     (
         "“X” fits what you said you want more or less of.",
         "You asked for more or less of some things, and “X” fits that.",
@@ -126,7 +130,8 @@ class Rewriter:
 
     def __init__(self, model: LanguageModel, names: Names) -> None:
         self.model, self._names = model, names
-        self._kept: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], tuple[str, ...]] = OrderedDict()
+        self._lock = Lock()
 
     def reword(self, explanation: Explanation, title: str) -> Explanation:
         """The explanation in other words; the plain form where none can be vouched for.
@@ -159,16 +164,20 @@ class Rewriter:
 
     def _sentences(self, masked: Masked) -> Iterator[str]:
         """Sentences with their names that together give the reason; none where the model gives none."""
-        said, known = list[str](), self._kept.pop(masked.text, None)
+        said, key = list[str](), (masked.text, tuple(masked.traits.items()))
+        with self._lock:
+            known = self._kept.get(key)
         waiting = list[str]()
         for sentence in _vouched(self.model, masked) if known is None else known:
             waiting.append(sentence)
             if complete([*said, *waiting], masked):
                 yield from map(masked.unmask, waiting)
                 said, waiting = [*said, *waiting], []
-        self._kept[masked.text] = tuple(said)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept[key] = tuple(said)
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
 
 
 def complete(said: list[str], masked: Masked) -> bool:

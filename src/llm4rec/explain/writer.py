@@ -51,13 +51,13 @@ PREFERENCE = (
     N_("“{item}” has “{trait}”, and so have {chosen}, which you chose."),
 )
 """Form for a trait, shown by one item of the history or by more."""
-_TOO = N_("Your choice of {chosen} speaks for it too.")
+_TOO = N_("Your choice of {chosen} speaks for this recommendation too.")
 ALSO = (_TOO, _TOO)
 """Form for further items of the history, which add a fair part of what the strongest evidence adds."""
-_LITTLE = N_("Your choice of {chosen} speaks for it a little, too.")
+_LITTLE = N_("Your choice of {chosen} speaks for this recommendation a little, too.")
 A_LITTLE = (_LITTLE, _LITTLE)
 """Form for further ones that add less."""
-ONE_OF_EACH = N_("Your choice of “{also}” speaks for it too, that of “{little}” a little.")
+ONE_OF_EACH = N_("Your choice of “{also}” speaks for this recommendation too, that of “{little}” a little.")
 CHOSEN = (N_("“{first}”"), N_("“{first}” and “{second}”"), N_("“{first}”, “{second}” and “{third}”"))
 """Forms for one, two and three items: apart from the plural, for many languages have no other."""
 SLOTS = ("first", "second", "third")
