@@ -139,7 +139,8 @@ def test_a_trait_is_shown_by_one_item_or_by_two() -> None:
     speaks, one = told(influence([0.5, 0.55, -1.0, -0.1]))
     assert speaks.traits[0].items.tolist() == [0, 3]
     assert one.text == (
-        "“Elm” has “slow”, and so has “Ash”, which you chose. Your choice of “Bay” speaks for this recommendation too."
+        "“Elm” has “slow”, and so has “Ash”, which you chose. "
+        "Your choice of “Bay” speaks for this recommendation too."
     )
 
 
