@@ -231,6 +231,21 @@ def ends(values: Array) -> dict[str, float]:
     return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
+def titles_known(folder: Path, cases: pl.DataFrame) -> tuple[set[str], list[list[str]]]:
+    """Ids of the items that have a title, and the titles of each case's history as they are shown.
+
+    What is called as the case's own item is left out: a text that has the name may mean that.
+    """
+    from llm4rec.explain.writer import shown
+
+    items = pl.read_parquet(folder / "items.parquet", columns=["item_id", "title"]).drop_nulls()
+    events = other_events(folder, cases).join(items, on="item_id")
+    known: dict[str, list[str]] = dict(events.group_by("user_id").agg("title").iter_rows())
+    pairs = cases.select("user_id", "title").iter_rows()
+    of_cases = [sorted({*map(shown, known.get(user, []))} - {shown(title)}) for user, title in pairs]
+    return {*items["item_id"]}, of_cases
+
+
 def mentions(text: str, titles: Sequence[str]) -> bool:
     """Whether a text has one of some titles as it is shown; one of a single word only in quotation marks."""
     for title in titles:
@@ -244,20 +259,23 @@ def compared(
     cases: pl.DataFrame,
     texts: Mapping[str, Sequence[str]],
     histories: Sequence[Sequence[str]],
-    encoder: TextEncoder,
+    vectors: Mapping[str, Array],
     seed: int,
 ) -> dict[str, Any]:
-    """All figures of systems on the same cases, in each of which the person's history has some titles."""
+    """All figures of systems on the same cases, in each of which the person's history has some titles.
+
+    `vectors` has a unit vector of every text and reference.
+    """
     references = cases["reference_explanation"].to_list()
     other = deranged(cases["title"].to_list(), np.random.default_rng(seed))
     person, weights = drawn_people(cases["user_id"].to_numpy(), seed)
-    shuffled, vectors = [references[row] for row in other], encoder.encode(references)
+    shuffled, theirs = [references[row] for row in other], np.stack([vectors[each] for each in references])
     values: dict[str, dict[str, dict[str, Array]]] = {}
     systems: dict[str, Any] = {}
     for name, said in texts.items():
-        mine = encoder.encode(said)
-        own = scored(said, references, (mine * vectors).sum(axis=1))
-        control = scored(said, shuffled, (mine * vectors[other]).sum(axis=1))
+        mine = np.stack([vectors[each] for each in said])
+        own = scored(said, references, (mine * theirs).sum(axis=1))
+        control = scored(said, shuffled, (mine * theirs[other]).sum(axis=1))
         of_own, of_control = (figures(each, person, weights) for each in (own, control))
         values[name] = {
             metric: {"own": each, "control": of_control[metric], "over control": each - of_control[metric]}
@@ -291,9 +309,13 @@ def mapped(parts: Mapping[str, Array]) -> dict[str, dict[str, float]]:
 
 
 def sets(
-    cases: pl.DataFrame, texts: Mapping[str, Sequence[str | None]]
+    texts: Mapping[str, Sequence[str | None]], clear: npt.NDArray[np.bool_]
 ) -> dict[str, tuple[Array, list[str]]]:
     """Rows of the cases that are told of, and systems that have a text for each of them.
+
+    Args:
+        texts: of each system, None where it has none.
+        clear: whether the plain form of a case names items by titles alone [c].
 
     Raises:
         InputError: where no case has a text of every system.
@@ -306,7 +328,9 @@ def sets(
         raise InputError(f"There is no case with a text of each of: {', '.join(texts)}.")
     found = {"same cases": (np.flatnonzero(same), list(texts))}
     if not same.all():
-        found["all cases"] = np.arange(len(cases)), [name for name, there in has.items() if there.all()]
+        found["all cases"] = np.arange(len(same)), [name for name, there in has.items() if there.all()]
+    if (same & clear).any():
+        found["same cases, titles alone"] = np.flatnonzero(same & clear), list(texts)
     return found
 
 
@@ -353,7 +377,6 @@ def sentence_encoder() -> TextEncoder:
 def main() -> None:
     """Measure what the command line names."""
     from llm4rec.config import load
-    from llm4rec.explain.writer import shown
     from llm4rec.recommender import Recommender
     from llm4rec.settings import Config
     from llm4rec.store import files
@@ -386,26 +409,21 @@ def main() -> None:
     texts[OURS] = plain["text"].to_list()
     if options.keep is not None:
         pl.concat([cases.select(PAIR), plain], how="horizontal").write_parquet(options.keep)
-    items = pl.read_parquet(options.data / "items.parquet", columns=["item_id", "title"]).drop_nulls()
-    histories = (
-        other_events(options.data, cases).join(items, on="item_id").group_by("user_id").agg(pl.col("title"))
-    )
-    known: dict[str, list[str]] = dict(histories.iter_rows())
-    others = [
-        sorted({shown(each) for each in known.get(user, [])} - {shown(title)})
-        for user, title in cases.select("user_id", "title").iter_rows()
-    ]
+    titled, others = titles_known(options.data, cases)
     found: dict[str, Any] = {
         "events": model.meta["n_events"],
         "seed": options.seed,
-        "plain forms": citations(plain["cited"], set(items["item_id"].to_list())),
+        "plain forms": citations(plain["cited"], titled),
         "sets": {},
     }
-    for which, (rows, names) in sets(cases, texts).items():
+    every = sorted({each for said in texts.values() for each in said if each is not None})
+    every += sorted({*cases["reference_explanation"]} - {*every})
+    vectors = dict(zip(every, encoder.encode(every), strict=True))
+    clear = np.array([len(ids) > 0 and titled.issuperset(ids) for ids in plain["cited"].to_list()])
+    for which, (rows, names) in sets(texts, clear).items():
         chosen = {name: [texts[name][row] or "" for row in rows] for name in names}
-        found["sets"][which] = compared(
-            cases[rows], chosen, [others[row] for row in rows], encoder, options.seed
-        )
+        some = [others[row] for row in rows]
+        found["sets"][which] = compared(cases[rows], chosen, some, vectors, options.seed)
     told(found)
     files.write_json(found, options.out)
 

@@ -163,7 +163,9 @@ def test_what_says_nothing_of_its_case_is_not_above_the_control(script: ModuleTy
         "its own": cases["reference_explanation"].to_list(),
         "any": ["You would like number 4 a lot"] * n,
     }
-    found = script.compared(cases, texts, [[]] * n, HashEncoder(), seed=0)
+    every = [*texts["its own"], texts["any"][0]]
+    vectors = dict(zip(every, HashEncoder().encode(every), strict=True))
+    found = script.compared(cases, texts, [[]] * n, vectors, seed=0)
     assert (found["cases"], found["people"]) == (n, n)
     own, constant = (found["systems"][name] for name in texts)
     assert own["different texts"] == 1 and constant["different texts"] == 1 / n
@@ -186,18 +188,29 @@ def test_what_says_nothing_of_its_case_is_not_above_the_control(script: ModuleTy
 
 
 def test_systems_are_compared_where_all_have_a_text(script: ModuleType) -> None:
-    cases = pl.DataFrame({"user_id": ["a", "b", "c"]})
-    found = script.sets(cases, {"ours": ["x", "y", "z"], "XRec": ["x", None, "z"]})
+    clear = np.array([False, True, True])
+    found = script.sets({"ours": ["x", "y", "z"], "XRec": ["x", None, "z"]}, clear)
     assert {name: (rows.tolist(), names) for name, (rows, names) in found.items()} == {
         "same cases": ([0, 2], ["ours", "XRec"]),
         "all cases": ([0, 1, 2], ["ours"]),
+        "same cases, titles alone": ([2], ["ours", "XRec"]),
     }
-    whole = script.sets(
-        cases, {"ours": ["x", "y", "z"], "XRec": ["x", "", "z"]}
-    )  # said nothing, and is scored so
+    # an empty text is one, and is scored
+    whole = script.sets({"ours": ["x", "y", "z"], "XRec": ["x", "", "z"]}, np.zeros(3, dtype=bool))
     assert [*whole] == ["same cases"] and len(whole["same cases"][0]) == 3
     with pytest.raises(InputError, match="no case with a text of each of: ours, XRec"):
-        script.sets(cases, {"ours": ["x", None, "z"], "XRec": [None, "y", None]})
+        script.sets({"ours": ["x", None, "z"], "XRec": [None, "y", None]}, clear)
+
+
+def test_titles_of_a_history_are_those_that_items_have(script: ModuleType, folder: Path) -> None:
+    cases = script.read_cases(folder)
+    titled, known = script.titles_known(folder, cases)
+    assert titled == {f"i{row}" for row in range(20)} and len(known) == len(cases)
+    titles = dict(CATALOG.table.select("item_id", "title").iter_rows())
+    events = script.other_events(folder, cases)
+    for (user, own), found in zip(cases.select("user_id", "title").iter_rows(), known, strict=True):
+        theirs = events.filter(pl.col("user_id") == user)["item_id"].to_list()
+        assert found == sorted({titles[each] for each in theirs if each in titled} - {own})
 
 
 def test_other_texts_are_found_by_pair(script: ModuleType, folder: Path, tmp_path: Path) -> None:
