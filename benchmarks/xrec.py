@@ -10,9 +10,11 @@ the reviews that are asked about). Of the items it reads title and summary. --fi
 --config and --set KEY=VALUE; else the one in --model is read, which must not know any of the pairs.
 
 Each pair is explained from the person's other events. Scored beside these plain forms are XRec's own
-outputs, the items' summaries as they stand in the data, and with --texts the texts of a Parquet file
-(user_id, item_id, text; its stem is the name of the system). Where a system has no text for some cases, all
-are compared on those where each has one, and the others are told on all cases as well.
+outputs, the items' summaries and titles as they stand in the data, which say nothing of a person, and with
+--texts the texts of a Parquet file (user_id, item_id, text; its stem is the name of the system). Where a
+system has no text for some cases, all are compared on those where each has one, and the others are told on
+all cases as well. Items without a title are named by their ids: where the plain form names something and all
+of it by title is told by itself.
 
 BLEU-4 is sacrebleu's (13a tokens, case kept, exponential smoothing), of the corpus, and the mean of
 sentences (by effective order); ROUGE-L is the F1 of rouge-score without stemming; similarity is the cosine
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 PAIR = ("user_id", "item_id")
-OURS, XREC, SUMMARY = "plain forms", "XRec", "item summary"
+OURS, XREC, SUMMARY, TITLE = "plain forms", "XRec", "item summary", "item title"
 DRAWS = 2000
 ORDERS = 4
 """Longest n-grams of BLEU."""
@@ -399,6 +401,7 @@ def main() -> None:
         OURS: [],
         XREC: cases["xrec_output"].to_list(),
         SUMMARY: cases["item_summary"].to_list(),
+        TITLE: cases["title"].to_list(),
     }
     texts |= {file.stem: read_texts(file, cases) for file in options.texts}
     if options.fit:
