@@ -6,8 +6,9 @@
 --data is a folder with XRec's cases (explanations.parquet), interactions.parquet and items.parquet. Every
 event of a (person, item) pair among the cases is taken out; the model is fitted on all others of every split
 part, without times (most events have none) and without people's features (their summaries were written from
-the reviews that are asked about). Of the items it reads title and summary. --fit makes that model, with
---config and --set KEY=VALUE; else the one in --model is read, which must not know any of the pairs.
+their reviews, perhaps of what is asked about). Of the items it reads title and summary. --fit makes that
+model, with --config and --set KEY=VALUE; else the one in --model is read, which must not know any of the
+pairs.
 
 Each pair is explained from the person's other events. Scored beside these plain forms are XRec's own
 outputs, the items' summaries and titles as they stand in the data, which say nothing of a person, and with
