@@ -119,7 +119,7 @@ def explained(model: Recommender, cases: pl.DataFrame) -> pl.DataFrame:
                 f"The model was fitted on events of the cases, one of them of the person {user}: make it "
                 "with --fit, which leaves them out."
             )
-        reasons = model.explain(Query(user=str(user)), items)
+        reasons = model.explain_each(Query(user=str(user)), items)
         for row, item, reason in zip(own["index"], items, reasons, strict=True):
             title = model.catalog.titles[int(model.catalog.numbers(pl.Series([item]))[0])]
             labels = {each.label: each.id for each in reason.evidence if each.type == "history_item"}
