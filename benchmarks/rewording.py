@@ -97,6 +97,10 @@ def asked(explanation: Explanation, title: str, names: Names, model: LanguageMod
     taken, refused = text != explanation.text, ""
     if masked is None:
         refused = "a name that is shown for two things"
+    elif masked.text == " ".join(heard.answer.split()):
+        refused = "nothing, it is the form again"
+    elif not heard.answer:
+        refused = "not asked, for nothing speaks for the item"
     elif not taken:
         wrong = (objection(each, masked) for each in sentences(heard.answer, ended=True))
         refused = next((each for each in wrong if each), "no whole reason")

@@ -37,6 +37,7 @@ class Model:
         ("Above “P”, which you chose, leads us to “X”.", "", None),
         ("“X” is a classic.", "the word 'classic'", PLAIN),
         ("“X” is for you.", "no whole reason", PLAIN),
+        (IN_LETTERS, "nothing, it is the form again", PLAIN),
         ("You chose “P”. You chose “X”.", "how it is said", PLAIN),
     ],
 )
