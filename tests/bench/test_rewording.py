@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 from tests.bench.test_faithfulness import model
-from tests.explain.test_rewording import CATALOG, IN_LETTERS, PLAIN, REASON
+from tests.explain.test_rewording import CATALOG, COMMON, IN_LETTERS, PLAIN, REASON
 
 from llm4rec.explain.language_model import Message
 from llm4rec.explain.verify import Names
@@ -48,7 +48,7 @@ def test_what_is_taken_is_told_from_what_is_refused(
     found = script.asked(REASON, "Ash", Names.of(CATALOG), Model(answer))
     assert (found.answer, found.letters, found.plain) == (answer, IN_LETTERS, PLAIN)
     assert (found.taken, found.refused) == (not refused, refused)
-    assert found.text == (text or "Above all “Bee”, which you chose, leads us to “Ash”.")
+    assert found.text == (text or f"Above all “Bee”, which you chose, leads us to “Ash”.{COMMON}")
     assert 0 < found.first <= found.last
 
 

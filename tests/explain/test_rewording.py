@@ -18,7 +18,9 @@ from llm4rec.explain.writer import ENGLISH, NOTHING, forms, shown
 from llm4rec.types import Evidence, Explanation
 
 CATALOG = catalogue(["Ash", "Bee", "Cod"], [["Drama"], ["Drama"], ["Drama", "War"]], [[], [], []])
-PLAIN = "“Ash” follows from what you chose, from “Bee” and “Cod” most of all. They have “Drama” in common."
+FORM = "“Ash” follows from what you chose, from “Bee” and “Cod” most of all."
+COMMON = " They have “Drama” in common."
+PLAIN = FORM + COMMON
 REASON = Explanation(
     PLAIN,
     "similarity",
@@ -29,7 +31,7 @@ REASON = Explanation(
     ),
     {"preference": 0.2, "similarity": 0.8, "context": 0.0},
 )
-IN_LETTERS = "“X” follows from what you chose, from “P” and “Q” most of all. They have “T” in common."
+IN_LETTERS = "“X” follows from what you chose, from “P” and “Q” most of all."
 
 
 class Scripted:
@@ -53,14 +55,23 @@ def rewriter(*answers: str) -> Rewriter:
 
 def test_names_are_letters_and_come_back() -> None:
     found = mask(REASON, "Ash", Names.of(CATALOG))
-    assert found == Masked(
-        IN_LETTERS,
-        {"X": "Ash", "P": "Bee", "Q": "Cod", "T": "Drama"},
-        {"P": frozenset("T"), "Q": frozenset("T")},
-    )
-    assert found.unmask(IN_LETTERS) == PLAIN
-    assert found.unmask('P, "Q" and “X” share T.') == "“Bee”, “Cod” and “Ash” share “Drama”."
+    bare = {"P": frozenset[str](), "Q": frozenset[str]()}
+    assert found == Masked(IN_LETTERS, {"X": "Ash", "P": "Bee", "Q": "Cod"}, bare, COMMON)
+    assert found.unmask(IN_LETTERS) == FORM
+    assert found.unmask('P, "Q," and “X.”') == "“Bee”, “Cod”, and “Ash”."
     assert found.unmask("Quite an eXample") == "Quite an eXample"
+
+
+def test_traits_are_letters_too() -> None:
+    shared = replace(REASON, text="“Ash” has “Drama”, and so have “Bee” and “Cod”, which you chose.")
+    found = mask(shared, "Ash", Names.of(CATALOG))
+    assert found is not None and found.text == "“X” has “T”, and so have “P” and “Q”, which you chose."
+    assert found.names == {"X": "Ash", "T": "Drama", "P": "Bee", "Q": "Cod"}
+    assert found.traits == {"P": frozenset("T"), "Q": frozenset("T")} and found.ending == ""
+    war = replace(REASON.evidence[2], id="genre=War", label="War")
+    other = replace(shared, text=shared.text.replace("Drama", "War"), evidence=(*REASON.evidence[:2], war))
+    found = mask(other, "Ash", Names.of(CATALOG))
+    assert found is not None and found.traits == {"P": frozenset(), "Q": frozenset("T")}
 
 
 def test_a_reason_that_names_what_is_no_evidence_has_no_letters() -> None:
@@ -75,8 +86,8 @@ def test_one_name_of_two_things_has_no_letters() -> None:
 
 
 def test_what_can_be_vouched_for_takes_the_place_of_the_form() -> None:
-    told = rewriter("We picked X mostly because you chose P. All share “T”.").reword(REASON, "Ash")
-    assert told.text == "We picked “Ash” mostly because you chose “Bee”. All share “Drama”."
+    told = rewriter("We picked X mostly because you chose P. You chose “Q”.").reword(REASON, "Ash")
+    assert told.text == f"We picked “Ash” mostly because you chose “Bee”. You chose “Cod”.{COMMON}"
     assert (told.kind, told.evidence, told.weights) == (REASON.kind, REASON.evidence, REASON.weights)
 
 
@@ -99,18 +110,18 @@ def test_what_can_not_be_vouched_for_leaves_the_form(answer: str) -> None:
 
 def test_sentences_are_taken_up_to_the_first_that_is_refused_or_said_again() -> None:
     good = "Mostly because you chose “P”, we think of “X”."
-    for more in (" You chose “X”.", f" {good}", " Both have “T”. Both have “T”. Both have “T”."):
+    for more in (" You chose “X”.", f" {good}", " You chose “Q”. You chose “Q”. You chose “P”."):
         told = rewriter(good + more).reword(REASON, "Ash").text
         assert told.startswith("Mostly because you chose “Bee”, we think of “Ash”.")
         assert told.count("“Ash”") == 1
-        assert told.count("Both have “Drama”.") == more.count("Both", 0, 8)
+        assert told.count("You chose “Cod”.") == more.count("“Q”", 0, 14)
 
 
 def test_words_come_as_soon_as_they_give_the_reason() -> None:
     """Nothing is given before the item and some evidence are named, and nothing is taken back."""
     first, second = "You chose “P”.", "We picked “X” for you."
-    given = list(rewriter(f"{first} {second} Both have “T”. And more").stream(REASON, "Ash"))
-    assert given == ["You chose “Bee”.", " We picked “Ash” for you.", " Both have “Drama”."]
+    given = list(rewriter(f"{first} {second} You chose “Q”. And more").stream(REASON, "Ash"))
+    assert given == ["You chose “Bee”.", " We picked “Ash” for you.", " You chose “Cod”.", COMMON]
 
 
 def test_one_reason_in_letters_is_asked_once() -> None:
@@ -130,6 +141,7 @@ def test_what_else_speaks_for_the_item_stays_as_it_is() -> None:
     model = Scripted("We picked “X” mostly because you chose “P”.")
     writes = Rewriter(model, Names.of(CATALOG))
     more = replace(REASON, text=PLAIN + ending)
+    ending = COMMON + ending
     assert [*writes.stream(more, "Ash")] == ["We picked “Ash” mostly because you chose “Bee”.", ending]
     assert model.asked == [IN_LETTERS]
 
@@ -171,7 +183,7 @@ def test_no_title_reaches_the_model_and_none_escapes_its_marks(title: str) -> No
     if shown(title) == "Ash":  # there is no telling it from what is recommended
         assert told.text == text
         return
-    assert told.text == f"We picked “Ash” mostly because you chose “{shown(title)}”."
+    assert told.text == f"We picked “Ash” mostly because you chose “{shown(title)}”.{COMMON}"
     assert model.asked == [IN_LETTERS]
 
 
@@ -181,7 +193,7 @@ def test_the_model_is_shown_examples_of_the_same_claim() -> None:
     assert asked[-1]["content"] == IN_LETTERS
     shown_last = asked[-3]["content"]
     assert (shown_last, asked[-2]["content"]) in EXAMPLES
-    assert "follows from" in shown_last and "in common" in shown_last
+    assert "follows from" in shown_last
 
 
 def test_examples_are_of_the_forms() -> None:

@@ -24,11 +24,11 @@ NAME = re.compile(rf"[“\"]\s*({_LETTER})\s*([,.!?]?)[”\"]|(?<![\w'’])({_LE
 
 @dataclass(frozen=True)
 class Masked:
-    """A reason in letters, without a last sentence about what else speaks for the item.
+    """A reason in letters, without what follows it: a shared trait, and what else speaks for the item.
 
     Attributes:
         text: the reason, its names replaced.
-        ending: that last sentence after a blank, with its names; nothing where there is none.
+        ending: that after a blank, with its names; nothing where there is none.
         names: what each letter stands for, as texts show it, in the order of the text.
         traits: which of the traits each item of the history has.
     """

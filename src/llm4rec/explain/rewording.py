@@ -2,8 +2,8 @@
 
 The model is shown the plain form with letters in the place of names, see `masking`, and some examples of the
 same claim. Its sentences are taken until the first that is not vouched for, see `vouching`; where they do not
-name the item and some of the evidence, the plain form takes their place. A last sentence about what else
-speaks for the item stays as it is.
+name the item and some of the evidence, the plain form takes their place. Sentences after the reason, about a
+shared trait and what else speaks for the item, stay as they are.
 """
 
 from __future__ import annotations
@@ -39,51 +39,27 @@ TASK = (
 EXAMPLES = (
     (
         "“X” follows from what you chose, from “P” most of all.",
-        "Mostly because you chose “P”, we think of “X” for you.",
-    ),
-    (
-        "“X” follows from what you chose, from “P” most of all. They have “T” in common.",
-        "We picked “X” mostly because you chose “P”. Both have “T”.",
+        "We picked “X” mostly because you chose “P”.",
     ),
     (
         "“X” follows from what you chose, from “P” and “Q” most of all.",
-        "It is above all “P” and “Q”, which you chose, that lead us to “X”.",
-    ),
-    (
-        "“X” follows from what you chose, from “P” and “Q” most of all. They have “T” in common.",
-        "We picked “X” mostly because you chose “P” and “Q”. All have “T”.",
+        "We picked “X” mostly because you chose “P” and “Q”.",
     ),
     (
         "“X” follows from what you chose, from “P”, “Q” and “R” most of all.",
-        "We picked “X” because of what you chose before, above all “P”, “Q” and “R”.",
-    ),
-    (
-        "“X” follows from what you chose, from “P”, “Q” and “R” most of all. They have “T” in common.",
-        "We picked “X” mostly because you chose “P”, “Q” and “R”. All have “T”.",
+        "We picked “X” mostly because you chose “P”, “Q” and “R”.",
     ),
     (
         "You chose “P”. What people choose together speaks for “X”.",
         "People who choose “P”, as you did, often choose “X” too.",
     ),
     (
-        "You chose “P”. What people choose together speaks for “X”. They have “T” in common.",
-        "You chose “P”, and people often choose “X” with it. Both have “T”.",
-    ),
-    (
         "You chose “P” and “Q”. What people choose together speaks for “X”.",
         "People who choose “P” and “Q”, as you did, often choose “X” too.",
     ),
     (
-        "You chose “P” and “Q”. What people choose together speaks for “X”. They have “T” in common.",
-        "You chose “P” and “Q”, and people often choose “X” with them. All share “T”.",
-    ),
-    (
         "You chose “P”, “Q” and “R”. What people choose together speaks for “X”.",
         "People who choose “P”, “Q” and “R”, as you did, often choose “X” too.",
-    ),
-    (
-        "You chose “P”, “Q” and “R”. What people choose together speaks for “X”. They have “T” in common.",
-        "You chose “P”, “Q” and “R”, and people often choose “X” with them. All share “T”.",
     ),
     ("“X” has “T”, and so has “P”, which you chose.", "You chose “P”, which has “T”, and “X” has it too."),
     (

@@ -116,8 +116,9 @@ def _without_last(text: str, sentences: Sequence[str]) -> Iterator[tuple[str, di
 
 
 def parted(text: str, language: NullTranslations = ENGLISH) -> tuple[str, str]:
-    """A text in a plain form without the last sentence about further items, and what that adds to it."""
+    """A text in a plain form without what follows its reason, and that: a shared trait, further items."""
     *_, (reason, _) = _without_last(text, endings(language))
+    *_, (reason, _) = _without_last(reason, (language.gettext(COMMON),))
     return reason, text[len(reason) :]
 
 
