@@ -34,6 +34,10 @@ class DownloadError(LLM4RecError):
     """A data set could not be fetched whole from its publisher."""
 
 
+class EventLogError(LLM4RecError):
+    """The event log can't be read or written now; what was not acknowledged is to be sent again."""
+
+
 class TrainingError(LLM4RecError):
     """Training can't go on, for a cause the message names."""
 

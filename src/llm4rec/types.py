@@ -69,6 +69,42 @@ class Ranking:
         return len(self.item_ids)
 
 
+@dataclass(frozen=True)
+class Feedback:
+    """What one person did with one item, as it is told while a model serves.
+
+    Attributes:
+        event_id: names the event for good: told again, it is the same event.
+        user: the person's outside name.
+        item: the item's.
+        kind: what they did, such as click, purchase, like or rating.
+        value: how much of it, as the stars of a rating; None where the kind says all.
+        time: when, in UTC seconds.
+    """
+
+    event_id: str
+    user: str
+    item: str
+    kind: str
+    value: float | None
+    time: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a reader of an event log has come.
+
+    Attributes:
+        log: the identity of the log.
+        position: that of the last event read; 0 before the first.
+        reader: the name by which the log knows the reader.
+    """
+
+    log: str
+    position: int
+    reader: str
+
+
 Reason = Literal["preference", "similarity", "context"]
 """What an explanation is about: what a person often chooses, one thing they chose, or the circumstances."""
 

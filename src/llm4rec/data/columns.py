@@ -22,6 +22,8 @@ CANONICAL = {
     "text": "text",
     "summary": "summary",
     "tag": "tag",
+    "event_id": "event_id",
+    "value": "value",
 }
 ALIASES: dict[str, tuple[str, ...]] = {
     "user": (
@@ -46,6 +48,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "text": ("text", "review_text", "review", "body", "comment", "content"),
     "summary": ("summary", "review_title", "headline", "title"),
     "tag": ("tag", "tag_name", "label"),
+    "event_id": ("event_id", "event_uuid", "interaction_id"),
+    "value": ("value", "event_value"),
 }  # fmt: skip
 """Names recognised per role, best first; case, spaces, dashes and underscores make no difference."""
 

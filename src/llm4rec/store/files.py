@@ -21,7 +21,7 @@ def write_text(text: str, file: Path) -> None:
     Raises:
         InputError: where something that is no plain file is in the way.
     """
-    with _whole(file) as stream:
+    with whole(file) as stream:
         stream.write(text.encode())
 
 
@@ -36,7 +36,7 @@ def write_parquet(table: pl.DataFrame, file: Path) -> None:
     Raises:
         InputError: where something that is no plain file is in the way.
     """
-    with _whole(file) as stream:
+    with whole(file) as stream:
         table.write_parquet(stream)
 
 
@@ -70,7 +70,7 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def _whole(file: Path) -> Generator[BinaryIO]:
+def whole(file: Path) -> Generator[BinaryIO]:
     """A stream beside `file`, which takes its place once all of it is on the disk."""
     check_place(file)
     place = Path(os.path.realpath(file))  # a link keeps pointing at the place that is written
