@@ -49,6 +49,9 @@ COMMANDS = [
     ["audit"],
     ["items"],
     ["correct"],
+    ["events"],
+    ["learn"],
+    ["forget-user"],
     ["bench"],
 ]
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from llm4rec.data.events import EventLog
     from llm4rec.errors import LLM4RecError
     from llm4rec.recommender import Config, Recommender, ServeConfig
-    from llm4rec.types import Context, Query, Ranking
+    from llm4rec.store.eventlog import FeedbackLog
+    from llm4rec.types import Context, Feedback, Query, Ranking
 
     __version__: str
 
@@ -23,6 +24,8 @@ __all__ = [
     "Config",
     "Context",
     "EventLog",
+    "Feedback",
+    "FeedbackLog",
     "LLM4RecError",
     "Query",
     "Ranking",
@@ -36,6 +39,8 @@ _HOMES = {
     "Config": "llm4rec.recommender",
     "Context": "llm4rec.types",
     "EventLog": "llm4rec.data.events",
+    "Feedback": "llm4rec.types",
+    "FeedbackLog": "llm4rec.store.eventlog",
     "LLM4RecError": "llm4rec.errors",
     "Query": "llm4rec.types",
     "Ranking": "llm4rec.types",

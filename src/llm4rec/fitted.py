@@ -42,7 +42,7 @@ from llm4rec.retrieve.relevance import Grounding, Relevance
 from llm4rec.retrieve.repository import Repository
 from llm4rec.retrieve.sayings import Sayings
 from llm4rec.settings import Config
-from llm4rec.types import Floats, Ints
+from llm4rec.types import Floats, Ints, Place
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class Fitted:
         corrections: what people said they want more or less of.
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
+        learnt: up to where it has learnt from which event log; None where from none.
     """
 
     config: Config
@@ -117,6 +118,7 @@ class Fitted:
     aspects: Aspects | None = None
     corrections: Corrections = field(default_factory=Corrections)
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
+    learnt: Place | None = None
 
     @property
     def new_items(self) -> Ints:

@@ -44,7 +44,7 @@ from llm4rec.retrieve.prompt import Prompt
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
-from llm4rec.types import Array, Floats
+from llm4rec.types import Array, Floats, Place
 
 KIND = "model"
 REMARKS: dict[Manner, str] = {"review": "reviews", "tag": "tags"}
@@ -100,6 +100,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "relevance": relevance.told(),
             "aspects": None if fitted.aspects is None else fitted.aspects.named,
             "about": fitted.about,
+            "learnt": None if fitted.learnt is None else asdict(fitted.learnt),
         },
         tensors={
             **_weight_arrays(network),
@@ -213,6 +214,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         aspects=aspects,
         corrections=stored_corrections(kept, aspects),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
+        learnt=stored_place(path, meta.get("learnt")),  # earlier models had none
     )
 
 
@@ -242,6 +244,26 @@ def stored_corrections(kept: artefact.Artefact, aspects: Aspects | None) -> Corr
     if "corrections.parquet" not in kept:
         return Corrections()
     return kept.listed("corrections", lambda table: Corrections.from_frame(table, aspects))
+
+
+def stored_place(path: Path, told: Any) -> Place | None:
+    """Up to where a model has learnt from an event log.
+
+    Raises:
+        ArtefactError: where it is no such place.
+    """
+    if told is None:
+        return None
+    match told:
+        case {"log": str(log), "position": int(position), "reader": str(reader), **other} if (
+            log and reader and position >= 0 and not isinstance(position, bool) and not other
+        ):
+            return Place(log, position, reader)
+        case _:
+            raise ArtefactError(
+                f"What the model in {path} says of the event log it has learnt from can't be understood: it "
+                "was made by another version of llm4rec. Install the version that made it, or fit it again."
+            )
 
 
 def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:

@@ -10,13 +10,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 import torch
 
-from llm4rec import answering, asking, correcting, explaining, fitting, keeping, lifecycle
+from llm4rec import answering, asking, correcting, explaining, fitting, keeping, lifecycle, observing
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import legal_for, legal_items
@@ -36,6 +36,7 @@ from llm4rec.settings import Config
 from llm4rec.types import (
     Evidence,
     Explanation,
+    Feedback,
     Floats,
     Ints,
     Preference,
@@ -45,6 +46,9 @@ from llm4rec.types import (
     Rankings,
     silent,
 )
+
+if TYPE_CHECKING:
+    from llm4rec.store.eventlog import FeedbackLog
 
 __all__ = ["Config", "Recommender", "ServeConfig"]
 
@@ -408,6 +412,40 @@ class Recommender:
                 or the other way round.
         """
         return type(self)(lifecycle.remember(self.fitted, events))
+
+    def observe(self, feedback: Feedback) -> Self:
+        """The same model, knowing one more event, which changes the next answer to its person.
+
+        Positive feedback (`observing.POSITIVE`, and ratings from `data.min_rating` on) on an item of the
+        catalogue is remembered as by `remember`; any other leaves the model as it is. Nothing is trained, and
+        no position in an event log moves: what is observed here is not to be learnt from a log as well.
+
+        Raises:
+            InputError: where it can be no event.
+        """
+        return type(self)(observing.observe(self.fitted, feedback))
+
+    def learn(
+        self, log: FeedbackLog, *, after: int | None = None, progress: Progress = silent
+    ) -> tuple[Self, observing.Learnt]:
+        """The same model with the positive feedback that came to an event log since it last learnt from it.
+
+        It is remembered as by `remember`, and the place up to which the log was read goes with the model: a
+        model that is saved has both or neither.
+
+        Args:
+            log: the event log.
+            after: the position up to which the model knows the log already, where it has not learnt from it
+                before; all of it is new where None.
+            progress: told of every page.
+
+        Raises:
+            InputError: where the model has learnt from another log or has read further than `after`, the log
+                is behind the model, or the model keeps no histories.
+            EventLogError: where the log can't be read.
+        """
+        fitted, told = observing.learn(self.fitted, log, after, progress)
+        return type(self)(fitted), told
 
     def correct(
         self,

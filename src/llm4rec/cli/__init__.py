@@ -17,9 +17,11 @@ from llm4rec.cli.correct import correct
 from llm4rec.cli.data import get
 from llm4rec.cli.demo import demo
 from llm4rec.cli.evaluate import evaluate
+from llm4rec.cli.events import events
 from llm4rec.cli.explain import explain
 from llm4rec.cli.fit import fit
 from llm4rec.cli.items import items
+from llm4rec.cli.learn import forget_user, learn
 from llm4rec.cli.recommend import recommend
 
 app = typer.Typer(
@@ -99,6 +101,22 @@ app.command(
         "llm4rec items --model model --retire 50,181 --out model-without",
     )
 )(items)
+app.command(
+    epilog=example(
+        "llm4rec events --events events.db --append clicks.csv",
+        "llm4rec events --events postgresql://me@host/shop --export events.parquet",
+        "llm4rec events --events events.db --drop-before 2026-01-01",
+    )
+)(events)
+app.command(
+    epilog=example(
+        "llm4rec learn --model model --events events.db",
+        "llm4rec learn --model model --events postgresql://me@host/shop --json",
+    )
+)(learn)
+app.command("forget-user", epilog=example("llm4rec forget-user --model model --events events.db --user 42"))(
+    forget_user
+)
 app.command(epilog=example("llm4rec evaluate --model model --interactions events.csv --json"))(evaluate)
 app.command(
     epilog=example(

@@ -155,7 +155,7 @@ def _where(pairs: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def utc_seconds(text: str) -> int:
+def utc_seconds(text: str, option: str = "--at") -> int:
     """UTC seconds of a time: ISO 8601, in UTC where it names no offset, or the seconds themselves.
 
     Raises:
@@ -172,13 +172,13 @@ def utc_seconds(text: str) -> int:
             seconds = math.floor((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
     except ValueError:
         raise InputError(
-            f"--at {text!r} is no time: give one such as 2026-11-24T18:00 (UTC), 2026-11-24T18:00+02:00 or "
-            "UTC seconds."
+            f"{option} {text!r} is no time: give one such as 2026-11-24T18:00 (UTC), 2026-11-24T18:00+02:00 "
+            "or UTC seconds."
         ) from None
     if not 0 <= seconds < LATEST:
-        raise InputError(f"--at {text} lies outside 1970 to 2100; times are UTC seconds or ISO 8601.")
+        raise InputError(f"{option} {text} lies outside 1970 to 2100; times are UTC seconds or ISO 8601.")
     if re.fullmatch(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])", text):
-        raise InputError(f"--at {text} looks like a date: write {text[:4]}-{text[4:6]}-{text[6:]}.")
+        raise InputError(f"{option} {text} looks like a date: write {text[:4]}-{text[4:6]}-{text[6:]}.")
     return seconds
 
 

@@ -1,0 +1,138 @@
+"""`llm4rec learn` and `llm4rec forget-user`: a model and the event log it learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llm4rec.cli import console
+from llm4rec.errors import InputError
+
+if TYPE_CHECKING:
+    from llm4rec.observing import Learnt
+
+Model = Annotated[Path, typer.Option(help="Model directory, as written by fit.")]
+
+
+def learn(
+    model: Model,
+    events: Annotated[
+        str, typer.Option(help="The event log: the path of an SQLite file, or postgresql://….")
+    ],
+    after: Annotated[
+        int | None,
+        typer.Option(
+            help="Position up to which the model knows the log already, as `events --export` told of the "
+            "file it was fitted on. Only for a model that has not learnt from this log before."
+        ),
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """Let a model remember what came to the event log since it last learnt from it.
+
+    Clicks, views, likes, purchases and ratings (from data.min_rating on) become part of people's histories,
+    of what is remembered to others, and of recent popularity; other kinds are counted. Nothing is trained.
+    The model is replaced as a whole together with its position in the log: after an interruption at any
+    moment, the same command goes on where the model stands.
+    """
+    from llm4rec.recommender import Recommender
+    from llm4rec.store.alone import alone
+    from llm4rec.store.eventlog import FeedbackLog
+
+    with FeedbackLog.open(events, create=False) as log, alone(model), console.progress() as report:
+        before = Recommender.load(model)
+        changed, told = before.learn(log, after=after, progress=report)
+        if told.place != before.fitted.learnt:
+            report("write", 0, 1)
+            changed.save(model)
+            report("write", 1, 1)
+        log.register(told.place.reader, told.place.position)
+        shown = log.shown
+    if told.gap:
+        console.note(
+            f"Events after position {told.start} were dropped from the log before the model read them: they "
+            "are not learnt."
+        )
+    if told.unknown:
+        console.note(
+            f"{told.unknown} events on items that the model does not know were passed over: add the items "
+            "(llm4rec items --add) before their events come."
+        )
+    if told.others:
+        counts = ", ".join(f"{count} {kind!r}" for kind, count in told.others.items())
+        console.note(f"Not remembered, since only what is positive is: {counts}.")
+    if json:
+        console.answer(_document(told, model, shown))
+        return
+    typer.echo(
+        f"Read {told.read} events, positions {told.start + 1} to {told.place.position}; {told.learnt} of "
+        f"{told.people} people are remembered now. The model is in {model}."
+        if told.read
+        else f"Nothing new: {model} has read the log up to position {told.place.position}."
+    )
+
+
+def _document(told: Learnt, model: Path, shown: str) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "events": shown,
+        "start": told.start,
+        "position": told.place.position,
+        "read": told.read,
+        "learnt": told.learnt,
+        "people": told.people,
+        "unknown_items": told.unknown,
+        "not_positive": dict(told.others),
+        "gap": told.gap,
+    }
+
+
+def forget_user(
+    model: Model,
+    user: Annotated[str, typer.Option(help="The person by name.")],
+    events: Annotated[
+        str | None, typer.Option(help="The event log, which a model that has learnt from one needs.")
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """Forget a person: in the event log, and in the model what it keeps of them by name.
+
+    Events, history, features, corrections, reviews, and what others were told of them go. What training and
+    counts made of them is in numbers that name nobody; it is gone with the next fit without them. Backups of
+    either are not reached. Interrupted, the same command does the rest.
+    """
+    from llm4rec.recommender import Recommender
+    from llm4rec.store.alone import alone
+
+    with alone(model):
+        recommender = Recommender.load(model)
+        learnt = recommender.fitted.learnt
+        if events is None and learnt is not None:
+            raise InputError(
+                f"The model in {model} has learnt from an event log, which keeps the person's events: name "
+                "it with --events."
+            )
+        erased = 0 if events is None else _erase(events, user, None if learnt is None else learnt.log)
+        history = recommender.known_history(user)
+        recommender.forget_user(user).save(model)
+    known = 0 if history is None else history.n_events
+    if json:
+        console.answer({"user": user, "model": str(model), "log_events": erased, "model_events": known})
+        return
+    where = "" if events is None else f" and {erased} in the log"
+    typer.echo(f"Forgot {console.printable(user)}: {known} events in the model's histories{where}.")
+
+
+def _erase(events: str, user: str, learnt: str | None) -> int:
+    """Remove a person from a log; says so where it is not the one a model has learnt from."""
+    from llm4rec.store.eventlog import FeedbackLog
+
+    with FeedbackLog.open(events, create=False) as log:
+        if learnt not in (None, log.identity):
+            console.note(
+                f"The model has learnt from another event log than {log.shown}: the person's events in that "
+                "one are still there."
+            )
+        return log.erase(user)

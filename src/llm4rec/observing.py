@@ -1,0 +1,158 @@
+"""What people do while a model serves: one event at once, and a log of them from where the model stands.
+
+Source: paper, equation (31), of which the feedback that a history can take is read here: what is positive.
+The weights of kinds and what speaks against an item need a learner.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from llm4rec import lifecycle
+from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.feedback import RATED, checked
+from llm4rec.errors import InputError
+from llm4rec.fitted import Fitted, as_indexed
+from llm4rec.types import Feedback, Place, Progress, silent
+
+if TYPE_CHECKING:
+    from llm4rec.store.eventlog import FeedbackLog  # brings a database library along
+
+KEPT = ("user_id", "item", "event_type", "kind", "value", "timestamp")
+POSITIVE = ("click", "like", "purchase", "rating", "view")
+"""Kinds that say a person took to an item, in lower case; a rating does so from `data.min_rating` on."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was made of the events of a log.
+
+    Attributes:
+        start: the position after which it was read.
+        place: up to where.
+        read: events read.
+        learnt: events that are remembered now.
+        unknown: positive events on items that the catalogue does not have.
+        others: kind → events that are not positive.
+        people: people whose events are remembered.
+        gap: whether events after `start` were dropped from the log before they were read.
+    """
+
+    start: int
+    place: Place
+    read: int = 0
+    learnt: int = 0
+    unknown: int = 0
+    others: Mapping[str, int] = field(default_factory=dict[str, int])
+    people: int = 0
+    gap: bool = False
+
+
+def observe(fitted: Fitted, feedback: Feedback) -> Fitted:
+    """The model that knows of one more event; see `Recommender.observe`.
+
+    Raises:
+        InputError: where it can be no event.
+    """
+    told = _sorted_out(fitted, checked([feedback]))
+    known = told.filter(pl.col("positive") & (pl.col("item") >= 0))
+    return lifecycle.remember(fitted, _as_log(fitted, known)) if known.height else fitted
+
+
+def learn(
+    fitted: Fitted, log: FeedbackLog, after: int | None = None, progress: Progress = silent
+) -> tuple[Fitted, Learnt]:
+    """The model that has read a log to its end; see `Recommender.learn`.
+
+    Raises:
+        InputError: where the model has learnt from another log or has read further than `after`, the log is
+            behind the model, or the model keeps no histories.
+        EventLogError: where the log can't be read.
+    """
+    if fitted.histories is None:
+        raise InputError(
+            "This model keeps no histories (it was fitted or saved without them), so nothing can be "
+            "remembered in it: fit it with histories to let it learn."
+        )
+    last = log.position
+    start = _start(fitted.learnt, log, last, after)
+    reader = str(uuid.uuid4()) if fitted.learnt is None else fitted.learnt.reader
+    gap = log.dropped > start
+    kept: list[pl.DataFrame] = []
+    others, read, unknown, position = Counter[str](), 0, 0, start
+    for page in log.pages(start):
+        told = _sorted_out(fitted, page)
+        position, read = int(page["position"][-1]), read + page.height
+        others.update(told.filter(~pl.col("positive"))["kind"].to_list())
+        positive = told.filter("positive")
+        kept.append(positive.filter(pl.col("item") >= 0).select(KEPT))
+        unknown += positive.height - kept[-1].height
+        progress("read events", position - start, max(last, position) - start)
+    place = Place(log.identity, max(position, last), reader)
+    known = pl.concat(kept) if kept else pl.DataFrame()
+    if known.height:
+        progress("remember", 0, 1)
+        fitted = lifecycle.remember(fitted, _as_log(fitted, known))
+        progress("remember", 1, 1)
+    people = known["user_id"].n_unique() if known.height else 0
+    found = Learnt(start, place, read, known.height, unknown, dict(sorted(others.items())), people, gap)
+    return as_indexed(fitted, replace(fitted, learnt=place)), found
+
+
+def _start(learnt: Place | None, log: FeedbackLog, last: int, after: int | None) -> int:
+    """The position after which a model reads a log."""
+    if after is not None and not 0 <= after <= last:
+        raise InputError(
+            f"The event log {log.shown} goes up to position {last}: there is nothing after {after}."
+        )
+    if learnt is None or (learnt.log != log.identity and after is not None):
+        return after or 0
+    if learnt.log != log.identity:
+        raise InputError(
+            f"The model has learnt from another event log than {log.shown}, so its position says nothing "
+            "here. Name that log, or say with --after up to which position of this one the model knows it "
+            "already (0: nothing of it)."
+        )
+    if learnt.position > last and after is None:
+        raise InputError(
+            f"The model has read up to position {learnt.position}, and the event log {log.shown} goes up to "
+            f"{last}: an older copy of it was brought back. Say with --after up to which position of it the "
+            "model knows it already."
+        )
+    if after is not None and after < learnt.position <= last:
+        raise InputError(
+            f"The model has learnt up to position {learnt.position} of this log: after {after}, events would "
+            "be learnt twice. Leave --after out."
+        )
+    return learnt.position if after is None else after
+
+
+def _sorted_out(fitted: Fitted, events: pl.DataFrame) -> pl.DataFrame:
+    """The events, the `kind` of each in lower case, its `item` number (−1: unknown), if it is `positive`."""
+    least = fitted.config.data.min_rating
+    rated = pl.col("value").is_not_null() if least is None else (pl.col("value") >= least).fill_null(False)
+    items = fitted.catalog.numbers(events["item_id"])
+    kind = pl.col("event_type").str.to_lowercase()
+    found = events.with_columns(kind.alias("kind"), pl.Series("item", items))
+    return found.with_columns(positive=kind.is_in(POSITIVE) & ((kind != RATED) | rated))
+
+
+def _as_log(fitted: Fitted, events: pl.DataFrame) -> EventLog:
+    """The events in the manner of the histories they join: with times, ratings and types if those have."""
+    known = fitted.memories if fitted.histories is None else fitted.histories
+    rating = pl.when(pl.col("kind") == RATED).then("value").otherwise(None).fill_null(float("nan"))
+    return build_log(
+        events["user_id"],
+        events["item"].to_numpy(),
+        times=None if known is not None and known.times is None else events["timestamp"].to_numpy(),
+        ratings=None
+        if known is None or known.ratings is None
+        else events.select(rating.cast(pl.Float32)).to_series().to_numpy(),
+        event_types=None if known is None or known.kinds is None else events["event_type"],
+    )
