@@ -16,7 +16,7 @@ from llm4rec.data.columns import find_columns
 from llm4rec.data.files import read_table
 from llm4rec.data.report import Sieve
 from llm4rec.data.texts import CONTROLS
-from llm4rec.data.validate import LATEST
+from llm4rec.data.validate import FRACTION, LATEST
 from llm4rec.errors import InputError
 from llm4rec.types import Feedback
 
@@ -195,6 +195,7 @@ def _named(frame: pl.DataFrame) -> pl.DataFrame:
     value = pl.coalesce("value", rating) if "value" in frame.columns else rating
     assumed = pl.when(rating.is_not_null()).then(pl.lit(RATED)).otherwise(pl.lit(CHOSEN))
     kind = pl.coalesce("type", assumed) if "type" in frame.columns else assumed
+    fraction = pl.col(FRACTION) if FRACTION in frame.columns else pl.lit(0.0)
     found = frame.select(
         event_id=pl.col("event_id") if "event_id" in frame.columns else pl.lit(None, dtype=pl.String),
         user_id="user",
@@ -202,18 +203,22 @@ def _named(frame: pl.DataFrame) -> pl.DataFrame:
         event_type=kind,
         value=value.cast(pl.Float64) + 0.0,
         timestamp=pl.col("time").cast(pl.Int64),
+        fraction=fraction.fill_null(0.0),
     ).unique(maintain_order=True, keep="first")
     if "event_id" in frame.columns:
-        return found
+        return found.select(*SCHEMA)
     made = [digest(*row) for row in found.drop("event_id").iter_rows()]
-    return found.with_columns(pl.Series("event_id", made, dtype=pl.String))
+    return found.with_columns(pl.Series("event_id", made, dtype=pl.String)).select(*SCHEMA)
 
 
-def digest(user: str, item: str, kind: str, value: float | None, time: int) -> str:
+def digest(user: str, item: str, kind: str, value: float | None, time: int, fraction: float = 0.0) -> str:
     """The id of an event that was given none: `row-` and half the SHA-256 of what it says, as JSON.
+
+    A fraction of a second counts where there is one, though the log keeps whole seconds.
 
     >>> digest("u", "i", "click", None, 5) == digest("u", "i", "click", None, 5)
     True
     """
-    said = json.dumps([user, item, kind, value, time], ensure_ascii=False)
+    moment = time + fraction if fraction else time
+    said = json.dumps([user, item, kind, value, moment], ensure_ascii=False)
     return f"row-{hashlib.sha256(said.encode()).hexdigest()[:32]}"
