@@ -156,10 +156,21 @@ def test_a_model_that_is_left_off_is_told_and_waited_for() -> None:
     assert told == ["stopped"]
 
 
-@pytest.mark.parametrize("url", ["http://", "http://host/v1", "https://#m", "http://[::1/v1#m"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://host/v1",
+        "https://#m",
+        "http://[::1/v1#m",
+        "http://me:secret@host/v1#m",
+        "http://host/v1?key=secret#m",
+    ],
+)
 def test_an_endpoint_without_a_host_or_a_model_is_refused(url: str) -> None:
-    with pytest.raises(InputError, match="name of its model after #"):
+    with pytest.raises(InputError, match="name of its model after #") as caught:
         open_language_model(url, "compact")
+    assert "me:secret" not in str(caught.value)
 
 
 def test_a_directory_that_can_be_asked_writes(language_model: Callable[[str], Path], tmp_path: Path) -> None:
@@ -182,7 +193,7 @@ def test_compact_has_no_words() -> None:
         open_language_model("backbone", "compact")
 
 
-@pytest.mark.parametrize("name", ["nowhere", "no/where/at/all", "weights.gguf"])
+@pytest.mark.parametrize("name", ["", "nowhere", "no/where/at/all", "weights.gguf"])
 def test_a_name_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(
         InputError, match=r"language model .* \(--llm\) is neither smollm2 nor a model directory"

@@ -9,7 +9,7 @@ import pytest
 from tests.explain.test_evidence import catalogue
 from tests.explain.test_injection import HOSTILE
 
-from llm4rec.errors import LanguageModelError
+from llm4rec.errors import InputError, LanguageModelError
 from llm4rec.explain.language_model import Message
 from llm4rec.explain.masking import Masked, letters, mask
 from llm4rec.explain.rewording import EXAMPLES, Rewriter, conversation
@@ -76,6 +76,12 @@ def test_traits_are_letters_too() -> None:
 
 def test_a_reason_that_names_what_is_no_evidence_has_no_letters() -> None:
     assert mask(REASON, "Another", Names.of(CATALOG)) is None
+
+
+def test_another_title_than_the_items_is_refused() -> None:
+    for title in ("a", "", "Elm"):
+        with pytest.raises(InputError, match="no item called"):
+            rewriter("").reword(REASON, title)
 
 
 def test_one_name_of_two_things_has_no_letters() -> None:

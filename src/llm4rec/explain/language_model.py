@@ -193,13 +193,14 @@ class Endpoint:
     def __init__(self, url: str) -> None:
         base, _, self.name = url.partition("#")
         try:
-            host = urlsplit(base).hostname
+            parts = urlsplit(base)
         except ValueError:
-            host = None
-        if not host or not self.name:
+            parts = urlsplit("")
+        if not parts.hostname or not self.name or parts.query or "@" in parts.netloc:
             raise InputError(
                 "An endpoint is named by its URL with the name of its model after #, such as "
-                f"http://localhost:8080/v1#qwen3, not by {url[:200]!r}."
+                "http://localhost:8080/v1#qwen3, without a user, a password or a query: a key goes into "
+                f"OPENAI_API_KEY. {re.sub('(?<=//)[^/]*@', '', url)[:200]!r} is no such name."
             )
         try:
             import openai

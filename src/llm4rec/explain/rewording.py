@@ -15,10 +15,12 @@ from dataclasses import replace
 from itertools import chain
 from threading import Lock
 
+from llm4rec.errors import InputError
 from llm4rec.explain.language_model import LanguageModel, Message
 from llm4rec.explain.masking import ITEM, Masked, letters, mask
 from llm4rec.explain.verify import Names
 from llm4rec.explain.vouching import claims, objection, sentences
+from llm4rec.explain.writer import shown
 from llm4rec.types import Explanation
 
 TOKENS = 64
@@ -55,11 +57,11 @@ EXAMPLES = (
     ),
     (
         "You chose “P” and “Q”. What people choose together speaks for “X”.",
-        "People who choose “P” and “Q”, as you did, often choose “X” too.",
+        "You chose “P” and “Q”, and what people choose together speaks for “X”.",
     ),
     (
         "You chose “P”, “Q” and “R”. What people choose together speaks for “X”.",
-        "People who choose “P”, “Q” and “R”, as you did, often choose “X” too.",
+        "You chose “P”, “Q” and “R”, and what people choose together speaks for “X”.",
     ),
     ("“X” has “T”, and so has “P”, which you chose.", "You chose “P”, which has “T”, and “X” has it too."),
     (
@@ -114,9 +116,10 @@ class Rewriter:
 
         Args:
             explanation: in English, in a plain form.
-            title: of the recommended item.
+            title: of the recommended item, as the catalogue has it.
 
         Raises:
+            InputError: where the explanation is of no item of that title.
             LanguageModelError: where the model fails.
         """
         return replace(explanation, text="".join(self.stream(explanation, title)))
@@ -125,8 +128,13 @@ class Rewriter:
         """As `reword`, sentence by sentence: nothing is given that is not vouched for, or taken back later.
 
         Raises:
-            LanguageModelError: where the model fails.
+            InputError, LanguageModelError: as `reword`.
         """
+        if f"“{shown(title)}”" not in explanation.text:
+            raise InputError(
+                f"The reason is of no item called {title!r}. Give its title as the catalogue has it "
+                "(model.catalog.titles)."
+            )
         masked = mask(explanation, title, self._names)
         if masked is not None and not claims(masked.text):
             masked = None  # that nothing speaks for an item has no other words that can be vouched for

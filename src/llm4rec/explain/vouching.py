@@ -97,7 +97,7 @@ GRAMMAR: Mapping[str, tuple[str, ...]] = {
         f"(?:{CHOSE} and )?X is often chosen {WITH}",
         f"{PEOPLE} often choose X {WITH}",
         f"{WHY} {CHOSE} which {PEOPLE} often choose (?:together )?with X {IT}",
-        "what people choose together speaks for X",
+        f"(?:{CHOSE} and )?what people choose together speaks for X",
         f"{OFFER} {WHY} {PEOPLE} who {CHOOSE} C(?: as you did)?(?: often| also)* {CHOOSE} (?:it|X){MORE}",
     ),
     "next": (
@@ -221,6 +221,8 @@ def objection(sentence: str, masked: Masked) -> str | None:
         first = masked.chosen[: len(shape.chosen)]
         if "most" not in made or not shape.chosen or shape.chosen != first:
             return "that it is owed most to that"
+    if re.search(f"{PEOPLE} who {CHOOSE}(?: both)? C", shape.text) and len(shape.chosen) > 1:
+        return "that some chose all of them"  # each goes with the item, but maybe nobody has them all
     group = re.search("both|all|they", shape.text) is not None
     lacking = (
         f"that {item} has {trait}"

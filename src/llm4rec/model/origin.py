@@ -72,7 +72,7 @@ def locate(name: str, role: str = "backbone", option: str = "model.backbone") ->
         return _smollm2(option)
     try:
         path = Path(name).expanduser()
-        there = path.exists()
+        there = bool(name) and path.exists()  # the path of nothing is the working directory
     except (RuntimeError, OSError, ValueError) as error:  # no such home, a name too long, or none
         raise InputError(
             f"The {role} {name[:200]!r} ({option}) is no path on this machine: {error}."
