@@ -34,6 +34,7 @@ TINY: dict[str, Any] = {
     "train": {"epochs": 2, "attention_epochs": 1, "batch_size": 64},
     "model": {"embedding_size": 8, "layers": 1, "heads": 1, "dropout": 0.0},
     "data": {"min_rating": 3},
+    "online": {"train": False},
 }
 
 

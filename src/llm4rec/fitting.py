@@ -56,6 +56,7 @@ AFTERWARDS: Any = {
     "rerank": True,
     "debias": corrections.AFTERWARDS,
     "explain": True,
+    "online": True,
 }
 """Of the configuration, what no training of the network depends on."""
 

@@ -37,6 +37,8 @@ from llm4rec.model.pretrained import restored
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.model.words import Words
+from llm4rec.online import kept as kept_online
+from llm4rec.online.learner import Progressed, trained
 from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY
 from llm4rec.retrieve.index import Cells
@@ -77,6 +79,9 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
     for manner, said in fitted.remarks.items():
         unsigned = said if histories else replace(said, user_ids=pl.repeat("", len(said), eager=True))
         tables[REMARKS[manner]] = unsigned.to_frame(fitted.catalog.ids)
+    online = fitted.online if histories else None
+    if online is not None:
+        tables |= kept_online.tables(online)
     people_fields = () if fitted.people is None else fitted.people.fields
     artefact.write(
         path,
@@ -101,6 +106,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
             "aspects": None if fitted.aspects is None else fitted.aspects.named,
             "about": fitted.about,
             "learnt": None if fitted.learnt is None else asdict(fitted.learnt),
+            "online": None if online is None else kept_online.told(online),
         },
         tensors={
             **_weight_arrays(network),
@@ -121,6 +127,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
                 "retired": fitted.catalog.retired,
             },
             **_id_tensors(fitted.generator),
+            **({} if online is None else kept_online.tensors(online)),
         },
         tables=tables,
         indexes={kind: cells.write for kind, cells in fitted.inverted.items()},
@@ -215,6 +222,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         corrections=stored_corrections(kept, aspects),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
         learnt=stored_place(path, meta.get("learnt")),  # earlier models had none
+        online=_online(kept, config, network),
     )
 
 
@@ -264,6 +272,31 @@ def stored_place(path: Path, told: Any) -> Place | None:
                 f"What the model in {path} says of the event log it has learnt from can't be understood: it "
                 "was made by another version of llm4rec. Install the version that made it, or fit it again."
             )
+
+
+def _online(kept: artefact.Artefact, config: Config, network: Network) -> Progressed | None:
+    values = kept.meta.get("online")
+    if values is None:
+        return None
+    frames = {name: kept.table(name) for name in (*kept_online.TABLES, "reliability")}
+
+    def made(arrays: dict[str, Array]) -> Progressed:
+        try:
+            found = kept_online.restored(values, arrays, frames, config.online)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it does not say {error}") from None
+        shapes = {name: tensor.shape for name, tensor in trained(network).items()}
+        for part in (
+            found.velocity,
+            found.consolidation.fisher,
+            found.consolidation.anchor,
+            found.guard.good,
+        ):
+            if {name: tensor.shape for name, tensor in part.items()} != shapes:
+                raise ValueError("its arrays are not those of the network's weights")
+        return found
+
+    return kept.built("online", made)
 
 
 def _arrivals(kept: artefact.Artefact, n_items: int) -> Arrivals:

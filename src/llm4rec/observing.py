@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from llm4rec import lifecycle
+from llm4rec import learning, lifecycle
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.feedback import RATED, checked
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted, as_indexed
+from llm4rec.online.learner import Learner
 from llm4rec.types import Feedback, Place, Progress, silent
 
 if TYPE_CHECKING:
     from llm4rec.store.eventlog import FeedbackLog  # brings a database library along
 
-KEPT = ("user_id", "item", "event_type", "kind", "value", "timestamp")
+KEPT = ("position", "event_id", "user_id", "item", "event_type", "kind", "value", "timestamp")
+LEARNT = {
+    "position": pl.Int64, "event_id": pl.String, "user_id": pl.String, "item": pl.Int64, "kind": pl.String,
+    "time": pl.Int64,
+}  # fmt: skip
 POSITIVE = ("click", "like", "purchase", "rating", "view")
 """Kinds that say a person took to an item, in lower case; a rating does so from `data.min_rating` on."""
 
@@ -84,25 +89,46 @@ def learn(
     start = _start(fitted.learnt, log, last, after)
     reader = str(uuid.uuid4()) if fitted.learnt is None else fitted.learnt.reader
     gap = log.dropped > start
-    kept: list[pl.DataFrame] = []
-    others, read, unknown, position = Counter[str](), 0, 0, start
-    for page in log.pages(start):
+    learner = learning.begun(fitted, start) if fitted.config.online.train else None
+    begin = start if learner is None else learner.state.position
+    waiting = pl.DataFrame(schema=LEARNT)  # read, and not yet trained on
+    people = set[str]()
+    others, read, kept, unknown, position = Counter[str](), 0, 0, 0, start
+    for page in log.pages(begin):
         told = _sorted_out(fitted, page)
-        position, read = int(page["position"][-1]), read + page.height
-        others.update(told.filter(~pl.col("positive"))["kind"].to_list())
-        positive = told.filter("positive")
-        kept.append(positive.filter(pl.col("item") >= 0).select(KEPT))
-        unknown += positive.height - kept[-1].height
-        progress("read events", position - start, max(last, position) - start)
+        new = told.filter(pl.col("position") > start)
+        others.update(new.filter(~pl.col("positive"))["kind"].to_list())
+        known = new.filter(pl.col("positive") & (pl.col("item") >= 0)).select(KEPT)
+        read, kept = read + new.height, kept + known.height
+        unknown += int(new["positive"].sum()) - known.height
+        people.update(known["user_id"].to_list())
+        position = max(position, int(page["position"][-1]))
+        if learner is not None:
+            taken = told.filter(pl.col("positive") & (pl.col("item") >= 0))
+            waiting = _train(fitted, learner, pl.concat([waiting, taken.select(*LEARNT)]), known, position)
+        if known.height:
+            fitted = lifecycle.remember(fitted, _as_log(fitted, known))
+        progress("learn", position - start, max(last, position) - start)
     place = Place(log.identity, max(position, last), reader)
-    known = pl.concat(kept) if kept else pl.DataFrame()
-    if known.height:
-        progress("remember", 0, 1)
-        fitted = lifecycle.remember(fitted, _as_log(fitted, known))
-        progress("remember", 1, 1)
-    people = known["user_id"].n_unique() if known.height else 0
-    found = Learnt(start, place, read, known.height, unknown, dict(sorted(others.items())), people, gap)
+    if learner is not None:
+        _train(fitted, learner, waiting, waiting.clear(), place.position)
+        fitted = learning.published(fitted, learner)
+    found = Learnt(start, place, read, kept, unknown, dict(sorted(others.items())), len(people), gap)
     return as_indexed(fitted, replace(fitted, learnt=place)), found
+
+
+def _train(
+    fitted: Fitted, learner: Learner, waiting: pl.DataFrame, came: pl.DataFrame, position: int
+) -> pl.DataFrame:
+    """Train on what is `waiting`, as far as whole micro-batches go up to a position; what waits on."""
+    size = fitted.config.online.batch_size
+    assert fitted.histories is not None
+    since = learning.Since(fitted.histories, came, lambda some: _as_log(fitted, some))
+    while (end := learner.state.position // size * size + size) <= position:
+        batch = waiting.filter(pl.col("position") <= end)
+        learner.take(batch, end, since.known(end))
+        waiting = waiting.filter(pl.col("position") > end)
+    return waiting
 
 
 def _start(learnt: Place | None, log: FeedbackLog, last: int, after: int | None) -> int:
@@ -140,7 +166,7 @@ def _sorted_out(fitted: Fitted, events: pl.DataFrame) -> pl.DataFrame:
     items = fitted.catalog.numbers(events["item_id"])
     kind = pl.col("event_type").str.to_lowercase()
     found = events.with_columns(kind.alias("kind"), pl.Series("item", items))
-    return found.with_columns(positive=kind.is_in(POSITIVE) & ((kind != RATED) | rated))
+    return found.with_columns(time="timestamp", positive=kind.is_in(POSITIVE) & ((kind != RATED) | rated))
 
 
 def _as_log(fitted: Fitted, events: pl.DataFrame) -> EventLog:

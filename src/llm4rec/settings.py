@@ -20,6 +20,7 @@ from llm4rec.generate.semantic_id import GenerateConfig
 from llm4rec.model.backbone import COMPACT, BackboneConfig
 from llm4rec.model.linear import LinearConfig
 from llm4rec.model.past import ServeConfig
+from llm4rec.online.options import OnlineConfig
 from llm4rec.retrieve.repository import RetrieveConfig
 from llm4rec.train.loop import TrainConfig
 
@@ -41,6 +42,7 @@ class Config(Section):
     generate: GenerateConfig = GenerateConfig()
     linear: LinearConfig = LinearConfig()
     model: BackboneConfig = BackboneConfig()
+    online: OnlineConfig = OnlineConfig()
     rerank: RerankConfig = RerankConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     train: TrainConfig = TrainConfig()

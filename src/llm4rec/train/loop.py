@@ -245,6 +245,9 @@ def step(
     asked_at = material.events.next_times(starts, lengths) if material.timed else None
     batch = _hidden(material.events.batch(rows, starts, lengths, asked_at), config.hide)
     targets, place = _targets(windows, chosen)
+    if normalised and weights is not None:  # what weighs nothing is only read
+        counted = weights[targets] > 0
+        targets, place = targets[counted], place[counted]
     wanted = material.events.items[targets]
     offsets = None if material.offsets is None else material.offsets.of_events(targets)
     share = torch.full((len(wanted),), 1 / len(wanted))

@@ -1,0 +1,1 @@
+"""Learning from feedback while serving: equations (26) to (33)."""

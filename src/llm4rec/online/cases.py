@@ -1,0 +1,156 @@
+"""Events that are asked for after what their people had done before, and what a step foresees of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from llm4rec.data.events import EventLog
+from llm4rec.model.network import Batch, Network, Offer
+from llm4rec.types import Bools, Floats, Ints
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Stretches of history in which some events are asked for.
+
+    Attributes:
+        log: a row per stretch that is read [b].
+        first: whether the stretch begins with the person's first event [b].
+        weights: of every event as a target [e]; 0 where it is only read.
+        index: place of each event that is asked for in the arrays of the log, ascending [p].
+        asked: which of the events given it is [p].
+    """
+
+    log: EventLog
+    first: Bools
+    weights: Floats
+    index: Ints
+    asked: Ints
+
+    @property
+    def items(self) -> Tensor:
+        """The items that are asked for [p]."""
+        return torch.from_numpy(self.log.items[self.index])
+
+
+def cases(known: EventLog, events: pl.DataFrame, weights: Floats, most: int, together: int) -> Cases:
+    """Ask for events in the histories that hold them.
+
+    Args:
+        known: the histories of their people.
+        events: with the columns of `reservoir.SCHEMA` [n]. One whose history does not hold it is left out,
+            and one that lies so far before another of the same stretch that it is not read.
+        weights: above 0 [n].
+        most: the most events that a stretch reads before the last that is asked for.
+        together: the first so many events share a stretch where they are of one person; the others have one
+            each.
+    """
+    rows, places = _places(known, events)
+    found = np.flatnonzero(places >= 0)
+    # a key per stretch: the person, or the event itself
+    keys = np.where(found < together, rows[found], known.n_users + found)
+    _, stretch = np.unique(keys, return_inverse=True)
+    n_rows = int(stretch.max(initial=-1)) + 1
+    last = np.zeros(n_rows, dtype=np.int64)
+    np.maximum.at(last, stretch, places[found])
+    owner = np.zeros(n_rows, dtype=np.int64)
+    owner[stretch] = rows[found]
+    log = known.histories(owner, last + 1, most + 1)
+    begin = last + 1 - log.lengths
+    inside = places[found] - begin[stretch]
+    read = (inside > 0) | ((inside == 0) & (begin[stretch] == 0))
+    index = (log.offsets[:-1][stretch] + inside)[read]
+    index, unique = np.unique(index, return_index=True)
+    marked = np.zeros(log.n_events, dtype=np.float32)
+    asked = found[read][unique]
+    marked[index] = weights[asked]
+    return Cases(log, begin == 0, marked, index, asked)
+
+
+def _places(known: EventLog, events: pl.DataFrame) -> tuple[Ints, Ints]:
+    """The row of each event's person and the event's place in it [n]; −1 where it is not there."""
+    lookup = pl.DataFrame({"user_id": known.user_ids, "row": np.arange(known.n_users)})
+    rows = events.select("user_id").join(lookup, on="user_id", how="left", maintain_order="left")["row"]
+    found = np.full(events.height, -1, dtype=np.int64)
+    items, times = events["item"].to_numpy(), events["time"].to_numpy()
+    owners = rows.fill_null(-1).to_numpy()
+    for number, row in enumerate(owners.tolist()):
+        if row < 0:
+            continue
+        part = slice(known.offsets[row], known.offsets[row + 1])
+        same = known.items[part] == items[number]
+        if known.times is not None:
+            same &= known.times[part] == times[number]
+        if same.any():
+            found[number] = int(np.flatnonzero(same)[-1])
+    return owners, found
+
+
+@dataclass
+class Foresight:
+    """Notes what a step foresees before it changes anything; a penalty that adds nothing.
+
+    Attributes:
+        items: the items that are asked for [p], in the order of the states.
+        n_items: catalogue size.
+        vectors: gives vectors of some items.
+        carried: what their logits carry [i]; None for nothing.
+        losses: −log p of each (nats) [p]; where negatives are sampled, an estimate.
+        leads: 2 · (share of the scored items below it) − 1 [p].
+    """
+
+    items: Tensor
+    n_items: int
+    vectors: Callable[[Tensor], Tensor]
+    carried: Tensor | None
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0))
+    leads: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    def __call__(
+        self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer
+    ) -> Tensor:
+        with torch.no_grad():
+            logits = network.head(states, offer.vectors)
+            every = len(offer.items) == self.n_items
+            wanted = offer.vectors[self.items] if every else self.vectors(self.items)
+            prepared, wanted = network.head.prepared(states, wanted)
+            own = (prepared * wanted).sum(dim=1)
+            if self.carried is not None:
+                logits = logits + self.carried[offer.items]
+                own = own + self.carried[self.items]
+            among = math.log(self.n_items / len(offer.items))
+            self.losses = torch.logsumexp(logits, dim=1) + among - own
+            lower = (logits < own.unsqueeze(1)).float().mean(dim=1)
+            self.leads = 2 * lower - 1
+        return states.new_zeros(())
+
+
+@dataclass
+class Drawing:
+    """Draws an item of what is foreseen; a penalty that adds nothing.
+
+    Attributes:
+        seed: of the draw.
+        item: what was drawn for the first state.
+    """
+
+    seed: int
+    item: int = -1
+
+    def __call__(
+        self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer
+    ) -> Tensor:
+        logits = network.head(states[:1], offer.vectors)
+        if offer.carried is not None:
+            logits = logits + offer.carried
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.multinomial(logits.softmax(dim=1)[0], 1, generator=generator)
+        self.item = int(offer.items[drawn])
+        return states.new_zeros(())

@@ -1,0 +1,372 @@
+"""The learner: the one training step, once for every micro-batch of the event log.
+
+Micro-batches are cut at fixed positions of the log, every draw is seeded by the number of the step, and what
+was learnt is judged after fixed numbers of steps: so the weights are a function of the model that learning
+began with and of the log up to a position, however often it was stopped on the way.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from llm4rec.data.events import EventLog
+from llm4rec.encode.fusion import BEHAVIOUR
+from llm4rec.encode.tokens import Tokens
+from llm4rec.model.events import EventSpace, event_arrays
+from llm4rec.model.network import Network
+from llm4rec.model.offset import Carried, Offsets
+from llm4rec.model.pretrained import PretrainedBackbone
+from llm4rec.online.cases import Cases, Drawing, Foresight, cases
+from llm4rec.online.consolidation import Consolidation
+from llm4rec.online.drift import Drift
+from llm4rec.online.guard import Guard
+from llm4rec.online.momentum import descend, important
+from llm4rec.online.options import OnlineConfig
+from llm4rec.online.reliability import Reliability
+from llm4rec.online.reservoir import SCHEMA, Reservoir
+from llm4rec.train.loop import Penalty, TrainConfig, step
+from llm4rec.train.material import Material
+from llm4rec.train.stages import only
+from llm4rec.train.windows import Windows
+from llm4rec.types import Array, Bools, Ints
+
+TABLE = f"fusion.encoders.{BEHAVIOUR}.table"
+READERS = ("start", "gap.", "rating.", "kind.", "backbone.")
+"""Beside the vectors of items, what reads a history is trained. What makes vectors of content is not, so that
+new items land where they would have landed."""
+
+Known = Callable[[pl.Series], EventLog]
+"""The histories of some people as far as the log was read, a row for each."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the network is asked with; none of it is trained.
+
+    Attributes:
+        items: modality → tokens of every item.
+        people: modality → tokens of every known person, None without features.
+        person_rows: the row of each history's owner among them.
+        space: meaning of ratings and kinds.
+        carried: popularity that the logits carry, None for none; what it was when learning began is kept.
+        timed: whether the time of asking is heard.
+        train: options of the training step.
+    """
+
+    items: Mapping[str, Tokens]
+    people: Mapping[str, Tokens] | None
+    person_rows: Callable[[EventLog], Ints]
+    space: EventSpace
+    carried: Carried | None
+    timed: bool
+    train: TrainConfig
+
+
+@dataclass
+class Progressed:
+    """Everything that learning changes beside the weights.
+
+    Attributes:
+        position: of the log up to which steps were made.
+        steps: how many.
+        velocity: v of equation (26), by name.
+        consolidation: F and θ* of equation (33).
+        reliability: of kinds and people.
+        reservoir: what is learnt again.
+        guard: what judges, and the weights that it last found good.
+        drift: the watch over the loss.
+        carried: popularity that the logits carried when learning began; None for none.
+    """
+
+    position: int
+    steps: int
+    velocity: dict[str, Tensor]
+    consolidation: Consolidation
+    reliability: Reliability
+    reservoir: Reservoir
+    guard: Guard
+    drift: Drift
+    carried: Carried | None
+
+
+class Learner:
+    """A network that learns; nobody may be answered with it meanwhile."""
+
+    def __init__(
+        self,
+        network: Network,
+        around: Surroundings,
+        options: OnlineConfig,
+        progressed: Progressed | None,
+        *,
+        position: int,
+        histories: EventLog,
+    ) -> None:
+        self.network = network.eval()
+        self.around = around
+        self.options = options
+        self.trained = trained(network)
+        behaviour = around.items[BEHAVIOUR]
+        self.items = {**around.items, BEHAVIOUR: Tokens(behaviour.values, behaviour.mask.clone())}
+        self._config = around.train.model_copy(update={"hide": 0.0})
+        self._carried = around.carried if progressed is None else progressed.carried
+        self._most = min(network.max_history, options.history)
+        self._seed = 0
+        self.state = self._begin(position, histories) if progressed is None else progressed
+
+    def _begin(self, position: int, histories: EventLog) -> Progressed:
+        """Where learning begins: what the model was fitted on says what is usual and what matters."""
+        options, seed = self.options, self.around.train.seed
+        sample = Reservoir.of(histories, options.reservoir + options.judges, seed)
+        rng = np.random.default_rng([seed, 3])
+        old = sample.places(options.judges, rng)
+        judges, rest = sample.events[old], np.setdiff1d(np.arange(sample.events.height), old)
+        reservoir = Reservoir(sample.events[rest], options.reservoir, histories.n_events, seed)
+
+        def known(people: pl.Series) -> EventLog:
+            return of_people(histories, people)
+
+        losses, leads = self.foreseen(judges, known)
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()}
+        consolidation = Consolidation(
+            options.consolidation,
+            zeros,
+            {name: tensor.detach().clone() for name, tensor in self.trained.items()},
+        )
+        self._first_fisher(consolidation, reservoir, known)
+        usual = float(np.nanmean(leads)) if np.isfinite(leads).any() else 0.0
+        return Progressed(
+            position,
+            0,
+            {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()},
+            consolidation,
+            Reliability(usual),
+            reservoir,
+            Guard.begin(judges, losses, self.trained, options),
+            Drift(options.surprise),
+            self.around.carried,
+        )
+
+    def _first_fisher(self, consolidation: Consolidation, reservoir: Reservoir, known: Known) -> None:
+        """The mean over examples: decay 0, 1/2, 2/3 … gives each the same weight."""
+        if not consolidation.strength:
+            return
+        examples = reservoir.drawn(self.options.fisher_examples, 0)
+        for number in range(examples.height):
+            gradients = self._sampled_gradients(examples[[number]], known, number)
+            if gradients is not None:
+                consolidation.count(gradients, number / (number + 1))
+
+    def take(self, events: pl.DataFrame, end: int, known: Known) -> None:
+        """Learn one micro-batch.
+
+        Args:
+            events: the positive feedback of its positions on items of the catalogue, in the order of the log:
+                `user_id`, `item`, `time`, `kind` and `event_id` [n].
+            end: its last position.
+            known: the histories as they are at that position, these events among them.
+        """
+        state, options = self.state, self.options
+        self._seed = state.steps + 1
+        held = held_out(events["event_id"].to_list(), options.holdout)
+        fresh = events.filter(~held)
+        if events.height:
+            self._meet(events["item"].to_numpy())
+        if fresh.height:
+            self._learn(fresh, known)
+        state.reservoir = state.reservoir.took(fresh)
+        state.guard.took(events.filter(held))
+        state.position = end
+        state.steps += 1
+        if state.steps % options.period == 0:
+            self._judge(known)
+
+    def _meet(self, items: Ints) -> None:
+        """An item that nobody had touched gets a vector of its own; it starts at 0, which changes nothing."""
+        if TABLE not in self.trained:
+            return
+        mask = self.items[BEHAVIOUR].mask
+        new = np.unique(items[~mask[:, 0].numpy()[items]])
+        if len(new):
+            with torch.no_grad():
+                self.trained[TABLE][torch.from_numpy(new)] = 0
+            mask[torch.from_numpy(new)] = True
+
+    def _learn(self, fresh: pl.DataFrame, known: Known) -> None:
+        state, options = self.state, self.options
+        kinds, people = fresh["kind"].to_list(), fresh["user_id"].to_list()
+        weights = np.ones(fresh.height, dtype=np.float32)
+        if options.reliability:
+            weights = state.reliability.weights(kinds, people)
+        quality = float(weights.mean())
+        again = state.reservoir.drawn(options.replay, state.steps)
+        both = pl.concat([fresh.select(*SCHEMA), again.select(*SCHEMA)])
+        # half of the step is what is known already, however little the new is trusted
+        every = np.concatenate([weights, np.full(again.height, quality, dtype=np.float32)])
+        asked = cases(known(both["user_id"]), both, every, self._most, fresh.height)
+        if not len(asked.index):
+            return
+        losses, leads, gradients = self._gradients(asked)
+        self.descend(gradients, quality)
+        new = asked.asked < fresh.height
+        numbers = asked.asked[new].tolist()
+        state.reliability.saw([kinds[n] for n in numbers], [people[n] for n in numbers], leads[new])
+        if state.drift.saw(losses[new]):
+            state.consolidation.loosen(options.loosening)
+        if state.consolidation.strength and state.steps % options.fisher_every == 0:
+            gradients = self._sampled_gradients(fresh[[0]], known, state.steps)
+            if gradients is not None:
+                state.consolidation.count(gradients, options.fisher_decay)
+
+    def descend(self, gradients: Mapping[str, Tensor], quality: float) -> None:
+        """Equations (26) to (30) with η_t = η₀ · quality, then what holds back, (33)."""
+        options = self.options
+        rate = options.learning_rate * quality
+        chosen = important(gradients, self.trained, options.fraction, options.importance)
+        descend(
+            self.trained,
+            self.state.velocity,
+            gradients,
+            rate=rate,
+            momentum=options.momentum,
+            chosen=chosen,
+        )
+        self.state.consolidation.draw_back(self.trained, rate, chosen)
+
+    def _judge(self, known: Known) -> None:
+        """Keep what was learnt since the last time, or go back to what was there before."""
+        state = self.state
+        guard = state.guard
+        now, _ = self.foreseen(guard.cases, known)
+        changed = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
+        self._load(guard.good)
+        before, _ = self.foreseen(guard.cases, known)
+        if guard.worse(now, before):
+            for velocity in state.velocity.values():
+                velocity.zero_()
+            return
+        self._load(changed)
+        guard.keep(changed)
+        state.consolidation.hold(changed)
+
+    def _load(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self.trained.items():
+                tensor.copy_(weights[name])
+
+    def foreseen(self, events: pl.DataFrame, known: Known) -> tuple[Array, Array]:
+        """Loss (nats) and lead of each of some events [n] as the weights are; NaN where one is not found."""
+        losses, leads = np.full((2, events.height), np.nan)
+        for start in range(0, events.height, 64):
+            part = events[start : start + 64]
+            ones = np.ones(part.height, dtype=np.float32)
+            asked = cases(known(part["user_id"]), part, ones, self._most, 0)
+            if len(asked.index):
+                told = self._foresight(asked)
+                with torch.no_grad():
+                    self._loss(asked, (told,))
+                losses[start + asked.asked] = told.losses.numpy()
+                leads[start + asked.asked] = told.leads.numpy()
+        return losses, leads
+
+    def _gradients(self, asked: Cases) -> tuple[Array, Array, dict[str, Tensor]]:
+        """Losses and leads of what is asked for, before the step, and g of equation (26)."""
+        told = self._foresight(asked)
+        with only(self.network, self.trained.values()):
+            loss = self._loss(asked, (told,))
+            found = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True)
+        gradients = {
+            name: torch.zeros_like(tensor) if gradient is None else gradient
+            for (name, tensor), gradient in zip(self.trained.items(), found, strict=True)
+        }
+        return told.losses.numpy(), told.leads.numpy(), gradients
+
+    def _sampled_gradients(self, event: pl.DataFrame, known: Known, number: int) -> dict[str, Tensor] | None:
+        """The gradient of −log p(y) after the history of one event, y drawn from the model."""
+        one = np.ones(1, dtype=np.float32)
+        asked = cases(known(event["user_id"]), event.select(*SCHEMA), one, self._most, 1)
+        if not len(asked.index):
+            return None
+        drawn = self._drawn(asked, number)
+        items = asked.log.items.copy()
+        items[asked.index] = drawn
+        return self._gradients(replace(asked, log=replace(asked.log, items=items)))[2]
+
+    @torch.no_grad()
+    def _drawn(self, asked: Cases, number: int) -> int:
+        """An item out of the model's own distribution."""
+        drawing = Drawing(
+            int(np.random.SeedSequence([self.around.train.seed, 4, number]).generate_state(1)[0])
+        )
+        self._loss(asked, (drawing,))
+        return drawing.item
+
+    def _foresight(self, asked: Cases) -> Foresight:
+        carried = None if self._carried is None else self._carried.logits
+
+        def vectors(items: Tensor) -> Tensor:
+            return self.network.fuse({m: tokens.take(items) for m, tokens in self.items.items()}).vectors
+
+        n_items = len(self.items[BEHAVIOUR].mask)
+        return Foresight(asked.items, n_items, vectors, carried)
+
+    def _loss(self, asked: Cases, penalties: Sequence[Penalty]) -> Tensor:
+        """The training step's loss of what is asked for, with its graph."""
+        log, around = asked.log, self.around
+        ratings = np.full(log.n_events + 1, np.nan, dtype=np.float32)
+        if log.ratings is not None:
+            ratings[:-1] = (log.ratings - around.space.rating_mean) / around.space.rating_std
+        offsets = None
+        if self._carried is not None:
+            logits = self._carried.logits.to(torch.float32).unsqueeze(0)
+            offsets = Offsets(logits, torch.zeros(log.n_events, dtype=torch.int64))
+        material = Material(
+            event_arrays(log, around.space, around.person_rows(log)),
+            self.items,
+            around.people,
+            torch.from_numpy(ratings),
+            timed=around.timed,
+            offsets=offsets,
+        )
+        rows = np.arange(log.n_users)
+        windows = Windows(rows, log.offsets[:-1], log.lengths, asked.first)
+        weights = torch.from_numpy(np.append(asked.weights, 0).astype(np.float32))
+        with torch.random.fork_rng(devices=[]):  # negatives, where they are sampled
+            torch.manual_seed(
+                int(np.random.SeedSequence([around.train.seed, 5, self._seed]).generate_state(1)[0])
+            )
+            return step(
+                self.network, material, windows, rows, self._config, weights, penalties, normalised=True
+            )
+
+
+def trained(network: Network) -> dict[str, nn.Parameter]:
+    """What learning changes, by name: vectors of items, and what reads a history.
+
+    Of a pretrained backbone it is what surrounds the decoder.
+    """
+    within = isinstance(network.backbone, PretrainedBackbone)
+    return {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if name == TABLE or (name.startswith(READERS) and not (within and name.startswith("backbone.model.")))
+    }
+
+
+def held_out(event_ids: Sequence[str], share: float) -> Bools:
+    """Which events are never trained on [n]: the same share of them wherever they are met."""
+    return np.array([zlib.crc32(each.encode()) < share * 2**32 for each in event_ids], dtype=np.bool_)
+
+
+def of_people(histories: EventLog, people: pl.Series) -> EventLog:
+    """The histories of some people who have one, a row each."""
+    wanted = people.unique(maintain_order=True)
+    rows = np.flatnonzero(histories.user_ids.is_in(wanted.implode()).to_numpy())
+    return histories.histories(rows, histories.lengths[rows])

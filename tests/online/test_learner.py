@@ -1,0 +1,237 @@
+"""The learner is the one training step and momentum, and stands where its log does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from llm4rec import learning, observing
+from llm4rec.data.catalog import Catalog, Field
+from llm4rec.data.events import EventLog, build_log
+from llm4rec.model.events import event_arrays
+from llm4rec.online.cases import cases
+from llm4rec.online.learner import Learner, held_out, trained
+from llm4rec.online.reservoir import SCHEMA
+from llm4rec.recommender import Recommender
+from llm4rec.settings import Config
+from llm4rec.train.loop import step
+from llm4rec.train.material import Material
+from llm4rec.train.windows import Windows
+
+N_ITEMS = 20
+TINY: dict[str, Any] = {
+    "encode": {"text": {"encoder": "hash"}},
+    "train": {"epochs": 2, "attention_epochs": 1, "batch_size": 64, "context_epochs": 1},
+    "model": {"embedding_size": 8, "layers": 1, "heads": 1, "dropout": 0.1},
+    "online": {"batch_size": 4, "replay": 3, "judges": 8, "period": 3, "fisher_examples": 5},
+}
+PLAIN = {
+    "consolidation": 0.0, "fraction": 1.0, "replay": 0, "reliability": False, "holdout": 0.0,
+    "period": 10_000,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> Recommender:
+    users, steps = np.repeat(np.arange(30), 6), np.tile(np.arange(6), 30)
+    log = build_log(
+        pl.Series([f"u{user}" for user in users]), (users + steps) % (N_ITEMS - 1), times=3_600 * steps
+    )
+    table = pl.DataFrame({
+        "item_id": [f"i{item}" for item in range(N_ITEMS)],
+        "title": [f"Tale {item}" for item in range(N_ITEMS)],
+    })
+    return Recommender.fit(log, Catalog(table, (Field("title", "text"),)), Config.model_validate(TINY))
+
+
+def with_options(model: Recommender, **options: Any) -> Recommender:
+    config = model.config.model_dump()
+    config["online"] |= options
+    fitted = copy.copy(model.fitted)
+    object.__setattr__(fitted, "config", Config.model_validate(config))
+    return Recommender(fitted)
+
+
+def events(n: int, first: int = 0) -> pl.DataFrame:
+    rng = np.random.default_rng(5)
+    numbers = np.arange(first, first + n)
+    users, items = rng.integers(0, 40, 500)[numbers], rng.integers(0, N_ITEMS, 500)[numbers]
+    return pl.DataFrame({
+        "position": numbers + 1,
+        "event_id": [f"e{number}" for number in numbers],
+        "user_id": [f"u{user}" for user in users],
+        "item": items,
+        "kind": np.where(numbers % 3, "click", "like"),
+        "time": 100_000 + numbers,
+    }).with_columns(event_type="kind", value=pl.lit(None, dtype=pl.Float64), timestamp="time")
+
+
+def batches(model: Recommender, told: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, int, Any]]:
+    assert model.fitted.histories is not None
+    as_log = lambda some: observing._as_log(model.fitted, some)  # noqa: E731
+    since = learning.Since(model.fitted.histories, told, as_log)
+    size = model.config.online.batch_size
+    for end in range(size, told.height + 1, size):
+        yield told.filter(pl.col("position").is_between(end - size + 1, end)), end, since.known(end)
+
+
+def weights(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in learner.trained.items()}
+
+
+def test_without_its_own_parts_it_is_plain_momentum_of_the_training_step_to_the_bit(
+    model: Recommender,
+) -> None:
+    plain = with_options(model, **PLAIN)
+    learner = learning.begun(plain.fitted, 0)
+    options = plain.config.online
+    network = copy.deepcopy(plain.fitted.scorer.network).eval()
+    theirs = trained(network)
+    network.requires_grad_(False)
+    for parameter in theirs.values():
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.SGD(theirs.values(), lr=options.learning_rate, momentum=options.momentum)
+    before = weights(learner)
+    seen = events(24).filter(pl.col("item") < N_ITEMS - 1)  # no item that nobody had touched
+    seen = seen.with_columns(position=pl.Series(np.arange(seen.height) + 1))[:16]
+    for batch, end, known in batches(plain, seen):
+        learner.take(batch, end, known)
+        log: EventLog = known(batch["user_id"])
+        ones = np.ones(batch.height, dtype=np.float32)
+        asked = cases(log, batch.select(*SCHEMA), ones, network.max_history, batch.height)
+        arrays = event_arrays(asked.log, plain.fitted.spaces.events, plain.fitted.person_rows(asked.log))
+        no_ratings = torch.full((asked.log.n_events + 1,), float("nan"))
+        material = Material(
+            arrays, plain.fitted.scorer.items, None, no_ratings,
+            timed=bool(plain.fitted.about["training"]["context_kept"]),
+        )  # fmt: skip
+        rows = np.arange(asked.log.n_users)
+        windows = Windows(rows, asked.log.offsets[:-1], asked.log.lengths, asked.first)
+        config = plain.config.train.model_copy(update={"hide": 0.0})
+        marked = torch.from_numpy(np.append(asked.weights, 0).astype(np.float32))
+        optimiser.zero_grad()
+        step(network, material, windows, rows, config, marked, (), normalised=True).backward()
+        optimiser.step()
+    after = weights(learner)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    for name, parameter in theirs.items():
+        assert torch.equal(after[name], parameter.detach()), name
+    untouched = dict(learner.network.named_parameters())
+    for name, parameter in network.named_parameters():
+        assert torch.equal(untouched[name].detach(), parameter.detach()), name
+
+
+def test_what_is_trained_is_the_vectors_of_items_and_what_reads_a_history(model: Recommender) -> None:
+    learner = learning.begun(model.fitted, 0)
+    names = set(learner.trained)
+    assert "fusion.encoders.behaviour.table" in names and any("q_proj" in name for name in names)
+    assert not any("text" in name or name.startswith("context.") for name in names)
+    before = {n: t.clone() for n, t in model.fitted.scorer.network.state_dict().items()}
+    for batch in batches(model, events(12)):
+        learner.take(*batch)
+    now = model.fitted.scorer.network.state_dict()
+    assert all(torch.equal(before[name], now[name]) for name in before)  # it has a network of its own
+    mine = learner.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], mine[name])}
+    assert changed and changed <= names
+
+
+def test_the_weights_are_a_function_of_the_log(model: Recommender) -> None:
+    told = events(40)
+    whole, again = (learning.begun(model.fitted, 0) for _ in range(2))
+    for batch in batches(model, told):
+        whole.take(*batch)
+    for batch in batches(model, told):
+        again.take(*batch)
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(again)[name])
+    other = learning.begun(model.fitted, 0)
+    for batch in batches(model, told.with_columns(item=(pl.col("item") + 1) % N_ITEMS)):
+        other.take(*batch)
+    assert any(not torch.equal(tensor, weights(other)[name]) for name, tensor in weights(whole).items())
+
+
+def test_consolidation_holds_what_mattered(model: Recommender) -> None:
+    def moved(strength: float) -> float:
+        free = with_options(model, **{**PLAIN, "consolidation": strength, "learning_rate": 0.5})
+        learner = learning.begun(free.fitted, 0)
+        before = weights(learner)
+        for batch in batches(free, events(40)):
+            learner.take(*batch)
+        fisher = learner.state.consolidation.fisher
+        return sum(float((fisher[n] * (t - before[n]).square()).sum()) for n, t in weights(learner).items())
+
+    first = learning.begun(with_options(model, consolidation=1.0).fitted, 0)
+    assert all((tensor >= 0).all() for tensor in first.state.consolidation.fisher.values())
+    assert moved(300.0) < 0.8 * moved(1e-6)
+
+
+def test_an_item_that_nobody_had_touched_gets_a_vector_of_its_own(model: Recommender) -> None:
+    learner = learning.begun(model.fitted, 0)
+    new = N_ITEMS - 1
+    assert not learner.items["behaviour"].mask[new]
+    before = learner.network.fuse(learner.items).vectors.detach()
+    told = events(4).with_columns(item=pl.lit(new, dtype=pl.Int64))
+    learner._meet(told["item"].to_numpy())
+    torch.testing.assert_close(learner.network.fuse(learner.items).vectors.detach(), before)
+    for batch in batches(model, told):
+        learner.take(*batch)
+    assert learner.items["behaviour"].mask[new] and not model.fitted.scorer.items["behaviour"].mask[new]
+    assert learner.network.fuse(learner.items).vectors[new].ne(before[new]).any()
+
+
+def test_a_bad_update_is_undone(model: Recommender) -> None:
+    wild = with_options(model, **{**PLAIN, "learning_rate": 80.0, "period": 3})
+    learner = learning.begun(wild.fitted, 0)
+    before = weights(learner)
+    told = list(batches(wild, events(12)))
+    for batch in told[:2]:
+        learner.take(*batch)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in weights(learner).items())
+    learner.take(*told[2])
+    assert learner.state.guard.undone == 1 and learner.state.position == 12
+    for name, tensor in weights(learner).items():
+        assert torch.equal(before[name], tensor)
+        assert not learner.state.velocity[name].any()
+
+
+def test_a_good_update_is_kept_and_becomes_what_is_held(model: Recommender) -> None:
+    calm = with_options(model, learning_rate=1e-4, period=3, tolerance=0.5)
+    learner = learning.begun(calm.fitted, 0)
+    for batch in batches(calm, events(12)):
+        learner.take(*batch)
+    assert (learner.state.guard.judged, learner.state.guard.undone) == (1, 0)
+    for name, tensor in weights(learner).items():
+        assert torch.equal(learner.state.guard.good[name], tensor)
+        assert torch.equal(learner.state.consolidation.anchor[name], tensor)
+
+
+def test_the_same_events_are_held_out_everywhere() -> None:
+    ids = [f"e{number}" for number in range(4_000)]
+    found = held_out(ids, 0.05)
+    assert 150 < found.sum() < 250  # 200, with a standard deviation of 14
+    assert (held_out(ids[::-1], 0.05)[::-1] == found).all()
+    assert not held_out(ids, 0.0).any()
+
+
+def test_published_answers_with_the_new_weights_and_the_old_model_as_before(model: Recommender) -> None:
+    learner = learning.begun(model.fitted, 0)
+    for batch in batches(model, events(40)):
+        learner.take(*batch)
+    log = model.fitted.histories
+    assert log is not None
+    before = model.rank(log, 5)
+    found = Recommender(learning.published(model.fitted, learner))
+    after = found.rank(log, 5)
+    assert not np.array_equal(before.scores, after.scores)
+    again = model.rank(log, 5)
+    np.testing.assert_array_equal(before.scores, again.scores)
+    for batch in batches(model, events(8, 40)):  # going on does not reach what was published
+        learner.take(batch[0], 44, batch[2])
+    np.testing.assert_array_equal(found.rank(log, 5).scores, after.scores)
