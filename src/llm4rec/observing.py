@@ -46,6 +46,10 @@ class Learnt:
         unknown: positive events on items that the catalogue does not have.
         others: kind → events that are not positive.
         people: people whose events are remembered.
+        trained: the position up to which the network was trained, 0 where it is not.
+        undone: how often what was trained was undone, since it was worse.
+        drifts: how often it was found that people do other things than they did.
+        kinds: kind → its reliability and weight, equation (32).
         gap: whether events after `start` were dropped from the log before they were read.
     """
 
@@ -57,6 +61,10 @@ class Learnt:
     others: Mapping[str, int] = field(default_factory=dict[str, int])
     people: int = 0
     gap: bool = False
+    trained: int = 0
+    undone: int = 0
+    drifts: int = 0
+    kinds: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
 
 
 def observe(fitted: Fitted, feedback: Feedback) -> Fitted:
@@ -114,6 +122,15 @@ def learn(
         _train(fitted, learner, waiting, waiting.clear(), place.position)
         fitted = learning.published(fitted, learner)
     found = Learnt(start, place, read, kept, unknown, dict(sorted(others.items())), len(people), gap)
+    if learner is not None:
+        state = learner.state
+        found = replace(
+            found,
+            trained=state.position,
+            undone=state.guard.undone,
+            drifts=state.drift.found,
+            kinds=state.reliability.told(),
+        )
     return as_indexed(fitted, replace(fitted, learnt=place)), found
 
 

@@ -13,6 +13,8 @@ from llm4rec.errors import InputError
 if TYPE_CHECKING:
     from llm4rec.observing import Learnt
 
+DOUBTED = 0.8
+"""The weight of a kind of feedback below which it is said."""
 Model = Annotated[Path, typer.Option(help="Model directory, as written by fit.")]
 
 
@@ -30,12 +32,13 @@ def learn(
     ] = None,
     json: console.Json = False,
 ) -> None:
-    """Let a model remember what came to the event log since it last learnt from it.
+    """Let a model learn what came to the event log since it last did.
 
     Clicks, views, likes, purchases and ratings (from data.min_rating on) become part of people's histories,
-    of what is remembered to others, and of recent popularity; other kinds are counted. Nothing is trained.
-    The model is replaced as a whole together with its position in the log: after an interruption at any
-    moment, the same command goes on where the model stands.
+    of what is remembered to others, and of recent popularity; other kinds are counted. On those events the
+    network is trained, a step for every online.batch_size positions of the log (with online.train=false not
+    at all). The model is replaced as a whole together with its position in the log: after an interruption at
+    any moment, the same command goes on where the model stands.
     """
     from llm4rec.recommender import Recommender
     from llm4rec.store.alone import alone
@@ -72,6 +75,22 @@ def learn(
         if told.read
         else f"Nothing new: {model} has read the log up to position {told.place.position}."
     )
+    if told.trained:
+        typer.echo(_of_training(told))
+
+
+def _of_training(told: Learnt) -> str:
+    said = f"It is trained on up to position {told.trained}; the next events wait for a whole step."
+    if told.undone:
+        said += (
+            f" What was trained was undone {told.undone} times, since held-out events were foreseen worse."
+        )
+    if told.drifts:
+        said += f" Drift was found {told.drifts} times."
+    doubted = [kind for kind, of in told.kinds.items() if of["weight"] < DOUBTED]
+    if doubted:
+        said += f" Less is made of these kinds of feedback, which are foreseen badly: {', '.join(doubted)}."
+    return said
 
 
 def _document(told: Learnt, model: Path, shown: str) -> dict[str, Any]:
@@ -86,6 +105,10 @@ def _document(told: Learnt, model: Path, shown: str) -> dict[str, Any]:
         "unknown_items": told.unknown,
         "not_positive": dict(told.others),
         "gap": told.gap,
+        "trained": told.trained,
+        "undone": told.undone,
+        "drifts": told.drifts,
+        "kinds": {kind: dict(of) for kind, of in told.kinds.items()},
     }
 
 

@@ -7,6 +7,7 @@ began with and of the log up to a position, however often it was stopped on the 
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,14 @@ class Progressed:
     guard: Guard
     drift: Drift
     carried: Carried | None
+
+    def without(self, user: str) -> Progressed:
+        """The same, keeping nothing of a person by name."""
+        reliability = copy.deepcopy(self.reliability)
+        reliability.people.pop(user, None)
+        guard = copy.copy(self.guard)
+        guard.without(user)
+        return replace(self, reliability=reliability, guard=guard, reservoir=self.reservoir.without(user))
 
 
 class Learner:

@@ -1,0 +1,171 @@
+"""A log is trained on once, in whatever parts it comes and wherever it is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from llm4rec.cli import app
+from llm4rec.data.catalog import Catalog, Field
+from llm4rec.data.events import build_log
+from llm4rec.errors import ArtefactError
+from llm4rec.online import kept
+from llm4rec.recommender import Recommender
+from llm4rec.settings import Config
+from llm4rec.store import artefact
+from llm4rec.store.eventlog import FeedbackLog
+from llm4rec.types import Feedback
+
+N_ITEMS, START = 20, 1_700_000_000
+TINY: dict[str, Any] = {
+    "encode": {"text": {"encoder": "hash"}},
+    "train": {"epochs": 2, "attention_epochs": 1, "batch_size": 64},
+    "model": {"embedding_size": 8, "layers": 1, "heads": 1, "dropout": 0.0},
+    "online": {"batch_size": 8, "replay": 3, "judges": 8, "period": 2, "fisher_examples": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Recommender:
+    users, steps = np.repeat(np.arange(30), 6), np.tile(np.arange(6), 30)
+    log = build_log(
+        pl.Series([f"u{user}" for user in users]),
+        (users + steps) % N_ITEMS,
+        times=START - 100_000 + 3_600 * steps,
+    )
+    table = pl.DataFrame({
+        "item_id": [f"i{item}" for item in range(N_ITEMS)],
+        "title": [f"Tale {item}" for item in range(N_ITEMS)],
+    })
+    return Recommender.fit(log, Catalog(table, (Field("title", "text"),)), Config.model_validate(TINY))
+
+
+def some(n: int, first: int = 0) -> list[Feedback]:
+    """Events of which some come late, some are of no known item and some not positive."""
+    return [
+        Feedback(
+            f"e{number}",
+            f"u{number % 37}",
+            f"i{number * 7 % (N_ITEMS + 1)}",
+            "skip" if number % 9 == 0 else "click",
+            None,
+            START + number - (500 if number % 5 == 0 else 0),
+        )
+        for number in range(first, first + n)
+    ]
+
+
+def same(one: Recommender, other: Recommender) -> None:
+    """Both have the same weights and would go on alike."""
+    states = [each.fitted.scorer.network.state_dict() for each in (one, other)]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    first, second = one.fitted.online, other.fitted.online
+    assert first is not None and second is not None
+    assert kept.told(first) == kept.told(second)
+    for name, arrays in kept.tensors(first).items():
+        for part, array in arrays.items():
+            np.testing.assert_array_equal(array, kept.tensors(second)[name][part], err_msg=part)
+    for name, table in kept.tables(first).items():
+        assert table.equals(kept.tables(second)[name]), name
+
+
+def test_parts_and_saved_models_come_to_the_same(model: Recommender, tmp_path: Path) -> None:
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(70))
+        whole, told = model.learn(log)
+        assert told.trained == 64 and whole.fitted.online is not None
+        assert whole.fitted.online.position == 64 and whole.fitted.online.steps == 8
+    parts = model
+    with FeedbackLog.open(tmp_path / "again.db") as log:
+        first = 0
+        for size in (3, 5, 20, 1, 30, 11):
+            log.append(some(size, first))
+            first += size
+            parts, _ = parts.learn(log)
+            if size != 20:
+                parts.save(tmp_path / "model")
+                parts = Recommender.load(tmp_path / "model")
+        assert first == 70
+    same(whole, parts)
+    trained, before = whole.fitted.scorer.network, model.fitted.scorer.network
+    table = "fusion.encoders.behaviour.table"
+    assert not torch.equal(trained.state_dict()[table], before.state_dict()[table])
+
+
+def test_two_replicas_of_a_position_hold_the_same(model: Recommender, tmp_path: Path) -> None:
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(40))
+        one, _ = model.learn(log)
+        log.append(some(25, 40))
+        one, _ = one.learn(log)
+        other, _ = model.learn(log)
+    same(one, other)
+
+
+def test_without_training_the_weights_stay(model: Recommender, tmp_path: Path) -> None:
+    still = model.config.online.model_copy(update={"train": False})
+    config = model.config.model_copy(update={"online": still})
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(40))
+        found, told = Recommender(replace(model.fitted, config=config)).learn(log)
+    assert found.fitted.online is None and told.trained == 0 and told.learnt > 0
+    states = [each.fitted.scorer.network.state_dict() for each in (found, model)]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_who_is_forgotten_is_in_nothing_that_learning_keeps(model: Recommender, tmp_path: Path) -> None:
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append([
+            replace(each, user="Person of Interest") if n % 3 else each for n, each in enumerate(some(64))
+        ])
+        found, _ = model.learn(log)
+    assert found.fitted.online is not None
+    assert "Person of Interest" in found.fitted.online.reliability.people
+    found.forget_user("Person of Interest").save(tmp_path / "model")
+    for file in (tmp_path / "model").rglob("*"):
+        assert not file.is_file() or b"Person of Interest" not in file.read_bytes()
+    again = Recommender.load(tmp_path / "model").fitted.online
+    assert again is not None and "Person of Interest" not in again.reliability.people
+    users = [table["user_id"].to_list() for table in kept.tables(again).values()]
+    assert not any("Person of Interest" in each for each in users) and any(users)
+
+
+def test_what_does_not_fit_together_is_refused(model: Recommender, tmp_path: Path) -> None:
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(40))
+        found, _ = model.learn(log)
+    found.save(tmp_path / "model")
+    read = artefact.read(tmp_path / "model", "model")
+    meta = {name: value for name, value in read.meta.items()}
+    arrays = {
+        name.removesuffix(".safetensors"): read.tensors(name.removesuffix(".safetensors"))
+        for name in read.manifest.files
+        if name.endswith(".safetensors")
+    }
+    tables = {
+        name.removesuffix(".parquet"): read.table(name.removesuffix(".parquet"))
+        for name in read.manifest.files
+        if name.endswith(".parquet")
+    }
+    arrays["online"]["velocity.start"] = np.zeros(3, dtype=np.float32)
+    artefact.write(tmp_path / "other", kind="model", meta=meta, tensors=arrays, tables=tables)
+    with pytest.raises(ArtefactError, match=r"online\.safetensors"):
+        Recommender.load(tmp_path / "other")
+
+
+def test_the_command_says_what_it_trained_on(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(40))
+    found = CliRunner().invoke(
+        app, ["learn", "--model", str(tmp_path / "model"), "--events", str(tmp_path / "events.db")]
+    )
+    assert found.exit_code == 0, found.output
+    assert "trained on up to position 40" in " ".join(found.output.split())
