@@ -44,7 +44,8 @@ def published(fitted: Fitted, learner: Learner) -> Fitted:
     """The model with the weights of a learner, and with what it needs to go on from there."""
     if fitted.online is not None and learner.state.position == fitted.online.position:
         return fitted
-    network = copy.deepcopy(learner.network)
+    with learner.serving():
+        network = copy.deepcopy(learner.network)
     before = fitted.scorer
     scorer = Scorer(
         network, learner.items, before.people, before.events, serve=before.serve, carried=before.carried
@@ -53,7 +54,7 @@ def published(fitted: Fitted, learner: Learner) -> Fitted:
     if generator is not None:
         generator = replace(generator, head=code_head(network))
         scorer = replace(scorer, join=generator.join)
-    changed = replace(fitted, scorer=scorer, generator=generator, online=copy.deepcopy(learner.state))
+    changed = replace(fitted, scorer=scorer, generator=generator, online=learner.reached())
     found = as_indexed(fitted, changed)
     vars(found).pop("index", None)  # vectors of items have moved
     found.retrievers.pop("similar_item", None)

@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
 }
 PLAIN = {
     "consolidation": 0.0, "fraction": 1.0, "replay": 0, "reliability": False, "holdout": 0.0,
-    "period": 10_000,
+    "period": 10_000, "averaging": 0.0,
 }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_a_bad_update_is_undone(model: Recommender) -> None:
 
 
 def test_a_good_update_is_kept_and_becomes_what_is_held(model: Recommender) -> None:
-    calm = with_options(model, learning_rate=1e-4, period=3, tolerance=0.5)
+    calm = with_options(model, learning_rate=1e-4, period=3, tolerance=0.5, averaging=0.0)
     learner = learning.begun(calm.fitted, 0)
     for batch in batches(calm, events(12)):
         learner.take(*batch)

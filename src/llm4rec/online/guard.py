@@ -82,10 +82,6 @@ class Guard:
         self.undone += bad
         return bad
 
-    def keep(self, weights: Mapping[str, Tensor]) -> None:
-        """Find weights good."""
-        self.good = dict(weights)
-
     def without(self, user: str) -> None:
         """Let no event of a person judge."""
         others = (self.old["user_id"] != user).to_numpy()

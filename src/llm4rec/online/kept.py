@@ -21,7 +21,7 @@ from llm4rec.online.reliability import Mean, Reliability
 from llm4rec.online.reservoir import SCHEMA, Reservoir
 from llm4rec.types import Array
 
-PARTS = ("velocity", "fisher", "anchor", "good")
+PARTS = ("theta", "velocity", "fisher", "anchor", "good")
 TABLES = ("replayed", "judges_old", "judges_new")
 PEOPLE = {"user_id": pl.String, "lead": pl.Float64, "events": pl.Float64}
 
@@ -45,6 +45,7 @@ def told(state: Progressed) -> dict[str, Any]:
 def tensors(state: Progressed) -> dict[str, dict[str, Array]]:
     """The arrays, by the names of their files."""
     parts: tuple[Mapping[str, Tensor], ...] = (
+        state.theta,
         state.velocity,
         state.consolidation.fisher,
         state.consolidation.anchor,
@@ -115,6 +116,7 @@ def restored(
     return Progressed(
         position=int(values["position"]),
         steps=int(values["steps"]),
+        theta=named["theta"],
         velocity=named["velocity"],
         consolidation=Consolidation(options.consolidation, named["fisher"], named["anchor"]),
         reliability=Reliability(float(values["usual"]), kinds, people),

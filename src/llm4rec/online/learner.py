@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,11 +73,12 @@ class Surroundings:
 
 @dataclass
 class Progressed:
-    """Everything that learning changes beside the weights.
+    """Everything that learning changes beside the weights that are served.
 
     Attributes:
         position: of the log up to which steps were made.
         steps: how many.
+        theta: θ of equation (27), by name; what is served is its running mean.
         velocity: v of equation (26), by name.
         consolidation: F and θ* of equation (33).
         reliability: of kinds and people.
@@ -88,6 +90,7 @@ class Progressed:
 
     position: int
     steps: int
+    theta: dict[str, Tensor]
     velocity: dict[str, Tensor]
     consolidation: Consolidation
     reliability: Reliability
@@ -128,6 +131,9 @@ class Learner:
         self._carried = around.carried if progressed is None else progressed.carried
         self._most = min(network.max_history, options.history)
         self._seed = 0
+        self.average = self._weights()
+        if progressed is not None:
+            self._load(progressed.theta)
         self.state = self._begin(position, histories) if progressed is None else progressed
 
     def _begin(self, position: int, histories: EventLog) -> Progressed:
@@ -144,16 +150,13 @@ class Learner:
 
         losses, leads = self.foreseen(judges, known)
         zeros = {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()}
-        consolidation = Consolidation(
-            options.consolidation,
-            zeros,
-            {name: tensor.detach().clone() for name, tensor in self.trained.items()},
-        )
+        consolidation = Consolidation(options.consolidation, zeros, self._weights())
         self._first_fisher(consolidation, reservoir, known)
         usual = float(np.nanmean(leads)) if np.isfinite(leads).any() else 0.0
         return Progressed(
             position,
             0,
+            self._weights(),
             {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()},
             consolidation,
             Reliability(usual),
@@ -205,7 +208,9 @@ class Learner:
         new = np.unique(items[~mask[:, 0].numpy()[items]])
         if len(new):
             with torch.no_grad():
-                self.trained[TABLE][torch.from_numpy(new)] = 0
+                for table in (self.trained[TABLE], self.average[TABLE], self.state.guard.good[TABLE]):
+                    table[torch.from_numpy(new)] = 0
+                self.state.consolidation.anchor[TABLE][torch.from_numpy(new)] = 0
             mask[torch.from_numpy(new)] = True
 
     def _learn(self, fresh: pl.DataFrame, known: Known) -> None:
@@ -248,22 +253,48 @@ class Learner:
             chosen=chosen,
         )
         self.state.consolidation.draw_back(self.trained, rate, chosen)
+        with torch.no_grad():
+            for name, mean in self.average.items():
+                mean.lerp_(self.trained[name], 1 - options.averaging)
 
     def _judge(self, known: Known) -> None:
         """Keep what was learnt since the last time, or go back to what was there before."""
-        state = self.state
-        guard = state.guard
-        now, _ = self.foreseen(guard.cases, known)
-        changed = {name: tensor.detach().clone() for name, tensor in self.trained.items()}
-        self._load(guard.good)
-        before, _ = self.foreseen(guard.cases, known)
+        state, guard = self.state, self.state.guard
+        with self.serving():
+            now, _ = self.foreseen(guard.cases, known)
+        with self._holding(guard.good):
+            before, _ = self.foreseen(guard.cases, known)
         if guard.worse(now, before):
+            self._load(guard.good)
+            self.average = {name: tensor.clone() for name, tensor in guard.good.items()}
             for velocity in state.velocity.values():
                 velocity.zero_()
             return
-        self._load(changed)
-        guard.keep(changed)
-        state.consolidation.hold(changed)
+        guard.good = {name: tensor.clone() for name, tensor in self.average.items()}
+        state.consolidation.hold(guard.good)
+
+    def reached(self) -> Progressed:
+        """What has to be kept to go on from here; it does not change when learning goes on."""
+        self.state.theta = self._weights()
+        return copy.deepcopy(self.state)
+
+    def serving(self) -> AbstractContextManager[None]:
+        """The network with the weights that are served."""
+        return self._holding(self.average)
+
+    @contextmanager
+    def _holding(self, weights: Mapping[str, Tensor]) -> Generator[None]:
+        """The network with other weights."""
+        own = self._weights()
+        self._load(weights)
+        try:
+            yield
+        finally:
+            self._load(own)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy of θ."""
+        return {name: tensor.detach().clone() for name, tensor in self.trained.items()}
 
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():

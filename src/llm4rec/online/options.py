@@ -19,6 +19,12 @@ class OnlineConfig(Section):
     )
     learning_rate: float = Option(default=0.05, gt=0, le=100, description="Step size η₀ of equation (28).")
     momentum: float = Option(default=0.9, ge=0, lt=1, description="μ of equation (26).")
+    averaging: float = Option(
+        default=0.98,
+        ge=0,
+        lt=1,
+        description="Decay per step of the average of the weights that is served; 0 = the newest weights.",
+    )
     fraction: float = Option(
         default=0.5, gt=0, le=1, description="Share ρ of the trained numbers that a step changes."
     )
