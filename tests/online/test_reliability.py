@@ -15,10 +15,11 @@ def test_the_mean_by_hand() -> None:
 
 
 def test_weights_by_hand() -> None:
-    known = Reliability(0.8)
+    known = Reliability(Mean(0.8, 9))
     assert known.weights(["click"], ["u"]).tolist() == [1.0]
-    known.kinds["click"] = Mean(0.4, 50)
-    assert known.of_kind("click") == pytest.approx(0.5)  # half of what is usual
+    known.kinds = {"click": Mean(0.4, 50), "purchase": Mean(0.8, 50)}
+    assert known.of_kind("click") == pytest.approx(0.5)  # half of what the most reliable has
+    assert known.of_kind("purchase") == known.of_kind("like") == 1.0  # one that has not come yet is like all
     known.people["odd"] = Mean(0.4, 9)
     assert known.of_person("odd") == 1.0  # half of what is usual is no bad faith
     known.people["worse"] = Mean(0.1, 9)
@@ -29,22 +30,32 @@ def test_weights_by_hand() -> None:
 
 
 def test_who_answers_at_random_loses_trust_and_can_win_it_back() -> None:
-    known = Reliability(0.8)
+    known = Reliability.begin(0.8)
     rng = np.random.default_rng(0)
     for _ in range(10):
-        known.saw(["click"] * 32, ["flood"] * 32, rng.uniform(-1, 1, 32))
-    assert known.of_person("flood") < 0.4 and known.of_kind("click") < 0.5
+        known.saw(["click"] * 32, ["flood"] * 8 + ["good"] * 24, np.append(rng.uniform(-1, 1, 8), [0.8] * 24))
+    assert known.of_person("flood") < 0.5 and known.of_person("good") == 1.0
+    assert known.kinds["click"].value < 0.7  # the kind is less reliable than it was
     known.saw(["click"] * 200, ["flood"] * 200, np.full(200, 0.9))
     assert known.of_person("flood") == 1.0
 
 
-def test_one_event_counts_beside_what_is_usual() -> None:
-    known = Reliability(0.8)
+def test_a_kind_that_is_given_at_random_weighs_less() -> None:
+    known = Reliability.begin(0.8)
+    rng = np.random.default_rng(1)
+    for number in range(300):
+        known.saw(["click", "like"], [f"u{number % 9}"] * 2, np.array([0.8, rng.uniform(-1, 1)]))
+    assert known.of_kind("like") < 0.3 and known.of_kind("click") == 1.0
+
+
+def test_one_event_counts_beside_what_is_expected() -> None:
+    known = Reliability.begin(0.8)
     known.saw(["click"], ["u"], np.array([-1.0]))
     assert known.kinds["click"].value == pytest.approx((KIND_PRIOR * 0.8 - 1) / (KIND_PRIOR + 1))
+    assert known.every == known.kinds["click"]
 
 
 def test_a_model_that_foresees_nothing_judges_nobody() -> None:
-    known = Reliability(0.0)
+    known = Reliability.begin(0.0)
     known.saw(["click"] * 100, ["u"] * 100, np.full(100, -0.5))
     assert known.weights(["click"], ["u"]).tolist() == [1.0]

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from river.drift import ADWIN
-
 from llm4rec.types import Array
 
 MOST = 5_000
@@ -30,6 +28,8 @@ class Drift:
         self._renew(list(losses))
 
     def _renew(self, losses: list[float]) -> None:
+        from river.drift import ADWIN  # seconds to load, and only learning needs it
+
         self.losses = losses
         self._window = ADWIN(delta=self.sensitivity)
         for loss in losses:

@@ -31,7 +31,7 @@ def told(state: Progressed) -> dict[str, Any]:
     return {
         "position": state.position,
         "steps": state.steps,
-        "usual": state.reliability.usual,
+        "every": asdict(state.reliability.every),
         "kinds": {kind: asdict(mean) for kind, mean in state.reliability.kinds.items()},
         "passed": state.reservoir.passed,
         "seed": state.reservoir.seed,
@@ -119,7 +119,7 @@ def restored(
         theta=named["theta"],
         velocity=named["velocity"],
         consolidation=Consolidation(options.consolidation, named["fisher"], named["anchor"]),
-        reliability=Reliability(float(values["usual"]), kinds, people),
+        reliability=Reliability(Mean(**values["every"]), kinds, people),
         reservoir=Reservoir(
             frames["replayed"], options.reservoir, int(values["passed"]), int(values["seed"])
         ),

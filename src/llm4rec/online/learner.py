@@ -159,7 +159,7 @@ class Learner:
             self._weights(),
             {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()},
             consolidation,
-            Reliability(usual),
+            Reliability.begin(usual),
             reservoir,
             Guard.begin(judges, losses, self.trained, options),
             Drift(options.surprise),

@@ -2,10 +2,9 @@
 
 Before the model learns an event it is asked where the item would have stood: lead = 2 · (share of the
 catalogue that scores lower) − 1, which is 1 for the first of all and 0 on average for an item taken at
-random. The reliability of a kind is the running mean of the leads of its events. Its weight, equation (32),
-is proportional to that, 1 being what is usual of the events the model was fitted on. That of a person lowers
-their events only where it is less than half of what is usual: tastes that are hard to foresee are no bad
-faith.
+random. The reliability of a kind is the running mean of the leads of its events, and its weight, equation
+(32), is proportional to that, the most reliable kind weighing 1. The events of a person weigh less where their
+mean lead is less than half that of everybody: tastes that are hard to foresee are no bad faith.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from llm4rec.types import Array, Floats
 FLOOR = 0.01
 """The least weight of an event: who is not trusted is still listened to, and can be trusted again."""
 KIND_PRIOR, KIND_MOST = 32.0, 1_000.0
-"""Events that what is usual counts for beside those of a kind, and the most that its mean remembers."""
+"""Events that what is expected counts for beside those of a kind, and the most that its mean remembers."""
 PERSON_PRIOR, PERSON_MOST = 8.0, 100.0
 """The same of a person."""
 
@@ -43,27 +42,29 @@ class Reliability:
     """Running means of leads.
 
     Attributes:
-        usual: the mean lead of the events the model was fitted on.
+        every: that of all events.
         kinds: by kind of feedback.
         people: by person.
     """
 
-    usual: float
+    every: Mean
     kinds: dict[str, Mean] = field(default_factory=dict[str, Mean])
     people: dict[str, Mean] = field(default_factory=dict[str, Mean])
 
+    @classmethod
+    def begin(cls, lead: float) -> Reliability:
+        """One that expects a mean lead until it has seen events."""
+        return cls(Mean(lead, KIND_PRIOR))
+
     def of_kind(self, kind: str) -> float:
         """The weight w_f of a kind, from 0 to 1, equation (32)."""
-        return self._share(self.kinds.get(kind), 1.0)
+        most = max((mean.value for mean in self.kinds.values()), default=0.0)
+        return _share(self.kinds.get(kind, self.every).value, most)
 
     def of_person(self, person: str) -> float:
         """What the events of a person count for beside that, from 0 to 1."""
-        return self._share(self.people.get(person), 0.5)
-
-    def _share(self, mean: Mean | None, of: float) -> float:
-        if mean is None or self.usual <= 0:  # a model that foresees nothing can't judge
-            return 1.0
-        return float(np.clip(mean.value / (of * self.usual), 0, 1))
+        mean = self.people.get(person)
+        return 1.0 if mean is None else _share(mean.value, self.every.value / 2)
 
     def weights(self, kinds: Sequence[str], people: Sequence[str]) -> Floats:
         """The weight of each event as a target [n], `FLOOR` at least."""
@@ -76,10 +77,11 @@ class Reliability:
     def saw(self, kinds: Sequence[str], people: Sequence[str], leads: Array) -> None:
         """Let events [n] count, in their order, with the lead [n] that each had before it was learnt."""
         for kind, person, lead in zip(kinds, people, leads.tolist(), strict=True):
-            known = self.kinds.get(kind, Mean(self.usual, KIND_PRIOR))
+            known = self.kinds.get(kind, Mean(self.every.value, KIND_PRIOR))
             self.kinds[kind] = known.after(lead, KIND_MOST)
-            known = self.people.get(person, Mean(self.usual, PERSON_PRIOR))
+            known = self.people.get(person, Mean(self.every.value, PERSON_PRIOR))
             self.people[person] = known.after(lead, PERSON_MOST)
+            self.every = self.every.after(lead, KIND_MOST)
 
     def told(self) -> dict[str, dict[str, float]]:
         """Weights and reliabilities of the kinds, for a person to read."""
@@ -87,3 +89,8 @@ class Reliability:
             kind: {"reliability": mean.value, "weight": self.of_kind(kind)}
             for kind, mean in sorted(self.kinds.items())
         }
+
+
+def _share(value: float, of: float) -> float:
+    """How much one reliability is of another, from 0 to 1; 1 where there is nothing to compare with."""
+    return 1.0 if of <= 0 else float(np.clip(value / of, 0, 1))
