@@ -17,10 +17,10 @@ class OnlineConfig(Section):
     batch_size: int = Option(
         default=32, ge=1, le=10_000, description="Positions of the event log that make one step [events]."
     )
-    learning_rate: float = Option(default=0.05, gt=0, le=100, description="Step size η₀ of equation (28).")
+    learning_rate: float = Option(default=0.02, gt=0, le=100, description="Step size η₀ of equation (28).")
     momentum: float = Option(default=0.9, ge=0, lt=1, description="μ of equation (26).")
     averaging: float = Option(
-        default=0.98,
+        default=0.95,
         ge=0,
         lt=1,
         description="Decay per step of the average of the weights that is served; 0 = the newest weights.",

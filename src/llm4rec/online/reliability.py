@@ -3,8 +3,8 @@
 Before the model learns an event it is asked where the item would have stood: lead = 2 · (share of the
 catalogue that scores lower) − 1, which is 1 for the first of all and 0 on average for an item taken at
 random. The reliability of a kind is the running mean of the leads of its events, and its weight, equation
-(32), is proportional to that, the most reliable kind weighing 1. The events of a person weigh less where their
-mean lead is less than half that of everybody: tastes that are hard to foresee are no bad faith.
+(32), is proportional to that, the most reliable kind weighing 1. The events of a person weigh less where
+their mean lead is less than half that of everybody: tastes that are hard to foresee are no bad faith.
 """
 
 from __future__ import annotations
