@@ -287,6 +287,7 @@ def _online(kept: artefact.Artefact, config: Config, network: Network) -> Progre
             raise ValueError(f"it does not say {error}") from None
         shapes = {name: tensor.shape for name, tensor in trained(network).items()}
         for part in (
+            found.begun,
             found.theta,
             found.velocity,
             found.consolidation.fisher,

@@ -93,6 +93,9 @@ def test_without_its_own_parts_it_is_plain_momentum_of_the_training_step_to_the_
     options = plain.config.online
     network = copy.deepcopy(plain.fitted.scorer.network).eval()
     theirs = trained(network)
+    mask = plain.fitted.scorer.items["behaviour"].mask
+    table = "fusion.encoders.behaviour.table"
+    content = plain.fitted.scorer.vectors.clone() - theirs[table].detach() * mask
     network.requires_grad_(False)
     for parameter in theirs.values():
         parameter.requires_grad_(True)
@@ -110,6 +113,7 @@ def test_without_its_own_parts_it_is_plain_momentum_of_the_training_step_to_the_
         material = Material(
             arrays, plain.fitted.scorer.items, None, no_ratings,
             timed=bool(plain.fitted.about["training"]["context_kept"]),
+            vectors=content + theirs[table] * mask,
         )  # fmt: skip
         rows = np.arange(asked.log.n_users)
         windows = Windows(rows, asked.log.offsets[:-1], asked.log.lengths, asked.first)
@@ -176,14 +180,18 @@ def test_an_item_that_nobody_had_touched_gets_a_vector_of_its_own(model: Recomme
     learner = learning.begun(model.fitted, 0)
     new = N_ITEMS - 1
     assert not learner.items["behaviour"].mask[new]
-    before = learner.network.fuse(learner.items).vectors.detach()
+    before = learner._vectors().detach().clone()
+    torch.testing.assert_close(before, model.fitted.scorer.vectors.clone())
     told = events(4).with_columns(item=pl.lit(new, dtype=pl.Int64))
     learner._meet(told["item"].to_numpy())
-    torch.testing.assert_close(learner.network.fuse(learner.items).vectors.detach(), before)
+    torch.testing.assert_close(learner._vectors().detach(), before)
     for batch in batches(model, told):
         learner.take(*batch)
     assert learner.items["behaviour"].mask[new] and not model.fitted.scorer.items["behaviour"].mask[new]
-    assert learner.network.fuse(learner.items).vectors[new].ne(before[new]).any()
+    assert learner._vectors()[new].ne(before[new]).any()
+    assert learner.state.met.tolist() == [new]
+    served = Recommender(learning.published(model.fitted, learner)).fitted.scorer.vectors
+    assert served[new].ne(before[new]).any()
 
 
 def test_a_bad_update_is_undone(model: Recommender) -> None:

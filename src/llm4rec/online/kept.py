@@ -21,7 +21,7 @@ from llm4rec.online.reliability import Mean, Reliability
 from llm4rec.online.reservoir import SCHEMA, Reservoir
 from llm4rec.types import Array
 
-PARTS = ("theta", "velocity", "fisher", "anchor", "good")
+PARTS = ("begun", "theta", "velocity", "fisher", "anchor", "good")
 TABLES = ("replayed", "judges_old", "judges_new")
 PEOPLE = {"user_id": pl.String, "lead": pl.Float64, "events": pl.Float64}
 
@@ -45,6 +45,7 @@ def told(state: Progressed) -> dict[str, Any]:
 def tensors(state: Progressed) -> dict[str, dict[str, Array]]:
     """The arrays, by the names of their files."""
     parts: tuple[Mapping[str, Tensor], ...] = (
+        state.begun,
         state.theta,
         state.velocity,
         state.consolidation.fisher,
@@ -56,6 +57,7 @@ def tensors(state: Progressed) -> dict[str, dict[str, Array]]:
         for part, named in zip(PARTS, parts, strict=True)
         for name, tensor in named.items()
     }
+    arrays["met"] = state.met
     arrays["reference"] = state.guard.reference
     arrays["losses"] = np.array(state.drift.losses, dtype=np.float64)
     if state.carried is not None:
@@ -116,6 +118,8 @@ def restored(
     return Progressed(
         position=int(values["position"]),
         steps=int(values["steps"]),
+        begun=named["begun"],
+        met=arrays["met"],
         theta=named["theta"],
         velocity=named["velocity"],
         consolidation=Consolidation(options.consolidation, named["fisher"], named["anchor"]),

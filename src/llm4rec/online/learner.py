@@ -78,6 +78,8 @@ class Progressed:
     Attributes:
         position: of the log up to which steps were made.
         steps: how many.
+        begun: θ where learning began, by name.
+        met: items that nobody had touched then and somebody has since, ascending [n].
         theta: θ of equation (27), by name; what is served is its running mean.
         velocity: v of equation (26), by name.
         consolidation: F and θ* of equation (33).
@@ -90,6 +92,8 @@ class Progressed:
 
     position: int
     steps: int
+    begun: dict[str, Tensor]
+    met: Ints
     theta: dict[str, Tensor]
     velocity: dict[str, Tensor]
     consolidation: Consolidation
@@ -132,9 +136,32 @@ class Learner:
         self._most = min(network.max_history, options.history)
         self._seed = 0
         self.average = self._weights()
+        begun, met = self.average, np.zeros(0, dtype=np.int64)
+        if progressed is not None:
+            begun, met = progressed.begun, progressed.met
+        self._content = self._without(begun, met)
         if progressed is not None:
             self._load(progressed.theta)
         self.state = self._begin(position, histories) if progressed is None else progressed
+
+    def _without(self, begun: Mapping[str, Tensor], met: Ints) -> Tensor:
+        """Vectors of the items [i, d] where learning began, less the vectors that behaviour had taught."""
+        behaviour = self.items[BEHAVIOUR]
+        mask = behaviour.mask.clone()
+        mask[torch.from_numpy(met)] = False
+        with self._holding(begun), torch.no_grad():
+            vectors = self.network.fuse({**self.items, BEHAVIOUR: Tokens(behaviour.values, mask)}).vectors
+        return vectors - begun[TABLE] * mask if TABLE in begun else vectors
+
+    def _vectors(self) -> Tensor:
+        """Vectors z of the items [i, d], with the graph of those that behaviour taught.
+
+        What cross-modal attention makes of these stays what it was when learning began, which is exact where
+        its gate is closed; served is what it makes of them.
+        """
+        if TABLE not in self.trained:
+            return self._content
+        return self._content + self.trained[TABLE] * self.items[BEHAVIOUR].mask
 
     def _begin(self, position: int, histories: EventLog) -> Progressed:
         """Where learning begins: what the model was fitted on says what is usual and what matters."""
@@ -156,6 +183,8 @@ class Learner:
         return Progressed(
             position,
             0,
+            self._weights(),
+            np.zeros(0, dtype=np.int64),
             self._weights(),
             {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()},
             consolidation,
@@ -208,9 +237,10 @@ class Learner:
         new = np.unique(items[~mask[:, 0].numpy()[items]])
         if len(new):
             with torch.no_grad():
-                for table in (self.trained[TABLE], self.average[TABLE], self.state.guard.good[TABLE]):
-                    table[torch.from_numpy(new)] = 0
-                self.state.consolidation.anchor[TABLE][torch.from_numpy(new)] = 0
+                anchor = self.state.consolidation.anchor
+                for weights in (self.trained, self.average, self.state.begun, self.state.guard.good, anchor):
+                    weights[TABLE][torch.from_numpy(new)] = 0
+            self.state.met = np.union1d(self.state.met, new)
             mask[torch.from_numpy(new)] = True
 
     def _learn(self, fresh: pl.DataFrame, known: Known) -> None:
@@ -351,11 +381,8 @@ class Learner:
     def _foresight(self, asked: Cases) -> Foresight:
         carried = None if self._carried is None else self._carried.logits
 
-        def vectors(items: Tensor) -> Tensor:
-            return self.network.fuse({m: tokens.take(items) for m, tokens in self.items.items()}).vectors
-
         n_items = len(self.items[BEHAVIOUR].mask)
-        return Foresight(asked.items, n_items, vectors, carried)
+        return Foresight(asked.items, n_items, lambda items: self._vectors()[items], carried)
 
     def _loss(self, asked: Cases, penalties: Sequence[Penalty]) -> Tensor:
         """The training step's loss of what is asked for, with its graph."""
@@ -372,6 +399,7 @@ class Learner:
             self.items,
             around.people,
             torch.from_numpy(ratings),
+            vectors=self._vectors(),
             timed=around.timed,
             offsets=offsets,
         )
