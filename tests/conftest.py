@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
 
+# Read once, when torch and numpy are loaded, which is why this file loads neither. Threads that wait for each
+# other cost a busy machine many times the work they share, and what tests compute is small.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NUMBA_DISABLE_JIT"] = "1"  # numba reads it once; compiling takes longer than what ranx compares
 settings.register_profile("patient", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("patient")
@@ -21,6 +23,7 @@ WORDS = ("recommend", "the", "next", "film", "to", "watch")
 
 def save_decoder(place: Path, family: str) -> Path:
     """A causal model of `family` with two layers, and a tokenizer that knows a few words."""
+    import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -59,7 +60,8 @@ def observe(first: str = "", more: str = "", then: str = "") -> dict[str, object
     """What changes in a fresh process while `llm4rec` is imported and `then` is run."""
     script = OBSERVE.format(first=first, more=more, then=then)
     command = [sys.executable, "-W", "ignore", "-c", script, "--seed", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "3"}  # so that a number set by the code would be another
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stderr == ""
     return json.loads(done.stdout)
 
