@@ -54,12 +54,16 @@ def test_ties_count_against_the_right_answer(script: ModuleType) -> None:
     assert script.hits_of(scores, legal, np.array([0, 0, 0])).tolist() == [1, 1, 0]
 
 
-def test_new_items_are_recommended_better_than_at_random(script: ModuleType) -> None:
+def test_new_items_are_recommended_better_than_at_random(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "MOMENTS", 6)
     world = make_world(WorldConfig(n_events=6000, n_users=250, n_items=120, n_impressions=0, n_trial=0))
     config = Config.model_validate({
         "encode": {"text": {"encoder": "hash"}},
         "train": {"epochs": 12, "attention_epochs": 0, "batch_size": 256, "learning_rate": 0.005},
         "model": {"embedding_size": 32, "layers": 1, "heads": 1, "dropout": 0.1},
+        "retrieve": {"enabled": False},
     })
     found = script.compare(world.log, world.catalog, config, people=None, n_cold=40, seed=0)
     assert (found["cold_items"], found["warm_items"]) == (40, 80)

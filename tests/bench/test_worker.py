@@ -86,7 +86,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_way_of_ours_is_run_to_its_figures(world: Path, tmp_path: Path, model: str) -> None:
     config = {
         "encode": {"text": {"encoder": "hash"}},
-        "train": {"epochs": 2, "attention_epochs": 1},
+        "train": {"epochs": 2, "attention_epochs": 1, "steps_per_epoch": 4},
+        "model": {"embedding_size": 16, "layers": 1, "heads": 1},
         "generate": {"codebook_size": 8, "epochs": 2, "joint_epochs": 1},
     }
     source = job.Source.folder(world)
