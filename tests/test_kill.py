@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from llm4rec.cli import app
 from llm4rec.errors import ArtefactError
 from llm4rec.store import artefact
 
@@ -37,21 +39,24 @@ def write_data(folder: Path) -> None:
     )
 
 
-def fit(folder: Path, name: str, *more: str) -> subprocess.Popen[str]:
+def asked(folder: Path, name: str) -> list[str]:
     files = ["--interactions", folder / "events.csv", "--items", folder / "items.csv", "--out", folder / name]
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    code = "from llm4rec.cli import main; main()"
-    command = [sys.executable, "-c", code, "fit", *map(str, files), *settings, "--json", *more]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "LLM4REC_CACHE": str(folder / "cache")}
+    return ["fit", *map(str, files), *settings, "--json"]
+
+
+def start(arguments: list[str], cache: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from llm4rec.cli import main; main()", *arguments]
+    environment = os.environ | {"LLM4REC_CACHE": cache}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
 
 
-def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, error = process.communicate()
-    assert process.returncode == 0, error
-    return json.loads(out)
+def finished(arguments: list[str], cache: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, arguments, env={"LLM4REC_CACHE": cache})
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 def kill_in_the_middle(process: subprocess.Popen[str], checkpoint: Path) -> dict[str, Any]:
@@ -73,11 +78,13 @@ def kill_in_the_middle(process: subprocess.Popen[str], checkpoint: Path) -> dict
 @pytest.mark.slow
 def test_a_killed_fit_resumed_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     write_data(tmp_path)
-    whole = finished(fit(tmp_path, "whole"))["training"]
-    left = kill_in_the_middle(fit(tmp_path, "killed"), tmp_path / "killed.checkpoint" / "floor")
+    cache = str(tmp_path / "cache")
+    whole = finished(asked(tmp_path, "whole"), cache)["training"]
+    killed = start(asked(tmp_path, "killed"), cache)
+    left = kill_in_the_middle(killed, tmp_path / "killed.checkpoint" / "floor")
     assert 1 <= left["epoch"] < 4
     assert not (tmp_path / "killed").exists()
-    resumed = finished(fit(tmp_path, "killed", "--resume"))["training"]
+    resumed = finished([*asked(tmp_path, "killed"), "--resume"], cache)["training"]
     assert len(whole["floor"]["metrics"]) == 4
     for stage in ("floor", "attention", "context"):
         for part in ("losses", "metrics", "best_epoch"):

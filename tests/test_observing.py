@@ -356,8 +356,6 @@ def test_learning_that_is_killed_and_run_again_equals_an_undisturbed_run(
     halfway = Recommender.load(place)  # the old one or the new one
     assert halfway.fitted.learnt is None or halfway.fitted.learnt.position == 1_000
     assert (moment != "written") or halfway.fitted.learnt is not None
-    rest = start("learn", "--model", place, "--events", db, "--json")
-    out, error = rest.communicate()
-    assert rest.returncode == 0, error
-    assert json.loads(out)["position"] == 1_000
+    rest = answered(llm4rec("learn", "--model", place, "--events", db, "--json"))
+    assert rest["position"] == 1_000
     same(Recommender.load(place), whole)
