@@ -34,7 +34,8 @@ def moving(n_people: int = 100, each: int = 40) -> EventLog:
 
 
 def test_new_memories_recover_what_retraining_would(script: ModuleType) -> None:
-    config = Config.model_validate(TINY | {"train": TINY["train"] | {"validation_people": 300}})
+    few = {"validation_people": 300, "batch_size": 1024, "steps_per_epoch": 4}
+    config = Config.model_validate(TINY | {"train": TINY["train"] | few})
     found = script.compare(moving(), CATALOG, config, people=None, cases=200)
     assert [window["remembered"] for window in found["windows"]] == [400, 800, 1200]
     assert all(window["cases"] == 200 for window in found["windows"])
