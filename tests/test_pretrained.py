@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.errors import ArtefactError, InputError
+from llm4rec.fitted import Fitted
 from llm4rec.fitting import fit
 from llm4rec.model.pretrained import PretrainedBackbone
 from llm4rec.recommender import Recommender, ServeConfig
@@ -56,6 +58,26 @@ def config(place: Path | str, *, train: dict[str, Any] | None = None, **pretrain
         } | (train or {}),
         "serve": {"past_mib": 0},  # so that answers are the same bit for bit whatever was asked before
     })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def brief(language_model: Models) -> Recommender:
+    """A model that was trained for one epoch."""
+    return Recommender.fit(walks(), CATALOG, config(language_model("llama"), train={"epochs": 1}))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(language_model: Models) -> Callable[[str], tuple[Config, Fitted]]:
+    """The settings of a fit with checkpoints at every step, and what it ends with when it is left alone."""
+
+    @cache
+    def whole(tuning: str) -> tuple[Config, Fitted]:
+        settings = config(
+            language_model("llama"), tuning=tuning, train={"checkpoint_seconds": 0, "epochs": 2}
+        )
+        return settings, fit(walks(), CATALOG, settings)
+
+    return whole
 
 
 def answers(model: Recommender) -> list[Any]:
@@ -103,10 +125,9 @@ def test_it_learns_and_answers_alike_without_its_origin(
     ids=["exact", "8 bits"],
 )
 def test_what_was_read_is_kept_by_a_model_and_by_none_made_of_it(
-    language_model: Models, tmp_path: Path, int8: bool, tolerance: float
+    brief: Recommender, tmp_path: Path, int8: bool, tolerance: float
 ) -> None:
-    model = Recommender.fit(walks(), CATALOG, config(language_model("llama"), train={"epochs": 1}))
-    model.save(tmp_path / "model")
+    brief.save(tmp_path / "model")
     read = Recommender.load(tmp_path / "model", serve=ServeConfig(int8=int8))
     never = Recommender.load(tmp_path / "model", serve=ServeConfig(int8=int8, past_mib=0))
     assert never.fitted.scorer.past is None
@@ -181,9 +202,8 @@ def test_a_wrong_name_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_damaged_shape_is_refused(language_model: Models, tmp_path: Path) -> None:
-    model = Recommender.fit(walks(), CATALOG, config(language_model("llama"), train={"epochs": 1}))
-    model.save(tmp_path / "model")
+def test_a_damaged_shape_is_refused(brief: Recommender, tmp_path: Path) -> None:
+    brief.save(tmp_path / "model")
     kept = artefact.read(tmp_path / "model", "model")
     meta = json.loads(json.dumps(kept.meta))
     meta["backbone"]["architecture"]["model_type"] = "of the future"
@@ -205,10 +225,9 @@ class Killed(BaseException):
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 @pytest.mark.parametrize(("stage", "calls"), [("floor", 2), ("floor", 8), ("attention", 2)])
 def test_a_killed_fit_taken_up_ends_like_an_undisturbed_one(
-    language_model: Models, tmp_path: Path, tuning: str, stage: str, calls: int
+    undisturbed: Callable[[str], tuple[Config, Fitted]], tmp_path: Path, tuning: str, stage: str, calls: int
 ) -> None:
-    settings = config(language_model("llama"), tuning=tuning, train={"checkpoint_seconds": 0, "epochs": 2})
-    whole = fit(walks(), CATALOG, settings)
+    settings, whole = undisturbed(tuning)
     left = calls
 
     def kill(now: str, *_: Any, **__: float) -> None:
