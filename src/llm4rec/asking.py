@@ -10,7 +10,6 @@ import polars as pl
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
-from llm4rec.data.interactions import numbered
 from llm4rec.data.queries import are_texts, check
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted
@@ -62,7 +61,7 @@ def known_histories(fitted: Fitted, users: pl.Series) -> EventLog:
     stored = fitted.histories
     if stored is None or not stored.n_users:
         return EventLog(users, np.zeros(len(users) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    rows = numbered(users, stored.user_ids).fill_null(-1).to_numpy()
+    rows = np.array([stored.row_of.get(name, -1) for name in users.to_list()], dtype=np.int64)
     lengths = np.where(rows >= 0, stored.lengths[rows], 0)
     return replace(stored.histories(np.maximum(rows, 0), lengths), user_ids=users)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from llm4rec import learning, lifecycle
@@ -74,8 +75,8 @@ def observe(fitted: Fitted, feedback: Feedback) -> Fitted:
         InputError: where it can be no event.
     """
     told = _sorted_out(fitted, checked([feedback]))
-    known = told.filter(pl.col("positive") & (pl.col("item") >= 0))
-    return lifecycle.remember(fitted, _as_log(fitted, known)) if known.height else fitted
+    known = told["positive"][0] and told["item"][0] >= 0
+    return lifecycle.remember(fitted, _as_log(fitted, told)) if known else fitted
 
 
 def learn(
@@ -179,23 +180,28 @@ def _start(learnt: Place | None, log: FeedbackLog, last: int, after: int | None)
 def _sorted_out(fitted: Fitted, events: pl.DataFrame) -> pl.DataFrame:
     """The events, the `kind` of each in lower case, its `item` number (−1: unknown), if it is `positive`."""
     least = fitted.config.data.min_rating
-    rated = pl.col("value").is_not_null() if least is None else (pl.col("value") >= least).fill_null(False)
-    items = fitted.catalog.numbers(events["item_id"])
-    kind = pl.col("event_type").str.to_lowercase()
-    found = events.with_columns(kind.alias("kind"), pl.Series("item", items))
-    return found.with_columns(time="timestamp", positive=kind.is_in(POSITIVE) & ((kind != RATED) | rated))
+    kinds = [name.lower() for name in events["event_type"].to_list()]
+    values = events["value"].to_numpy()  # NaN where there is none
+    enough = ~np.isnan(values) if least is None else values >= least
+    positive = np.array([kind in POSITIVE for kind in kinds], dtype=np.bool_)
+    rated = np.array([kind == RATED for kind in kinds], dtype=np.bool_)
+    return events.hstack([
+        pl.Series("kind", kinds, dtype=pl.String),
+        pl.Series("item", fitted.catalog.numbers(events["item_id"])),
+        pl.Series("positive", positive & (enough | ~rated)),
+        events["timestamp"].rename("time"),
+    ])
 
 
 def _as_log(fitted: Fitted, events: pl.DataFrame) -> EventLog:
     """The events in the manner of the histories they join: with times, ratings and types if those have."""
     known = fitted.memories if fitted.histories is None else fitted.histories
-    rating = pl.when(pl.col("kind") == RATED).then("value").otherwise(None).fill_null(float("nan"))
     return build_log(
         events["user_id"],
         events["item"].to_numpy(),
         times=None if known is not None and known.times is None else events["timestamp"].to_numpy(),
         ratings=None
         if known is None or known.ratings is None
-        else events.select(rating.cast(pl.Float32)).to_series().to_numpy(),
+        else np.where(events["kind"].to_numpy() == RATED, events["value"].to_numpy(), np.nan),
         event_types=None if known is None or known.kinds is None else events["event_type"],
     )

@@ -134,11 +134,11 @@ def test_an_event_with_another_content_is_refused_and_nothing_else_is_written(fr
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"user": ""}, "Row 2 of the 2 events, column 'user_id': it is missing"),
-        ({"item": "x" * 513}, "column 'item_id': it is longer than 512 letters"),
-        ({"kind": "x" * 65}, "column 'event_type': it is longer than 64 letters"),
-        ({"user": "a\x00b"}, "column 'user_id': it holds a control character"),
-        ({"event_id": "a\nb"}, "column 'event_id': it holds a control character"),
+        ({"user": ""}, "Event 2: Feedback.user is missing: it must be a text"),
+        ({"item": "x" * 513}, "Feedback.item is longer than 512 letters"),
+        ({"kind": "x" * 65}, "Feedback.kind is longer than 64 letters"),
+        ({"user": "a\x00b"}, "Feedback.user holds a control character"),
+        ({"event_id": "a\nb"}, "Feedback.event_id holds a control character"),
         ({"event_id": 5}, r"Event 2: Feedback.event_id takes a text, not 5"),
         ({"user": "\ud800"}, "Feedback.user takes a text"),
         ({"value": float("nan")}, "Feedback.value takes a finite number or None, not nan"),

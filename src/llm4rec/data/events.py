@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from llm4rec.errors import ClockError
 from llm4rec.types import Array, Floats, Ints
@@ -76,6 +79,49 @@ class EventLog:
             )
         return self.times
 
+    @cached_property
+    def ordered(self) -> Ints:
+        """The times of all events, ascending [e].
+
+        Raises:
+            ClockError: if the log has only an order within each person.
+        """
+        return np.sort(self.clock)
+
+    def moment(self, share: float) -> float:
+        """When a share of the events had happened [UTC seconds]: their quantile, as NumPy interpolates it.
+
+        Raises:
+            ClockError: if the log has only an order within each person.
+        """
+        place = max(self.n_events - 1, 0) * share
+        before = int(place)
+        return float(np.quantile(self.ordered[before : before + 2], place - before))
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Name → row of the people; of several rows of one person the last."""
+        return {name: row for row, name in enumerate(self.user_ids.to_list())}
+
+    @cached_property
+    def tidy(self) -> bool:
+        """Whether every row is another person's, with events, oldest first, as `build_log` makes them."""
+        alone = self.user_ids.dtype == pl.String and len(self.row_of) == self.n_users
+        return alone and bool((self.lengths > 0).all()) and self._in_order
+
+    @property
+    def _in_order(self) -> bool:
+        if self.times is None:
+            return True
+        later = self.times[1:] >= self.times[:-1]
+        later[self.offsets[1:-1] - 1] = True
+        return bool(later.all())
+
+    @property
+    def event_types(self) -> pl.Series | None:
+        """The name of each event's kind [e]; None where kinds are unknown."""
+        return None if self.kinds is None else pl.Series(self.kind_names, dtype=pl.String)[self.kinds]
+
     def item_counts(self, n_items: int) -> Ints:
         """Events per item [i]."""
         return np.bincount(self.items, minlength=n_items).astype(np.int64)
@@ -113,21 +159,9 @@ class EventLog:
         Raises:
             ClockError: if one of the two has times and the other has not.
         """
-        if (self.times is None) != (later.times is None):
-            raise ClockError(
-                "Events with times and events without can't be joined: give a timestamp to all of them."
-            )
-        logs = (self, later)
-        return build_log(
-            pl.concat([log.user_ids[log.rows].cast(pl.String).rename("user") for log in logs]),
-            np.concatenate([log.items for log in logs]),
-            times=None if self.times is None else np.concatenate([log.clock for log in logs]),
-            ratings=_along([log.ratings for log in logs], logs),
-            propensities=_along([log.propensities for log in logs], logs),
-            event_types=None
-            if all(log.kinds is None for log in logs)
-            else pl.concat([_kind_names(log) for log in logs]),
-        )
+        from llm4rec.data.joining import joined  # which is built on this
+
+        return joined(self, later)
 
     def _gather(self, rows: Ints, starts: Ints, lengths: Ints) -> EventLog:
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -163,25 +197,8 @@ class EventLog:
         if self.propensities is not None:
             columns["propensity"] = pl.Series(self.propensities).fill_nan(None)
         if self.kinds is not None:
-            columns["event_type"] = _kind_names(self)
+            columns["event_type"] = self.event_types
         return pl.DataFrame(columns)
-
-
-def _along(parts: Sequence[Floats | None], logs: Sequence[EventLog]) -> Floats | None:
-    """What logs tell of their events, one after the other, NaN where one does not; None where none does."""
-    if all(part is None for part in parts):
-        return None
-    missing = (np.full(log.n_events, np.nan, dtype=np.float32) for log in logs)
-    return np.concatenate([
-        nothing if part is None else part for part, nothing in zip(parts, missing, strict=True)
-    ])
-
-
-def _kind_names(log: EventLog) -> pl.Series:
-    """The name of each event's kind [e], '' where it has none."""
-    if log.kinds is None:
-        return pl.repeat("", log.n_events, dtype=pl.String, eager=True)
-    return pl.Series(log.kind_names, dtype=pl.String)[log.kinds]
 
 
 def build_log(
@@ -209,22 +226,14 @@ def build_log(
         event_types: names [e]; an event without one is of the type ''.
         propensities: float32 in (0, 1] [e], NaN where missing.
     """
-    names = users.unique(maintain_order=True)
-    lookup = pl.DataFrame({"name": names, "row": np.arange(len(names))})
-    rows = (
-        users
-        .rename("name")
-        .to_frame()
-        .join(lookup, on="name", how="left", maintain_order="left", nulls_equal=True)
-    )
+    rows, names = _coded(users)
     kind_names: tuple[str, ...] = ()
     kinds: Ints | None = None
     if event_types is not None:
-        types = event_types.cast(pl.String).fill_null("")
-        kind_names = tuple(types.unique().sort().to_list())
-        kinds = types.replace_strict(
-            list(kind_names), list(range(len(kind_names))), return_dtype=pl.Int64
-        ).to_numpy()
+        coded, known = _coded(event_types.cast(pl.String))
+        said = [name or "" for name in known.to_list()]
+        kind_names = tuple(sorted(set(said)))
+        kinds = np.array([kind_names.index(name) for name in said], dtype=np.int64)[coded]
     log = EventLog(
         names,
         np.zeros(1, dtype=np.int64),
@@ -235,7 +244,15 @@ def build_log(
         kind_names,
         propensities=propensities,
     )
-    return arrange(log, rows["row"].to_numpy(), order)
+    return arrange(log, rows, order)
+
+
+def _coded(values: pl.Series) -> tuple[Ints, pl.Series]:
+    """The place of each value [e] among the different ones, and those, by first appearance."""
+    # Arrow does in one pass what finding the names and joining with them would do in two
+    coded: Any = cast(pa.Array, values.to_arrow()).dictionary_encode(null_encoding="encode")
+    places = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return places, pl.Series(values.name, coded.dictionary, dtype=values.dtype)
 
 
 def arrange(flat: EventLog, rows: Ints, order: Array | None = None) -> EventLog:

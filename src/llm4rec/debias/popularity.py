@@ -112,8 +112,7 @@ class Popularity:
         strength = 0.0 if config.choose else config.strength
         if log.times is None or not log.n_events:
             return cls(strength, _counts(log.items, n_items))
-        start = float(np.quantile(log.times, max(1 - 2 * config.window, 0.0)))
-        middle = float(np.quantile(log.times, 1 - config.window))
+        start, middle = log.moment(max(1 - 2 * config.window, 0.0)), log.moment(1 - config.window)
         now = _counts(log.items[log.times >= middle], n_items)
         if not config.expected:
             return cls(strength, now)

@@ -43,7 +43,7 @@ class Carried:
     @classmethod
     def of(cls, log: EventLog, n_items: int, power: float) -> Self | None:
         """That of the newest stretch of `log`; None where `power` is 0."""
-        return cls(power, _counts(log, n_items)[0][-1]) if power else None
+        return cls(power, _newest_counts(log, n_items)) if power else None
 
     @cached_property
     def logits(self) -> Tensor:
@@ -63,7 +63,7 @@ class Carried:
 
         What is known of those is added to their scores as it is (`Arrivals`): it must not come in twice.
         """
-        return replace(self, counts=np.where(seen, _counts(log, len(seen))[0][-1], self.counts))
+        return replace(self, counts=np.where(seen, _newest_counts(log, len(seen)), self.counts))
 
     def tensors(self) -> dict[str, Array]:
         """What is kept of it, beside the power."""
@@ -129,6 +129,14 @@ def _counts(log: EventLog, n_items: int) -> tuple[Array, Ints]:
     rows = np.searchsorted(borders, log.times, side="right")
     counts = np.bincount(rows * n_items + log.items, minlength=STRETCHES * n_items)
     return counts.reshape(STRETCHES, n_items) + 0.5, rows
+
+
+def _newest_counts(log: EventLog, n_items: int) -> Array:
+    """Events per item in the newest stretch alone, and half an event [i], as `_counts` has them last."""
+    newest = slice(None)
+    if log.times is not None and log.n_events:
+        newest = log.times >= log.moment((STRETCHES - 1) / STRETCHES)
+    return np.bincount(log.items[newest], minlength=n_items) + 0.5
 
 
 def _log_shares(counts: Array, power: float) -> Floats:

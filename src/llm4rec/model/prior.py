@@ -80,10 +80,12 @@ class Prior:
 
     def counted(self, log: EventLog) -> Prior:
         """The same shares and windows, popularity counted anew in `log`."""
-        counts = [_recent_counts(log, self.log_popularity.shape[1], window) for window in self.windows]
-        popularity = [np.log(each / each.sum()) for each in counts]
-        floors = tuple(float(np.log(0.5 / each.sum())) for each in counts)
-        return replace(self, log_popularity=np.stack(popularity).astype(np.float32), floors=floors)
+        n_items = self.log_popularity.shape[1]
+        counts = {window: _recent_counts(log, n_items, window) for window in dict.fromkeys(self.windows)}
+        popularity = {window: np.log(each / each.sum()).astype(np.float32) for window, each in counts.items()}
+        floors = tuple(float(np.log(0.5 / counts[window].sum())) for window in self.windows)
+        of_class = np.stack([popularity[window] for window in self.windows])
+        return replace(self, log_popularity=of_class, floors=floors)
 
 
 def classes(lengths: Ints) -> Ints:
@@ -109,9 +111,7 @@ def recent_popularity(log: EventLog, n_items: int, window: float) -> Floats:
 def _recent_counts(log: EventLog, n_items: int, window: float) -> Array:
     """Events per item [i] in the window, and half an event."""
     if log.times is not None:
-        newest = (
-            log.times >= np.quantile(log.times, 1 - window) if window < 1 else np.ones(log.n_events, bool)
-        )
+        newest = log.times >= log.moment(1 - window) if window < 1 else np.ones(log.n_events, bool)
     else:
         left = np.repeat(log.offsets[1:], log.lengths) - np.arange(log.n_events)
         newest = left <= np.ceil(window * np.repeat(log.lengths, log.lengths))

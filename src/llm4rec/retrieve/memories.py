@@ -71,12 +71,8 @@ class Memories:
         return after
 
     def _own(self, owner: str) -> tuple[int, int]:
-        row = self._row_of.get(owner)
+        row = self.log.row_of.get(owner)
         return (0, 0) if row is None else (int(self.log.offsets[row]), int(self.log.offsets[row + 1]))
-
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.log.user_ids.to_list())}
 
     @cached_property
     def _rows(self) -> Ints:
