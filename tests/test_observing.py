@@ -8,21 +8,29 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from llm4rec import observing
 from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog, Field
-from llm4rec.data.events import build_log
+from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.feedback import checked
+from llm4rec.debias.popularity import Popularity
 from llm4rec.errors import ArtefactError, InputError
+from llm4rec.model.offset import Carried
+from llm4rec.model.prior import recent_popularity
 from llm4rec.observing import POSITIVE
 from llm4rec.recommender import Recommender
+from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact
 from llm4rec.store.eventlog import FeedbackLog
@@ -103,6 +111,57 @@ def test_one_event_is_in_the_next_answer(model: Recommender) -> None:
     assert history.ratings is not None and history.kinds is not None
     np.testing.assert_array_equal(history.ratings, np.array([np.nan, np.nan, 4], dtype=np.float32))
     assert [history.kind_names[kind] for kind in history.kinds] == ["click", "Purchase", "rating"]
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["with times", "order alone"])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(numbers=st.lists(st.integers(0, 200), min_size=1, max_size=12, unique=True))
+def test_events_one_by_one_and_at_once_and_counted_anew_are_the_same_model(
+    model: Recommender, bare: bool, numbers: list[int]
+) -> None:
+    histories = model.fitted.histories
+    assert histories is not None
+    if bare:
+        histories = replace(histories, times=None)
+    seen = np.ones(N_ITEMS, dtype=bool)
+    carried = Carried.of(histories, N_ITEMS, 0.5)
+    assert carried is not None
+    before = replace(
+        model.fitted, histories=histories, memories=histories.without("u3"),
+        relevance=Relevance.of({"weights": {"memory": {"semantic": 1.0}}, "gamma": 0.01}),
+        prior=replace(model.fitted.prior, windows=(1.0, 0.3, 0.3, 0.1)),
+        scorer=model.fitted.scorer.carrying(carried),
+    )  # fmt: skip
+    told = [some(1, number)[0] for number in numbers]
+    one_by_one = Recommender(before)
+    for each in told:
+        one_by_one = one_by_one.observe(each)
+    frame = observing._sorted_out(before, checked(told)).filter(pl.col("positive") & (pl.col("item") >= 0))
+    new = observing._as_log(before, frame)
+    at_once = Recommender(before).remember(new)
+    found, other = one_by_one.fitted, at_once.fitted
+    same(one_by_one, at_once)
+    for name in ("histories", "memories"):
+        grown, whole = getattr(found, name), getattr(other, name)
+        for each in fields(EventLog):
+            one, two = getattr(grown, each.name), getattr(whole, each.name)
+            np.testing.assert_array_equal(one, two, err_msg=each.name)
+    # a log with nothing carried on from an earlier one
+    kept = found.histories
+    assert kept is not None
+    anew = build_log(
+        kept.user_ids[kept.rows], kept.items, times=kept.times, ratings=kept.ratings, event_types=kept.event_types
+    )
+    prior = before.prior.counted(anew) if len(frame) else before.prior
+    np.testing.assert_array_equal(found.prior.log_popularity, prior.log_popularity)
+    assert found.prior.floors == prior.floors and found.prior.windows == prior.windows
+    for window, row in zip(prior.windows, prior.log_popularity, strict=True):
+        if len(frame):
+            np.testing.assert_array_equal(row, recent_popularity(anew, N_ITEMS, window))
+    popularity = Popularity.of(anew, N_ITEMS, before.config.debias.popularity)
+    np.testing.assert_array_equal(found.popularity.counts, popularity.counts)
+    assert found.scorer.carried is not None
+    np.testing.assert_array_equal(found.scorer.carried.counts, carried.renewed(anew, seen).counts)
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,9 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
     _check(fitted, events, "What people did is remembered from an EventLog, not from")
     if not events.n_events:
         return fitted
-    kept: dict[str, Any] = {
-        name: log.joined(events) for name, log in _remembered(fitted).items() if log is not None
-    }
+    known = {name: log for name, log in _remembered(fitted).items() if log is not None}
+    grown = {id(log): log.joined(events) for log in {id(log): log for log in known.values()}.values()}
+    kept: dict[str, Any] = {name: grown[id(log)] for name, log in known.items()}  # of one log stays one
     if "histories" in kept:
         told, options = kept["histories"], fitted.config.debias.popularity
         kept["prior"] = fitted.prior.counted(told)

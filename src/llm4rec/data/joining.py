@@ -112,7 +112,7 @@ def _kinds(log: EventLog, later: EventLog, both: Both) -> dict[str, Any]:
     numbers = list[Ints]()
     for each, kinds in zip((log, later), used, strict=True):
         if each.kinds is None:
-            numbers.append(np.full(each.n_events, place[""]))
+            numbers.append(np.full(each.n_events, place.get("", 0)))
             continue
         table = np.zeros(len(each.kind_names), dtype=np.int64)
         for number, name in kinds.items():
@@ -125,7 +125,7 @@ def _kinds(log: EventLog, later: EventLog, both: Both) -> dict[str, Any]:
 def _used(log: EventLog) -> dict[int, str]:
     """Number → name of the kinds that a log has events of."""
     if log.kinds is None:
-        return {0: ""}
+        return {0: ""} if log.n_events else {}
     counts = np.bincount(log.kinds, minlength=len(log.kind_names))
     return {number: log.kind_names[number] for number in np.flatnonzero(counts).tolist()}
 

@@ -87,7 +87,7 @@ class Memories:
 
     @cached_property
     def _order(self) -> Ints:
-        return self._followed[np.argsort(self.log.items[self._followed], kind="stable")]
+        return self._followed[_sorting(self.log.items[self._followed], self.n_items)]
 
     @cached_property
     def _starts(self) -> Ints:
@@ -97,3 +97,15 @@ class Memories:
     @cached_property
     def _qualities(self) -> Floats:
         return scaled(self.log.ratings, self.log.n_events)
+
+
+def _sorting(items: Ints, n_items: int) -> Ints:
+    """The places of items [e] in ascending order, of equal ones the first.
+
+    NumPy sorts numbers of 16 bits by counting, ten times faster than longer ones; and the log of a model that
+    is told of an event is sorted anew.
+    """
+    order = np.argsort(items.astype(np.uint16), kind="stable")  # which takes the lowest bits
+    if n_items <= 1 << 16:
+        return order
+    return order[_sorting((items >> 16)[order], n_items >> 16)]

@@ -22,6 +22,7 @@ from llm4rec.data.feedback import SCHEMA, checked
 from llm4rec.errors import InputError
 from llm4rec.store import connecting, tables
 from llm4rec.store.files import whole
+from llm4rec.store.sifting import REMEDY, Row, sift
 from llm4rec.types import Bools, Feedback
 
 PAGE = 10_000
@@ -134,31 +135,63 @@ class FeedbackLog:
                 another content.
             EventLogError: where the database fails; sent again, nothing is taken twice.
         """
-        frame = checked(events)
-        if not frame.height:
+        rows = checked(events).rows()
+        return self._add(rows, refused=None)
+
+    def take(self, events: Sequence[Feedback] | pl.DataFrame) -> tuple[Bools, dict[int, str]]:
+        """Add those of the events that can be, in one transaction; when this returns they are on the disk.
+
+        As `append`, but an event whose id is there with another content is refused alone.
+
+        Returns:
+            Which of them were new [n], and the place of each that was refused, from 0, with a sentence why.
+
+        Raises:
+            InputError: naming row and column of what can't be an event; then nothing was taken.
+            EventLogError: where the database fails; sent again, nothing is taken twice.
+        """
+        refused = dict[int, str]()
+        return self._add(checked(events).rows(), refused), refused
+
+    def _add(self, rows: list[Row], refused: dict[int, str] | None) -> Bools:
+        """Add sound events, and say which were new [n]; `refused` is told of those that are not taken.
+
+        Where it is None, one that can't be taken keeps all from being.
+        """
+        if not rows:
             return np.zeros(0, dtype=np.bool_)
         with self._alone() as (connection, position, _):
-            ids = frame["event_id"]
-            known = self._known(connection, ids.unique(maintain_order=True).to_list())
-            _refuse_conflict(frame, known)
-            new = ids.is_first_distinct() & ~ids.is_in(known["event_id"].implode())
-            fresh = frame.filter(new)
-            if fresh.height:
-                places = np.arange(position + 1, position + 1 + fresh.height)
-                rows = fresh.with_columns(position=pl.Series(places)).to_dicts()
-                connection.execute(sa.insert(tables.events), rows)
-                connection.execute(sa.update(tables.log).values(position=position + fresh.height))
-        return new.to_numpy()
+            known = self._known(connection, list(dict.fromkeys(row[0] for row in rows)))
+            sorted_out = sift(rows, known)
+            if refused is not None:
+                refused |= {place: f"The event {why}: {REMEDY}." for place, why in sorted_out.refused.items()}
+            elif sorted_out.refused:
+                place, why = next(iter(sorted_out.refused.items()))
+                raise InputError(
+                    f"Row {place + 1} of the {len(rows)} events: the event {why}. Nothing of the batch was "
+                    f"taken: {REMEDY}."
+                )
+            fresh = [rows[place] for place in sorted_out.new]
+            if fresh:
+                numbered = [
+                    {"position": place, **dict(zip(SCHEMA, row, strict=True))}
+                    for place, row in enumerate(fresh, start=position + 1)
+                ]
+                connection.execute(sa.insert(tables.events), numbered)
+                connection.execute(sa.update(tables.log).values(position=position + len(fresh)))
+        new = np.zeros(len(rows), dtype=np.bool_)
+        new[sorted_out.new] = True
+        return new
 
-    def _known(self, connection: sa.Connection, ids: list[str]) -> pl.DataFrame:
+    def _known(self, connection: sa.Connection, ids: list[str]) -> list[Row]:
         """Those of the events with some ids that are there."""
         column = tables.events.c
         wanted = sa.select(*(column[name] for name in SCHEMA))
-        found: list[tuple[object, ...]] = []
+        found: list[Row] = []
         for start in range(0, len(ids), _ASKED):
             some = wanted.where(column.event_id.in_(ids[start : start + _ASKED]))
             found += [tuple(row) for row in connection.execute(some)]
-        return pl.DataFrame(found, schema=dict(SCHEMA), orient="row")
+        return found
 
     def read(self, after: int = 0, n: int = PAGE) -> pl.DataFrame:
         """The first n events after a position, in their order, with the columns of `READ`."""
@@ -283,22 +316,3 @@ class FeedbackLog:
                 writer.write_table(page.with_columns(rating).to_arrow().cast(empty.schema))
                 count, last = count + page.height, max(last, int(page["position"][-1]))
         return count, last
-
-
-def _refuse_conflict(frame: pl.DataFrame, known: pl.DataFrame) -> None:
-    """Refuse an event that says something else than the one of its id, in the log or earlier in the batch."""
-    first = pl.concat([known, frame]).unique("event_id", keep="first", maintain_order=True)
-    both = frame.join(first, on="event_id", how="left", maintain_order="left", suffix="_before")
-    contents = [column for column in SCHEMA if column != "event_id"]
-    other = both.select(~pl.col(column).eq_missing(pl.col(f"{column}_before")) for column in contents)
-    rows = other.select(pl.any_horizontal(pl.all())).to_series().arg_true()
-    if not len(rows):
-        return
-    row = both.row(rows[0], named=True)
-    column = next(column for column in contents if other[column][rows[0]])
-    place = "in the log" if row["event_id"] in known["event_id"] else "in an earlier row of the batch"
-    raise InputError(
-        f"Row {rows[0] + 1} of the {frame.height} events: the event {row['event_id']!r} is {place} with "
-        f"another {column} ({row[f'{column}_before']!r}, and here {row[column]!r}). Nothing of the batch was "
-        "taken: an event that differs needs an event_id of its own."
-    )
