@@ -146,18 +146,23 @@ def test_events_one_by_one_and_at_once_and_counted_anew_are_the_same_model(
         for each in fields(EventLog):
             one, two = getattr(grown, each.name), getattr(whole, each.name)
             np.testing.assert_array_equal(one, two, err_msg=each.name)
-    # a log with nothing carried on from an earlier one
+    if not len(frame):
+        assert found is before
+        return
     kept = found.histories
-    assert kept is not None
+    assert kept is not None  # of it, a log that nothing was carried on to
     anew = build_log(
-        kept.user_ids[kept.rows], kept.items, times=kept.times, ratings=kept.ratings, event_types=kept.event_types
+        kept.user_ids[kept.rows],
+        kept.items,
+        times=kept.times,
+        ratings=kept.ratings,
+        event_types=kept.event_types,
     )
-    prior = before.prior.counted(anew) if len(frame) else before.prior
+    prior = before.prior.counted(anew)
     np.testing.assert_array_equal(found.prior.log_popularity, prior.log_popularity)
     assert found.prior.floors == prior.floors and found.prior.windows == prior.windows
     for window, row in zip(prior.windows, prior.log_popularity, strict=True):
-        if len(frame):
-            np.testing.assert_array_equal(row, recent_popularity(anew, N_ITEMS, window))
+        np.testing.assert_array_equal(row, recent_popularity(anew, N_ITEMS, window))
     popularity = Popularity.of(anew, N_ITEMS, before.config.debias.popularity)
     np.testing.assert_array_equal(found.popularity.counts, popularity.counts)
     assert found.scorer.carried is not None

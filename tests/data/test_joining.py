@@ -53,21 +53,19 @@ def recounted(log: EventLog, later: EventLog) -> EventLog:
         if all(part is None for part in parts):
             return None
         missing = [np.full(each.n_events, np.nan, dtype=np.float32) for each in logs]
-        return np.concatenate([
-            no if part is None else part for part, no in zip(parts, missing, strict=True)
-        ])
+        return np.concatenate([no if part is None else part for part, no in zip(parts, missing, strict=True)])
 
-    types = [
-        [""] * each.n_events if each.kinds is None else [each.kind_names[kind] for kind in each.kinds]
-        for each in logs
-    ]
+    types = list[str]()
+    for each in logs:
+        kinds = [None] * each.n_events if each.kinds is None else each.kinds
+        types += ["" if kind is None else each.kind_names[kind] for kind in kinds]
     return build_log(
         pl.concat([each.user_ids[each.rows] for each in logs]),
         np.concatenate([each.items for each in logs]),
         times=None if log.times is None else np.concatenate([each.clock for each in logs]),
         ratings=along("ratings"),
         propensities=along("propensities"),
-        event_types=None if log.kinds is None and later.kinds is None else pl.Series(sum(types, [])),
+        event_types=None if log.kinds is None and later.kinds is None else pl.Series(types, dtype=pl.String),
     )
 
 
@@ -142,6 +140,8 @@ def test_what_came_of_a_log_leaves_it_as_it_was() -> None:
 @law
 @given(st.lists(st.integers(0, 4_102_444_799), min_size=1, max_size=40), st.floats(0, 1))
 def test_a_moment_is_the_quantile_of_the_times(times: list[int], share: float) -> None:
-    log = build_log(pl.Series(["u"] * len(times)), np.zeros(len(times), dtype=np.int64), times=np.array(times))
+    log = build_log(
+        pl.Series(["u"] * len(times)), np.zeros(len(times), dtype=np.int64), times=np.array(times)
+    )
     for each in (share, 0.0, 0.3, 0.7, 0.9, 0.99, 1.0):
         assert log.moment(each) == float(np.quantile(np.array(times), each))

@@ -196,8 +196,8 @@ class EventLog:
             columns["rating"] = pl.Series(self.ratings).fill_nan(None)
         if self.propensities is not None:
             columns["propensity"] = pl.Series(self.propensities).fill_nan(None)
-        if self.kinds is not None:
-            columns["event_type"] = self.event_types
+        if (types := self.event_types) is not None:
+            columns["event_type"] = types
         return pl.DataFrame(columns)
 
 

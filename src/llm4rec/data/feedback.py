@@ -113,7 +113,7 @@ def fault(event: Feedback) -> str | None:
     fields: Mapping[str, Any] = vars(given)
     for name in ("event_id", "user", "item", "kind"):
         text, most = fields[name], LONGEST[FIELDS[name]]
-        if not isinstance(text, str) or not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
             return f"Feedback.{name} takes a text, not {text!r}"
         if not text:
             return f"Feedback.{name} is missing: it must be a text"
@@ -122,13 +122,21 @@ def fault(event: Feedback) -> str | None:
         if min(text) <= CONTROLS[-1]:
             return f"Feedback.{name} holds a control character"
     value, time = fields["value"], fields["time"]
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value)
-    ):
+    if value is not None and not _is_number(value):
         return f"Feedback.value takes a finite number or None, not {value!r}"
     if isinstance(time, bool) or not isinstance(time, Integral) or not 0 <= int(time) < LATEST:
         return f"Feedback.time takes UTC seconds from 1970 to 2100, not {time!r}"
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 300 digits
+        return False
 
 
 def read_feedback(source: str, mapping: Mapping[str, str]) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:

@@ -75,7 +75,7 @@ def _tidied(log: EventLog) -> EventLog:
 
 
 def _places(log: EventLog, later: EventLog, known: Ints) -> Ints:
-    """Before which event of `log` each of `later` comes [e'], its people's rows in `log` being `known` [u]."""
+    """Before which event of `log` each of `later` comes [e']; `known` [u] are its people's rows in `log`."""
     places = np.full(later.n_events, log.n_events)
     for row, start, end in zip(known.tolist(), later.offsets[:-1], later.offsets[1:], strict=True):
         if row < 0:

@@ -15,6 +15,7 @@ from typing import Self
 from llm4rec.data.feedback import fault
 from llm4rec.errors import EventLogError, InputError
 from llm4rec.store.eventlog import FeedbackLog
+from llm4rec.store.sifting import REMEDY
 from llm4rec.types import Feedback
 
 ROOM = 4096
@@ -43,7 +44,7 @@ class Appender:
     ) -> None:
         if room < 1 or most < 1:
             raise InputError(
-                f"An appender needs room for one event at least, not for {min(room, most)}: raise room or most."
+                f"An appender needs room for one event at least, not {min(room, most)}: raise room or most."
             )
         self.log, self.room, self.patience, self.most = log, room, patience, most
         self._waiting = deque[tuple[Feedback, Future[bool]]]()
@@ -66,9 +67,9 @@ class Appender:
     def submit(self, event: Feedback) -> Future[bool]:
         """Bring one event; what comes back is done once the event is on the disk.
 
-        Its result says whether the event was new, as `FeedbackLog.append` does. It raises InputError where the
-        log holds another event of that id, and EventLogError where the database fails: sent again, nothing is
-        taken twice. Cancelled before it is written, the event is not taken.
+        Its result says whether the event was new, as `FeedbackLog.append` does. It raises InputError where
+        the log holds another event of that id, and EventLogError where the database fails: sent again,
+        nothing is taken twice. Cancelled before it is written, the event is not taken.
 
         Raises:
             InputError: where it can be no event.
@@ -82,8 +83,8 @@ class Appender:
             free = self._gone.wait_for(lambda: self._closed or len(self._waiting) < self.room, self.patience)
             if self._closed:
                 raise EventLogError(
-                    f"The event log {self.log.shown} takes no more events here, since its appender is closed: "
-                    f"the event {event.event_id!r} was not taken and is to be sent again."
+                    f"The appender of the event log {self.log.shown} is closed: the event "
+                    f"{event.event_id!r} was not taken and is to be sent again."
                 )
             if not free:
                 raise EventLogError(
@@ -118,16 +119,17 @@ class Appender:
             if not wanted:
                 continue
             try:
-                new, refused = self.log.take([event for event, _ in wanted])
+                found = self.log.take([event for event, _ in wanted])
             except Exception as error:  # whatever it is, those who wait are to hear of it
                 for _, done in wanted:
                     done.set_exception(error)
                 continue
+            new = {*found.new}
             for place, (_, done) in enumerate(wanted):
-                if place in refused:
-                    done.set_exception(InputError(refused[place]))
+                if place in found.refused:
+                    done.set_exception(InputError(f"The event {found.refused[place]}: {REMEDY}."))
                 else:
-                    done.set_result(bool(new[place]))
+                    done.set_result(place in new)
 
     def _next(self) -> list[tuple[Feedback, Future[bool]]]:
         """What the next transaction holds; nothing once the appender is closed and all is written."""

@@ -22,7 +22,7 @@ from llm4rec.data.feedback import SCHEMA, checked
 from llm4rec.errors import InputError
 from llm4rec.store import connecting, tables
 from llm4rec.store.files import whole
-from llm4rec.store.sifting import REMEDY, Row, sift
+from llm4rec.store.sifting import REMEDY, Row, Sifted, sift
 from llm4rec.types import Bools, Feedback
 
 PAGE = 10_000
@@ -136,52 +136,42 @@ class FeedbackLog:
             EventLogError: where the database fails; sent again, nothing is taken twice.
         """
         rows = checked(events).rows()
-        return self._add(rows, refused=None)
+        new = np.zeros(len(rows), dtype=np.bool_)
+        new[self._add(rows, whole=True).new] = True
+        return new
 
-    def take(self, events: Sequence[Feedback] | pl.DataFrame) -> tuple[Bools, dict[int, str]]:
-        """Add those of the events that can be, in one transaction; when this returns they are on the disk.
+    def take(self, events: Sequence[Feedback]) -> Sifted:
+        """Add those of the events that can be; when this returns they are on the disk.
 
-        As `append`, but an event whose id is there with another content is refused alone.
-
-        Returns:
-            Which of them were new [n], and the place of each that was refused, from 0, with a sentence why.
+        As `append`, in one transaction, but an event whose id is there with another content is refused alone.
 
         Raises:
-            InputError: naming row and column of what can't be an event; then nothing was taken.
+            InputError: naming what can't be an event; then nothing was taken.
             EventLogError: where the database fails; sent again, nothing is taken twice.
         """
-        refused = dict[int, str]()
-        return self._add(checked(events).rows(), refused), refused
+        return self._add(checked(events).rows(), whole=False)
 
-    def _add(self, rows: list[Row], refused: dict[int, str] | None) -> Bools:
-        """Add sound events, and say which were new [n]; `refused` is told of those that are not taken.
-
-        Where it is None, one that can't be taken keeps all from being.
-        """
+    def _add(self, rows: list[Row], *, whole: bool) -> Sifted:
+        """Add the sound events that are new; of a `whole`, all or none."""
         if not rows:
-            return np.zeros(0, dtype=np.bool_)
+            return Sifted([], {})
         with self._alone() as (connection, position, _):
             known = self._known(connection, list(dict.fromkeys(row[0] for row in rows)))
-            sorted_out = sift(rows, known)
-            if refused is not None:
-                refused |= {place: f"The event {why}: {REMEDY}." for place, why in sorted_out.refused.items()}
-            elif sorted_out.refused:
-                place, why = next(iter(sorted_out.refused.items()))
+            found = sift(rows, known)
+            if whole and found.refused:
+                place, why = next(iter(found.refused.items()))
                 raise InputError(
                     f"Row {place + 1} of the {len(rows)} events: the event {why}. Nothing of the batch was "
                     f"taken: {REMEDY}."
                 )
-            fresh = [rows[place] for place in sorted_out.new]
-            if fresh:
+            if found.new:
                 numbered = [
-                    {"position": place, **dict(zip(SCHEMA, row, strict=True))}
-                    for place, row in enumerate(fresh, start=position + 1)
+                    {"position": number, **dict(zip(SCHEMA, rows[place], strict=True))}
+                    for number, place in enumerate(found.new, start=position + 1)
                 ]
                 connection.execute(sa.insert(tables.events), numbered)
-                connection.execute(sa.update(tables.log).values(position=position + len(fresh)))
-        new = np.zeros(len(rows), dtype=np.bool_)
-        new[sorted_out.new] = True
-        return new
+                connection.execute(sa.update(tables.log).values(position=position + len(numbered)))
+        return found
 
     def _known(self, connection: sa.Connection, ids: list[str]) -> list[Row]:
         """Those of the events with some ids that are there."""

@@ -25,22 +25,27 @@ class Sifted(NamedTuple):
 
 
 def sift(rows: Sequence[Row], known: Iterable[Row]) -> Sifted:
-    """Sort out the events of a batch, `known` being those of the log that have an id of theirs.
+    """Sort out the events of a batch.
 
-    An event that says the same as the one before it is neither new nor refused.
+    An event that says the same as the one of its id before it is neither new nor refused.
+
+    Args:
+        rows: the events.
+        known: those of the log that have an id of theirs.
 
     >>> sift([("e", "u", "i", "click", None, 5), ("e", "u", "j", "click", None, 5)], []).refused
-    {1: "'e' is in an earlier row of the batch with another item_id ('i', and here 'j')"}
+    {1: "'e' is earlier in the batch with another item_id ('i', and here 'j')"}
     """
     there = {row[0]: row for row in known}
     first = dict(there)
     new, refused = list[int](), dict[int, str]()
     for place, row in enumerate(rows):
-        before = first.setdefault(row[0], row)
-        if before is row:
+        before = first.get(row[0])
+        if before is None:
+            first[row[0]] = row
             new.append(place)
         elif before != row:
-            where = "in the log" if row[0] in there else "in an earlier row of the batch"
+            where = "in the log" if row[0] in there else "earlier in the batch"
             column, was, now = next(
                 told for told in zip(SCHEMA, before, row, strict=True) if told[1] != told[2]
             )
