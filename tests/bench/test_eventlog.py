@@ -1,4 +1,4 @@
-"""The measurement of the event log: what is lost, twice or foreign is found, and a killed writer costs nothing."""
+"""The measurement of the event log: what is lost, twice or foreign is found out, and a kill costs nothing."""
 
 from __future__ import annotations
 

@@ -64,11 +64,15 @@ class Prior:
 
     def commonest(self, length: int) -> Ints:
         """All items [i], for a history of that length the most popular first; of equal ones the first."""
-        return self._orders[int(classes(np.array(length)))]
+        number = int(classes(np.array(length)))
+        if number not in self._orders:
+            self._orders[number] = np.argsort(-self.log_popularity[number], kind="stable")
+        return self._orders[number]
 
     @cached_property
-    def _orders(self) -> Ints:
-        return np.argsort(-self.log_popularity, axis=1, kind="stable")
+    def _orders(self) -> dict[int, Ints]:
+        """Class → its items in that order, of those asked for: sorting a large catalogue takes a while."""
+        return {}
 
     def extended(self, n: int) -> Prior:
         """With `n` further items, each given half an event; probabilities still sum to 1."""
