@@ -169,7 +169,9 @@ def test_closing_writes_what_was_taken_and_takes_no_more(held: Held) -> None:
     held.free.set()
     closing.join()
     assert all(each.result() for each in kept)
-    with pytest.raises(EventLogError, match=r"appender of .* held.db is closed: the event 'e4' was not taken"):
+    with pytest.raises(
+        EventLogError, match=r"appender of .* held.db is closed: the event 'e4' was not taken"
+    ):
         appender.submit(event(4))
     appender.close()
     assert [each.event_id for batch in held.taken for each in batch] == ["e0", "e1", "e2"]

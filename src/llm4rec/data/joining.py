@@ -45,10 +45,11 @@ def joined(log: EventLog, later: EventLog) -> EventLog:
     def both(old: Array, more: Array) -> Array:
         return np.insert(old, places, more[order])
 
+    user_ids = log.user_ids
+    if len(new):  # in one piece, or a log that grows would fall into as many as it has people
+        user_ids = pl.concat([user_ids, later.user_ids[new].rename(user_ids.name)], rechunk=True)
     found = EventLog(
-        user_ids=pl.concat([log.user_ids, later.user_ids[new].rename(log.user_ids.name)])
-        if len(new)
-        else log.user_ids,
+        user_ids=user_ids,
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         items=both(log.items, later.items),
         times=None if log.times is None else both(log.times, later.clock),
