@@ -43,7 +43,7 @@ class OnlineConfig(Section):
         default=200, ge=1, le=100_000, description="Examples that it is first made of [events]."
     )
     history: int = Option(
-        default=50, ge=1, description="The most events that a step reads before one it learns [events]."
+        default=32, ge=1, description="The most events that a step reads before one it learns [events]."
     )
     replay: int = Option(
         default=16, ge=0, le=10_000, description="Earlier events that are learnt again per step [events]."
