@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
 }
 PLAIN = {
     "consolidation": 0.0, "fraction": 1.0, "replay": 0, "reliability": False, "holdout": 0.0,
-    "period": 10_000, "averaging": 0.0,
+    "period": 10_000, "averaging": 0.0, "independence": 0.0,
 }  # fmt: skip
 
 

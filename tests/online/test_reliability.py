@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llm4rec.online.reliability import FLOOR, KIND_PRIOR, Mean, Reliability
+from llm4rec.online.reliability import FLOOR, KIND_PRIOR, Mean, Reliability, quality
 
 
 def test_the_mean_by_hand() -> None:
@@ -59,3 +59,16 @@ def test_a_model_that_foresees_nothing_judges_nobody() -> None:
     known = Reliability.begin(0.0)
     known.saw(["click"] * 100, ["u"] * 100, np.full(100, -0.5))
     assert known.weights(["click"], ["u"]).tolist() == [1.0]
+
+
+def test_quality_by_hand() -> None:
+    ones = np.ones(4, dtype=np.float32)
+    assert quality(ones, ["a", "b", "c", "d"], 1.0) == pytest.approx(1.0)
+    assert quality(ones, ["a"] * 4, 1.0) == pytest.approx(1 / 4)
+    assert quality(ones, ["a"] * 4, 0.5) == pytest.approx(1 / 2)
+    assert quality(ones, ["a"] * 4, 0.0) == pytest.approx(1.0)
+    # three of one person and one of another: n_eff = 16 / (9 + 1)
+    assert quality(ones, ["a", "a", "b", "a"], 1.0) == pytest.approx(1.6 / 4)
+    # who is not trusted is hardly a witness: n_eff = 1.5² / (1² + .5²) = 1.8, of a mean weight of .75
+    doubted = np.array([1.0, 0.5], dtype=np.float32)
+    assert quality(doubted, ["a", "b"], 1.0) == pytest.approx(0.75 * 1.8 / 2)

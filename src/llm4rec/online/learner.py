@@ -31,7 +31,7 @@ from llm4rec.online.drift import Drift
 from llm4rec.online.guard import Guard
 from llm4rec.online.momentum import descend, important
 from llm4rec.online.options import OnlineConfig
-from llm4rec.online.reliability import Reliability
+from llm4rec.online.reliability import Reliability, quality
 from llm4rec.online.reservoir import SCHEMA, Reservoir
 from llm4rec.train.loop import Penalty, TrainConfig, step
 from llm4rec.train.material import Material
@@ -249,16 +249,16 @@ class Learner:
         weights = np.ones(fresh.height, dtype=np.float32)
         if options.reliability:
             weights = state.reliability.weights(kinds, people)
-        quality = float(weights.mean())
+        rate = quality(weights, people, options.independence)
         again = state.reservoir.drawn(options.replay, state.steps)
         both = pl.concat([fresh.select(*SCHEMA), again.select(*SCHEMA)])
         # half of the step is what is known already, however little the new is trusted
-        every = np.concatenate([weights, np.full(again.height, quality, dtype=np.float32)])
+        every = np.concatenate([weights, np.full(again.height, weights.mean(), dtype=np.float32)])
         asked = cases(known(both["user_id"]), both, every, self._most, fresh.height)
         if not len(asked.index):
             return
         losses, leads, gradients = self._gradients(asked)
-        self.descend(gradients, quality)
+        self.descend(gradients, rate)
         new = asked.asked < fresh.height
         numbers = asked.asked[new].tolist()
         state.reliability.saw([kinds[n] for n in numbers], [people[n] for n in numbers], leads[new])
@@ -269,10 +269,10 @@ class Learner:
             if gradients is not None:
                 state.consolidation.count(gradients, options.fisher_decay)
 
-    def descend(self, gradients: Mapping[str, Tensor], quality: float) -> None:
-        """Equations (26) to (30) with η_t = η₀ · quality, then what holds back, (33)."""
+    def descend(self, gradients: Mapping[str, Tensor], share: float) -> None:
+        """Equations (26) to (30) with η_t a share of η₀, its quality, then what holds back, (33)."""
         options = self.options
-        rate = options.learning_rate * quality
+        rate = options.learning_rate * share
         chosen = important(gradients, self.trained, options.fraction, options.importance)
         descend(
             self.trained,

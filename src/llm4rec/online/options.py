@@ -54,6 +54,12 @@ class OnlineConfig(Section):
     reliability: bool = Option(
         default=True, description="Weigh feedback by how far its kind and its person can be trusted."
     )
+    independence: float = Option(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="How far events of one person in one step count as one: 0 not at all, 1 wholly.",
+    )
     period: int = Option(
         default=32,
         ge=1,

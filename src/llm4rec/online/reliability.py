@@ -94,3 +94,22 @@ class Reliability:
 def _share(value: float, of: float) -> float:
     """How much one reliability is of another, from 0 to 1; 1 where there is nothing to compare with."""
     return 1.0 if of <= 0 else float(np.clip(value / of, 0, 1))
+
+
+def quality(weights: Floats, people: Sequence[str], independence: float) -> float:
+    """How much a step may rely on its feedback, equation (28), from 0 to 1.
+
+    It is the mean weight times (n_eff / n)^independence, where n_eff = (Σ_e w_e)² / Σ_u (Σ_{e of u} w_e)² is
+    the number of people that would tell as much if each gave one event: thirty events of one sitting are no
+    thirty witnesses.
+
+    Args:
+        weights: of each event, above 0 [n].
+        people: who gave it [n].
+        independence: 0 counts every event alike, 1 every person.
+    """
+    total = float(weights.sum())
+    _, owners = np.unique(np.array(people), return_inverse=True)
+    shares = np.bincount(owners, weights=weights) / total
+    effective = 1 / float(np.square(shares).sum())
+    return float(weights.mean()) * (effective / len(weights)) ** independence
