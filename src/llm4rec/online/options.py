@@ -17,7 +17,7 @@ class OnlineConfig(Section):
     batch_size: int = Option(
         default=32, ge=1, le=10_000, description="Positions of the event log that make one step [events]."
     )
-    learning_rate: float = Option(default=0.02, gt=0, le=100, description="Step size η₀ of equation (28).")
+    learning_rate: float = Option(default=0.05, gt=0, le=100, description="Step size η₀ of equation (28).")
     momentum: float = Option(default=0.9, ge=0, lt=1, description="μ of equation (26).")
     averaging: float = Option(
         default=0.95,
@@ -55,7 +55,7 @@ class OnlineConfig(Section):
         default=True, description="Weigh feedback by how far its kind and its person can be trusted."
     )
     independence: float = Option(
-        default=0.5,
+        default=1.0,
         ge=0,
         le=1,
         description="How far events of one person in one step count as one: 0 not at all, 1 wholly.",
