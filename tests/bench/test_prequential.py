@@ -1,0 +1,150 @@
+"""The measurement of learning while serving: what each strategy is told, and what is kept and reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.test_grounding import TINY
+
+from llm4rec.data.catalog import Catalog
+from llm4rec.data.events import EventLog, build_log
+from llm4rec.evaluate.prequential import Stream, stream
+from llm4rec.settings import Config
+
+N_ITEMS = 30
+CATALOG = Catalog(pl.DataFrame({"item_id": [f"i{i}" for i in range(N_ITEMS)]}), ())
+CONFIG = Config.model_validate(TINY | {"linear": {"items": N_ITEMS}, "retrieve": {"enabled": False}})
+
+
+@pytest.fixture(scope="module")
+def script(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_script("prequential")
+
+
+def changing(n_people: int = 60, each: int = 20) -> EventLog:
+    """Items of the first half are taken in the first 80% of the time, those of the second in what follows."""
+    draw = np.random.default_rng(0)
+    times = np.sort(draw.permutation(n_people * each).reshape(n_people, each), axis=1)
+    late = times >= 0.8 * times.size
+    items = draw.integers(N_ITEMS // 2, size=times.shape) + N_ITEMS // 2 * late
+    people = pl.Series(np.repeat([f"u{u}" for u in range(n_people)], each))
+    return build_log(people, items.ravel(), times=times.ravel())
+
+
+@pytest.fixture(scope="module")
+def told() -> Stream:
+    return stream(changing(), N_ITEMS, every=40, period=80)
+
+
+@pytest.fixture(scope="module")
+def kept(script: ModuleType, told: Stream, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    data = script.Data(changing(), CATALOG, None)
+    return script.Kept(tmp_path_factory.mktemp("kept"), data, told, CONFIG, {"run": 1})
+
+
+@pytest.fixture(scope="module")
+def results(script: ModuleType, kept: Any) -> dict[str, Any]:
+    return {name: kept.result(name) for name in ("frozen", "still", "refit", "counting", "linear", "network")}
+
+
+def test_who_is_told_answers_better(results: dict[str, Any]) -> None:
+    mean = {name: np.mean(found["ndcg@10"]) for name, found in results.items()}
+    # nothing of what the stream brings was there before: only counts and refits can know of it
+    assert mean["still"] < mean["frozen"] < mean["refit"]
+    assert results["refit"]["learning"]["times"] == 2 == results["linear"]["learning"]["times"]
+    assert results["frozen"]["learning"]["times"] == 0 and results["counting"]["learning"]["times"] == 6
+    assert results["still"]["remembering"]["times"] == 0 and results["frozen"]["remembering"]["times"] == 6
+    # before the first round is over, all are the same model
+    assert len({tuple(found["ndcg@10"][:30]) for found in results.values()}) == 1
+
+
+def test_the_report_sets_each_beside_the_frozen_one(
+    script: ModuleType, told: Stream, results: dict[str, Any]
+) -> None:
+    data = script.Data(changing(), CATALOG, None, np.arange(N_ITEMS) < 20)
+    found = script.report(data, told, results)
+    every, parts = found["parts"]["all"], found["parts"]
+    assert every["cases"] == len(told.cases()) == sum(each["cases"] for each in found["rounds"])
+    for pair in (
+        ("known people", "new people"),
+        ("seen items", "new items"),
+        ("exchanged items", "other items"),
+    ):
+        assert sum(parts[name]["cases"] for name in pair) == every["cases"]
+    assert parts["new items"]["cases"] > 0 == parts["seen items"]["cases"]
+    assert every["frozen"]["minus frozen"]["difference"] == 0 and every["refit"]["of the refit's gain"] == 1
+    assert every["linear"]["of the refit's gain"] == pytest.approx(
+        every["linear"]["minus frozen"]["difference"] / every["refit"]["minus frozen"]["difference"]
+    )
+    over = found["over time"]["refit"]
+    counts = np.array([each["cases"] for each in found["rounds"]])
+    assert over["cumulative"][-1] == pytest.approx(np.mean(results["refit"]["ndcg@10"]))
+    assert over["cumulative"] == pytest.approx(np.cumsum(counts * over["round"]) / np.cumsum(counts))
+    assert [each["refit after"] for each in found["rounds"]] == [each.due for each in told.rounds]
+    old = found["strategies"]["refit"]["old holdout"]["all"]
+    assert old["cases"] == len(told.holdout) and old["ndcg@10"] == pytest.approx(
+        np.mean(results["refit"]["old holdout"])
+    )
+    frozen = np.mean(results["frozen"]["old holdout"])
+    assert old["loss"] == pytest.approx(1 - old["ndcg@10"] / frozen)
+    assert found["strategies"]["refit"]["of the refit's cost"] == 1
+
+
+def test_a_run_goes_on_where_it_was_stopped(
+    script: ModuleType, kept: Any, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("It was measured before.")
+
+    monkeypatch.setattr(script, "follow", refuse)
+    again = script.Kept(kept.folder, kept.data, kept.stream, kept.config, {"run": 1})
+    assert again.result("refit") == results["refit"]
+    with pytest.raises(SystemExit, match="other data or settings"):
+        script.Kept(kept.folder, kept.data, kept.stream, kept.config, {"run": 2})
+
+
+def test_a_strategy_that_was_not_finished_uses_the_refits_there_are(
+    script: ModuleType, kept: Any, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("It was fitted before.")
+
+    monkeypatch.setattr("llm4rec.recommender.Recommender.fit", refuse)
+    (kept.folder / "refit.json").unlink()
+    again = kept.result("refit")
+    for key in ("ndcg@10", "hr@10", "old holdout", "learning"):
+        assert again[key] == results["refit"][key]
+
+
+def test_items_exchange_what_they_are_after_the_past(script: ModuleType) -> None:
+    log = changing()
+    other, moved = script.exchanged(log, N_ITEMS, 0.8, 0.5, seed=1)
+    before = log.clock < 0.8 * log.n_events
+    assert (other.items[before] == log.items[before]).all() and moved.sum() == 15
+    assert ((other.items != log.items) == (~before & moved[log.items])).all()
+    # one to one: as many events as before, under other names
+    assert sorted(np.bincount(other.items[~before], minlength=N_ITEMS)) == sorted(
+        np.bincount(log.items[~before], minlength=N_ITEMS)
+    )
+
+
+def test_the_command_writes_figures_and_a_plot(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "world.json"
+    train = ["train.epochs=1", "train.attention_epochs=0", "train.context_epochs=0", "linear.items=0"]
+    size = ["model.embedding_size=16", "model.layers=1", "model.heads=1", "encode.text.encoder=hash"]
+    options = [part for each in [*train, *size, "retrieve.enabled=false"] for part in ("--set", each)]
+    world = ["--data", "world", "--events", "600", "--round", "40", "--strategies", "frozen", "still"]
+    monkeypatch.setattr("sys.argv", ["prequential.py", *world, *options, "--out", str(out)])
+    script.main()
+    found = json.loads(out.read_text())
+    assert list(found["strategies"]) == ["frozen", "still"] and found["seeds"]["data"] == 0
+    assert "NDCG@10" in (tmp_path / "world.svg").read_text() and found["protocol"]["round"] == 40
