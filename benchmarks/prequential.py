@@ -110,11 +110,13 @@ class Setting(NamedTuple):
     Attributes:
         model: fitted on the past.
         stream: what is told.
+        config: what it was fitted with, and the strategy's own options.
         fitted: (events of the stream) → the model fitted on them and the past, seconds and CPU seconds.
     """
 
     model: Recommender
     stream: Stream
+    config: Config
     fitted: Callable[[int], tuple[Recommender, float, float]]
 
 
@@ -213,30 +215,22 @@ class Learning(Frozen):
         return self.model
 
 
-def overridden(config: Config, settings: Sequence[str]) -> Config:
-    """A configuration with options (KEY=VALUE) of a strategy's own; sections it does not name stay."""
-    from llm4rec.config import load
+class Way(NamedTuple):
+    """How a strategy is made, and the options (KEY=VALUE) it changes of the configuration it is given."""
 
-    changed = load(type(config), settings=list(settings)).model_dump(exclude_unset=True)
-    return type(config).model_validate(merged(config.model_dump(), changed))
-
-
-def merged(whole: dict[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
-    """`whole` with the values of `part` in their places."""
-    found = dict(whole)
-    for key, value in part.items():
-        found[key] = merged(whole[key], value) if isinstance(value, dict) and key in whole else value
-    return found
+    make: Callable[[Setting], Strategy]
+    options: tuple[str, ...] = ()
 
 
-STRATEGIES: dict[str, Callable[[Setting], Strategy]] = {
-    "frozen": Frozen,
-    "still": Still,
-    "counting": Counting,
-    "refit": Refit,
-    "linear": RefitLinear,
-    "network": RefitNetwork,
+WAYS = {
+    "frozen": Way(Frozen),
+    "still": Way(Still),
+    "counting": Way(Counting),
+    "refit": Way(Refit),
+    "linear": Way(RefitLinear),
+    "network": Way(RefitNetwork),
 }
+"""A learner is one more: a `Learning` with a `learn` made of `given.config`. With parts off it is another."""
 
 
 def exchanged(log: EventLog, n_items: int, past: float, share: float, seed: int) -> tuple[EventLog, Array]:
@@ -384,14 +378,26 @@ def forgotten(
 
 
 class Kept:
-    """Models and results in a folder: what is there is not made again."""
+    """Models and figures in a folder: what is there is not made again.
+
+    Args:
+        folder: where; it belongs to one `key`.
+        data: what is measured on.
+        stream: the same, cut.
+        configured: (options, KEY=VALUE) → the configuration with them.
+        key: what all that is kept depends on.
+    """
 
     def __init__(
-        self, folder: Path, data: Data, stream: Stream, config: Config, key: Mapping[str, Any]
+        self,
+        folder: Path,
+        data: Data,
+        stream: Stream,
+        configured: Callable[[Sequence[str]], Config],
+        key: Mapping[str, Any],
     ) -> None:
-        self.folder, self.data, self.stream, self.config = folder, data, stream, config
-        told = json.dumps(key, sort_keys=True)
-        place = folder / "key.json"
+        self.folder, self.data, self.stream, self.configured = folder, data, stream, configured
+        told, place = json.dumps(key, sort_keys=True), folder / "key.json"
         folder.mkdir(parents=True, exist_ok=True)
         if not place.exists():
             place.write_text(told)
@@ -408,7 +414,7 @@ class Kept:
             spent = Spent()
             with spent.once():
                 made = Recommender.fit(
-                    self.stream.so_far(stop), self.data.catalog, self.config, people=self.data.people
+                    self.stream.so_far(stop), self.data.catalog, self.configured(()), people=self.data.people
                 )
             made.save(place)
             files.write_json({**spent.said(), "training": made.meta["training"]}, note)
@@ -416,14 +422,23 @@ class Kept:
         return Recommender.load(place), spent["seconds"], spent["cpu seconds"]
 
     def result(self, name: str) -> dict[str, Any]:
-        """What following a strategy gave."""
+        """The figures of a strategy; those of the same with other options are replaced."""
         from llm4rec.store import files
 
-        place = self.folder / f"{name}.json"
-        if not place.exists():
-            given = Setting(self.fitted(0)[0], self.stream, self.fitted)
-            files.write_json(follow(STRATEGIES[name](given), given, name), place)
-        return json.loads(place.read_text())
+        place, way = self.folder / f"{name}.json", WAYS[name]
+        config = self.configured(way.options)
+        options = config.model_dump(mode="json")
+        kept = json.loads(place.read_text()) if place.exists() else {}
+        if kept.get("options") != options:
+            given = Setting(self.fitted(0)[0], self.stream, config, self.fitted)
+            kept = follow(way.make(given), given, name) | {"options": options}
+            files.write_json(kept, place)
+        return kept
+
+
+def key_of(config: Config) -> dict[str, Any]:
+    """Of a configuration, what fits depend on: not how a fitted model learns while it serves."""
+    return config.model_dump(mode="json", exclude={"online"})
 
 
 def opened(given: argparse.Namespace, config: Config) -> tuple[Data, dict[str, Any]]:
@@ -459,8 +474,8 @@ def wanted(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--refit-every", type=float, default=1, help="weeks between refits")
     parser.add_argument("--refit-least", type=int, default=0, help="events since the last refit to refit for")
     parser.add_argument(
-        "--strategies", nargs="+", choices=STRATEGIES, default=["frozen", "still", "refit"], metavar="NAME",
-        help=f"of {', '.join(STRATEGIES)}",
+        "--strategies", nargs="+", choices=WAYS, default=["frozen", "still", "refit"], metavar="NAME",
+        help=f"of {', '.join(WAYS)}",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write; a plot is put beside it")
     return parser.parse_args(arguments)
@@ -475,9 +490,12 @@ def main() -> None:
     from llm4rec.store import files
 
     given = wanted()
-    config = load(Config, file=given.config, settings=given.set)
-    data, content = opened(given, config)
 
+    def configured(options: Sequence[str]) -> Config:
+        return load(Config, file=given.config, settings=[*given.set, *options])
+
+    config = configured(())
+    data, content = opened(given, config)
     stream = prequential.stream(
         data.log,
         len(data.catalog),
@@ -490,9 +508,9 @@ def main() -> None:
     )
     options = ("past", "holdout", "seed", "round", "refit_every", "refit_least")
     protocol = {name: getattr(given, name) for name in options}
-    key = {**content, **protocol, "config": config.model_dump(mode="json")}
+    key = {**content, **protocol, "config": key_of(config)}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    kept = Kept(given.out.with_suffix(""), data, stream, config, key)
+    kept = Kept(given.out.with_suffix(""), data, stream, configured, key)
     results: dict[str, Any] = {}
     for name in given.strategies:
         results[name] = kept.result(name)
@@ -506,7 +524,8 @@ def main() -> None:
         files.write_json(told, given.out)
         lines = {each: over["cumulative"] for each, over in told["over time"].items()}
         title = "NDCG@10 of all cases so far, after each round"
-        files.write_text(charts.curves(lines, title, "round", f"NDCG@{K}"), given.out.with_suffix(".svg"))
+        chart = charts.alone(charts.curves(lines, title, "round", f"NDCG@{K}"))
+        files.write_text(chart, given.out.with_suffix(".svg"))
         print(json.dumps([name, told["parts"]["all"][name], told["strategies"][name]]))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 
-from llm4rec.bench.charts import growth
+from llm4rec.bench.charts import alone, curves, growth
 
 
 def test_equal_ratios_are_equal_distances() -> None:
@@ -23,3 +24,15 @@ def test_equal_ratios_are_equal_distances() -> None:
     for mark in (">1,000<", ">1,000,000<", ">10<", "a &lt;b&gt;"):
         assert mark in drawn
     assert ">3.5<" not in drawn
+
+
+def test_a_chart_stands_alone_as_xml() -> None:
+    chart = curves({"a <b> x=1": [0.1, 0.2], "c": [0.3]}, "NDCG@10 = over time", "round", "NDCG@10")
+    root = ElementTree.fromstring(alone(chart))
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{space}svg" and root.get("aria-label") == "NDCG@10 = over time"
+    texts = [each.text for each in root.iter(f"{space}text")]
+    assert "a <b> x=1" in texts and "round" in texts
+    lines = [each.get("points") for each in root.iter(f"{space}polyline")]
+    assert lines == re.findall(r'polyline points="([^"]+)"', chart)
+    assert all(line.get("class") == "grid" for line in root.iter(f"{space}line"))

@@ -13,9 +13,11 @@ import polars as pl
 import pytest
 from tests.test_grounding import TINY
 
+from llm4rec.config import load
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.evaluate.prequential import Stream, stream
+from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 
 N_ITEMS = 30
@@ -28,7 +30,7 @@ def script(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
     return benchmark_script("prequential")
 
 
-def changing(n_people: int = 60, each: int = 20) -> EventLog:
+def changing(n_people: int = 40, each: int = 20) -> EventLog:
     """Items of the first half are taken in the first 80% of the time, those of the second in what follows."""
     draw = np.random.default_rng(0)
     times = np.sort(draw.permutation(n_people * each).reshape(n_people, each), axis=1)
@@ -40,13 +42,13 @@ def changing(n_people: int = 60, each: int = 20) -> EventLog:
 
 @pytest.fixture(scope="module")
 def told() -> Stream:
-    return stream(changing(), N_ITEMS, every=40, period=80)
+    return stream(changing(), N_ITEMS, every=30, period=60)
 
 
 @pytest.fixture(scope="module")
 def kept(script: ModuleType, told: Stream, tmp_path_factory: pytest.TempPathFactory) -> Any:
     data = script.Data(changing(), CATALOG, None)
-    return script.Kept(tmp_path_factory.mktemp("kept"), data, told, CONFIG, {"run": 1})
+    return script.Kept(tmp_path_factory.mktemp("kept"), data, told, lambda options: CONFIG, {"run": 1})
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +106,10 @@ def test_a_run_goes_on_where_it_was_stopped(
         raise AssertionError("It was measured before.")
 
     monkeypatch.setattr(script, "follow", refuse)
-    again = script.Kept(kept.folder, kept.data, kept.stream, kept.config, {"run": 1})
+    again = script.Kept(kept.folder, kept.data, kept.stream, kept.configured, {"run": 1})
     assert again.result("refit") == results["refit"]
     with pytest.raises(SystemExit, match="other data or settings"):
-        script.Kept(kept.folder, kept.data, kept.stream, kept.config, {"run": 2})
+        script.Kept(kept.folder, kept.data, kept.stream, kept.configured, {"run": 2})
 
 
 def test_a_strategy_that_was_not_finished_uses_the_refits_there_are(
@@ -121,6 +123,40 @@ def test_a_strategy_that_was_not_finished_uses_the_refits_there_are(
     again = kept.result("refit")
     for key in ("ndcg@10", "hr@10", "old holdout", "learning"):
         assert again[key] == results["refit"][key]
+
+
+def test_a_learner_is_told_each_round_once_and_answers_with_what_it_made(
+    script: ModuleType, told: Stream, kept: Any
+) -> None:
+    heard: list[EventLog] = []
+
+    def learn(model: Recommender, events: EventLog) -> Recommender:
+        heard.append(events)
+        assert model.fitted.histories is not None  # it remembers them before it learns
+        assert model.fitted.histories.n_events == told.past.n_events + sum(each.n_events for each in heard)
+        return model.count_new_items(told.told(0, told.rounds[len(heard) - 1].stop))
+
+    given = script.Setting(kept.fitted(0)[0], told, CONFIG, kept.fitted)
+    found = script.follow(script.Learning(given, learn), given)
+    assert [each.n_events for each in heard] == [each.stop - each.start for each in told.rounds]
+    assert found["ndcg@10"] == kept.result("counting")["ndcg@10"]
+    assert found["learning"]["times"] == len(told.rounds)
+
+
+def test_other_options_are_measured_anew(script: ModuleType, kept: Any) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def configured(options: tuple[str, ...]) -> Config:
+        asked.append(options)
+        return load(Config, settings=["rerank.diversity=0.5", *options]) if options else CONFIG
+
+    again = script.Kept(kept.folder, kept.data, kept.stream, configured, {"run": 1})
+    before = again.result("still")
+    script.WAYS["still"] = script.Way(script.Still, ("train.epochs=1",))
+    after = again.result("still")
+    script.WAYS["still"] = script.Way(script.Still)
+    assert asked == [(), ("train.epochs=1",)] and before["options"] != after["options"]
+    assert again.result("still")["options"] == before["options"]
 
 
 def test_items_exchange_what_they_are_after_the_past(script: ModuleType) -> None:

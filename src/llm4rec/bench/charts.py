@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -96,6 +97,22 @@ def growth(lines: Mapping[str, Sequence[tuple[float, float]]], title: str, acros
             f'<text x=70 y={30 + 16 * place} style="fill:{colour}">{escape(name)}</text>'
         )
     return _svg(parts, HEIGHT, title)
+
+
+def alone(chart: str) -> str:
+    """A chart as a file of its own, an SVG with a white ground that a browser opens.
+
+    Inside a page attributes need no quotes and colours come from the page's style.
+    """
+    drawn = chart[chart.index("<svg ") : chart.index("</figure>")]
+    tags = re.sub(r"<[^>]+>", lambda tag: re.sub(r"([\w-]+)=([^\"\s>]+)", r'\1="\2"', tag[0]), drawn)
+    style = (
+        "text { font: 12px sans-serif; fill: #5c677d; } .grid { stroke: #d8dee4; } "
+        ".zero { stroke: #24292f; stroke-dasharray: 4 3; }"
+    )
+    head, body = tags.split(">", 1)
+    ground = '<rect width="100%" height="100%" fill="white"/>'
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{ground}{body}\n'
 
 
 class _Axis:
