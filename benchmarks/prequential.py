@@ -25,13 +25,14 @@ more came since the last one. Strategies:
     still     not even that: nothing but the history of who is asked
     counting  frozen, and items that training has not seen are counted (`count_new_items`)
     refit     fitted anew on everything so far where a refit is due, remembering in between
-    linear    frozen, with the linear part of the refit
-    network   the refit, with the linear part and the prior's shares of the frozen one
+    linear, prior, network, linear+prior, linear+network
+              frozen, with these parts of the refit: the linear part and its strengths; windows and shares of
+              recent popularity; all else
 
-`linear` and `network` tell what of the refit's gain is whose, and take its models, which are kept in a folder
-beside --out. So are the figures of each strategy: a run that was stopped goes on with the strategies (and
-refits) it lacks. Differences are paired by person, with 95% bootstrap intervals over people. Learning is
-timed where it happens, apart from remembering.
+The last tell what of the refit's gain is whose, and take its models, which are kept in a folder beside --out.
+So are the figures of each strategy: a run that was stopped goes on with the strategies (and refits) it lacks.
+Differences are paired by person, with 95% bootstrap intervals over people. Learning is timed where it
+happens, apart from remembering.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -170,28 +172,33 @@ class Refit(Frozen):
         return fitted
 
 
-class RefitLinear(Refit):
-    """The frozen model with a refit's linear part."""
+class Parts(Refit):
+    """The frozen model with some parts of a refit.
+
+    Args:
+        given: what it starts from, and where the refits come from.
+        parts: of `linear` (with its strengths and the network's exponents), `prior` (its windows and shares;
+            what is popular is counted by all alike) and `network` (all else).
+    """
+
+    def __init__(self, given: Setting, parts: Container[str]) -> None:
+        super().__init__(given)
+        self.parts, self.frozen = parts, Frozen(given)
 
     def after(self, number: int) -> Recommender:
         """The frozen model remembers the round, whether a refit is due or not."""
-        self.model = Frozen.after(self, number)
-        return super().after(number) if self.given.stream.rounds[number].due else self.model
+        self.frozen.after(number)
+        return super().after(number)
 
     def taken(self, fitted: Recommender) -> Recommender:
-        """The linear part."""
-        return type(fitted)(replace(self.model.fitted, linear=fitted.fitted.linear))
-
-
-class RefitNetwork(Refit):
-    """A refit with the frozen model's linear part, and its prior's windows and shares."""
-
-    def taken(self, fitted: Recommender) -> Recommender:
-        """All but the linear part and how much the prior counts."""
-        before, made = self.given.model.fitted, fitted.fitted
-        assert made.histories is not None  # a fit keeps them
-        prior = before.prior.counted(made.histories)
-        return type(fitted)(replace(made, linear=before.linear, prior=prior))
+        """The frozen model as it is by now, with those parts."""
+        before, made = self.frozen.model.fitted, fitted.fitted
+        linear = (made if "linear" in self.parts else before).linear
+        prior = (made if "prior" in self.parts else before).prior
+        whole = made if "network" in self.parts else before
+        assert whole.histories is not None  # a fit keeps them
+        found = replace(whole, linear=linear, prior=prior.counted(whole.histories))
+        return type(fitted)(found)
 
 
 class Learning(Frozen):
@@ -227,8 +234,11 @@ WAYS = {
     "still": Way(Still),
     "counting": Way(Counting),
     "refit": Way(Refit),
-    "linear": Way(RefitLinear),
-    "network": Way(RefitNetwork),
+    "linear": Way(partial(Parts, parts={"linear"})),
+    "prior": Way(partial(Parts, parts={"prior"})),
+    "network": Way(partial(Parts, parts={"network"})),
+    "linear+prior": Way(partial(Parts, parts={"linear", "prior"})),
+    "linear+network": Way(partial(Parts, parts={"linear", "network"})),
 }
 """A learner is one more: a `Learning` with a `learn` made of `given.config`. With parts off it is another."""
 

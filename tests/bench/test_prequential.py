@@ -67,6 +67,35 @@ def test_who_is_told_answers_better(results: dict[str, Any]) -> None:
     assert len({tuple(found["ndcg@10"][:30]) for found in results.values()}) == 1
 
 
+def test_parts_of_a_refit_are_taken_into_the_frozen_model(
+    script: ModuleType, told: Stream, kept: Any
+) -> None:
+    given = script.Setting(kept.fitted(0)[0], told, CONFIG, kept.fitted)
+    due = next(number for number, each in enumerate(told.rounds) if each.due)
+
+    def after(way: Any) -> Any:
+        for number in range(due + 2):
+            model = way.after(number)
+        return model.fitted
+
+    frozen, refit = after(script.Frozen(given)), after(script.Refit(given))
+    alike = {
+        "linear": lambda one, other: one.linear.weights.tolist() == other.linear.weights.tolist(),
+        "prior": lambda one, other: one.prior.shares == other.prior.shares,
+        "network": lambda one, other: (one.scorer.vectors == other.scorer.vectors).all(),
+    }
+    assert not any(same(frozen, refit) for name, same in alike.items() if name != "prior")
+    for parts in ({"linear"}, {"prior"}, {"network"}, {"linear", "network"}):
+        found = after(script.Parts(given, parts))
+        for name, same in alike.items():
+            assert same(found, refit if name in parts else frozen)
+        # whatever is taken, the same is remembered and counted
+        for other in (found, refit):
+            assert other.histories.n_events == frozen.histories.n_events
+        if "prior" not in parts:
+            assert (found.prior.log_popularity == frozen.prior.log_popularity).all()
+
+
 def test_the_report_sets_each_beside_the_frozen_one(
     script: ModuleType, told: Stream, results: dict[str, Any]
 ) -> None:
