@@ -25,6 +25,8 @@ more came since the last one. Strategies:
     still     not even that: nothing but the history of who is asked
     counting  frozen, and items that training has not seen are counted (`count_new_items`)
     refit     fitted anew on everything so far where a refit is due, remembering in between
+    reweighed frozen, but where a refit is due the linear part is fitted anew, and what it and recent
+              popularity weigh is chosen anew, on the newest events; `reweighed always`: after every round
     linear, prior, network, linear+prior, linear+network
               frozen, with these parts of the refit: the linear part and its strengths; windows and shares of
               recent popularity; all else
@@ -201,6 +203,53 @@ class Parts(Refit):
         return type(fitted)(found)
 
 
+class Reweighed(Frozen):
+    """The network stays; the linear part is fitted anew, and what it and the prior weigh is chosen anew.
+
+    Args:
+        given: what it starts from.
+        always: after every round, not only where a refit is due.
+    """
+
+    def __init__(self, given: Setting, *, always: bool) -> None:
+        super().__init__(given)
+        self.always = always
+
+    def after(self, number: int) -> Recommender:
+        """The model that remembers the round and, if it is time, is weighed anew."""
+        each, stream = self.given.stream.rounds[number], self.given.stream
+        super().after(number)
+        if each.due or self.always:
+            with self.learning.once():
+                self.model = reweighed(self.model, stream.so_far(each.stop), stream.told(0, each.stop))
+        return self.model
+
+
+def reweighed(model: Recommender, so_far: EventLog, stream: EventLog) -> Recommender:
+    """The model with a linear part of what was done so far, and the weights that suit the newest events.
+
+    The last events of people of the stream are the questions. The linear part is not told of them, and the
+    network was not trained on them either. Where there are too few, all stays.
+    """
+    from llm4rec.choosing import Questions, sample
+    from llm4rec.data.split import next_event_cases
+    from llm4rec.model.linear import fit_linear
+    from llm4rec.model.prior import FEWEST
+
+    fitted, n_items = model.fitted, len(model.catalog)
+    rows = np.flatnonzero((stream.lengths > 0) & (so_far.lengths > 1))
+    lengths, train = so_far.lengths, fitted.config.train
+    cases = sample(next_event_cases(so_far, rows, lengths[rows] - 1), train.validation_people, train.seed)
+    if len(cases) < FEWEST:
+        return model
+    lengths[cases.rows] -= 1
+    events = so_far.heads(lengths)
+    questions = Questions(cases, fitted.people, n_items, fitted.scorer)
+    linear = questions.linear(fitted.scorer, fit_linear(events, n_items, fitted.config.linear))
+    prior = questions.prior(fitted.scorer, linear, fitted.grounding, events, fitted.attend)
+    return type(model)(replace(fitted, linear=linear, prior=prior.counted(so_far)))
+
+
 class Learning(Frozen):
     """The model remembers a round, and then learns from its events while it serves.
 
@@ -234,6 +283,8 @@ WAYS = {
     "still": Way(Still),
     "counting": Way(Counting),
     "refit": Way(Refit),
+    "reweighed": Way(partial(Reweighed, always=False)),
+    "reweighed always": Way(partial(Reweighed, always=True)),
     "linear": Way(partial(Parts, parts={"linear"})),
     "prior": Way(partial(Parts, parts={"prior"})),
     "network": Way(partial(Parts, parts={"network"})),

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from tests.test_grounding import TINY
 
+from llm4rec import choosing
 from llm4rec.config import load
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog, build_log
@@ -94,6 +95,34 @@ def test_parts_of_a_refit_are_taken_into_the_frozen_model(
             assert other.histories.n_events == frozen.histories.n_events
         if "prior" not in parts:
             assert (found.prior.log_popularity == frozen.prior.log_popularity).all()
+
+
+def test_what_parts_weigh_is_chosen_on_events_that_training_has_not_seen(
+    script: ModuleType, told: Stream, kept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = script.Setting(kept.fitted(0)[0], told, CONFIG, kept.fitted)
+    found = script.follow(script.Reweighed(given, always=False), given)
+    assert found["learning"]["times"] == sum(each.due for each in told.rounds)
+
+    asked: list[Any] = []
+    whole = choosing.Questions.linear
+
+    def listening(self: choosing.Questions, scorer: Any, part: Any) -> Any:
+        asked.append((self.cases, part))
+        return whole(self, scorer, part)
+
+    monkeypatch.setattr(choosing.Questions, "linear", listening)
+    fitted = given.model.fitted
+    stop = told.rounds[-1].stop
+    made = script.reweighed(given.model, told.so_far(stop), told.told(0, stop)).fitted
+    ((cases, part),) = asked
+    # what came in the stream alone is known to it, and was not before
+    assert (made.linear.known >= N_ITEMS // 2).any() and (fitted.linear.known < N_ITEMS // 2).all()
+    assert made.scorer is fitted.scorer and made.linear.known.tolist() == part.known.tolist()
+    places = told.log.offsets[cases.rows] + cases.ends
+    assert set(places) <= set(told.order) and (cases.ends == told.log.lengths[cases.rows] - 1).all()
+    # too few questions, and all stays
+    assert script.reweighed(given.model, told.so_far(5), told.told(0, 5)) is given.model
 
 
 def test_the_report_sets_each_beside_the_frozen_one(
