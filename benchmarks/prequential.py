@@ -26,7 +26,7 @@ more came since the last one. Strategies:
     counting  frozen, and items that training has not seen are counted (`count_new_items`)
     refit     fitted anew on everything so far where a refit is due, remembering in between
     reweighed frozen, but where a refit is due the linear part is fitted anew, and what it and recent
-              popularity weigh is chosen anew, on the newest events; `reweighed always`: after every round
+              popularity weigh is chosen anew, on last events; `reweighed always`: after every round
     linear, prior, network, linear+prior, linear+network
               frozen, with these parts of the refit: the linear part and its strengths; windows and shares of
               recent popularity; all else
@@ -221,24 +221,28 @@ class Reweighed(Frozen):
         super().after(number)
         if each.due or self.always:
             with self.learning.once():
-                self.model = reweighed(self.model, stream.so_far(each.stop), stream.told(0, each.stop))
+                self.model = reweighed(self.model, stream, each.stop)
         return self.model
 
 
-def reweighed(model: Recommender, so_far: EventLog, stream: EventLog) -> Recommender:
-    """The model with a linear part of what was done so far, and the weights that suit the newest events.
+def reweighed(model: Recommender, stream: Stream, stop: int) -> Recommender:
+    """The model with a linear part of all up to the stream's event `stop`, weighed anew by last events.
 
-    The last events of people of the stream are the questions. The linear part is not told of them, and the
-    network was not trained on them either. Where there are too few, all stays.
+    The last events of people of the stream, and of those whom the first fit held out, are the questions: neither
+    the network nor the linear part has been trained on them. Where there are too few, all stays. Only of the
+    stream's people they would be newer, but so few that weights chosen by them go to extremes.
     """
     from llm4rec.choosing import Questions, sample
     from llm4rec.data.split import next_event_cases
+    from llm4rec.fitting import hold_out
     from llm4rec.model.linear import fit_linear
     from llm4rec.model.prior import FEWEST
 
-    fitted, n_items = model.fitted, len(model.catalog)
-    rows = np.flatnonzero((stream.lengths > 0) & (so_far.lengths > 1))
+    fitted, n_items, so_far = model.fitted, len(model.catalog), stream.so_far(stop)
     lengths, train = so_far.lengths, fitted.config.train
+    untrained = stream.told(0, stop).lengths > 0
+    untrained[hold_out(stream.past, train.validation_people, train.seed)[1].rows] = True
+    rows = np.flatnonzero(untrained & (lengths > 1))
     cases = sample(next_event_cases(so_far, rows, lengths[rows] - 1), train.validation_people, train.seed)
     if len(cases) < FEWEST:
         return model
