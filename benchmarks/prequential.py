@@ -228,8 +228,8 @@ class Reweighed(Frozen):
 def reweighed(model: Recommender, stream: Stream, stop: int) -> Recommender:
     """The model with a linear part of all up to the stream's event `stop`, weighed anew by last events.
 
-    The last events of people of the stream, and of those whom the first fit held out, are the questions: neither
-    the network nor the linear part has been trained on them. Where there are too few, all stays. Only of the
+    The last events of people of the stream, and of those whom the first fit held out, are the questions: of
+    them neither the network nor the linear part was told. Where there are too few, all stays. Only of the
     stream's people they would be newer, but so few that weights chosen by them go to extremes.
     """
     from llm4rec.choosing import Questions, sample
