@@ -27,6 +27,9 @@ more came since the last one. Strategies:
     refit     fitted anew on everything so far where a refit is due, remembering in between
     reweighed frozen, but where a refit is due the linear part is fitted anew, and what it and recent
               popularity weigh is chosen anew, on last events; `reweighed always`: after every round
+    ours      the model learns from an event log, as `llm4rec learn` does (section `online`)
+    finetune  the same by momentum alone: nothing held back, learnt again, weighed, averaged or undone
+    replay    finetune, and 16 earlier events learnt again at each step
     linear, prior, network, linear+prior, linear+network
               frozen, with these parts of the refit: the linear part and its strengths; windows and shares of
               recent popularity; all else
@@ -43,6 +46,7 @@ import argparse
 import hashlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from llm4rec.evaluate.prequential import Stream
     from llm4rec.recommender import Recommender
     from llm4rec.settings import Config
+    from llm4rec.types import Feedback
 
 Array = npt.NDArray[Any]
 K = 10
@@ -254,25 +259,50 @@ def reweighed(model: Recommender, stream: Stream, stop: int) -> Recommender:
     return type(model)(replace(fitted, linear=linear, prior=prior.counted(so_far)))
 
 
-class Learning(Frozen):
-    """The model remembers a round, and then learns from its events while it serves.
+class Learning:
+    """The model learns from an event log, which takes a round when it is over.
 
-    Args:
-        given: what it starts from.
-        learn: (model, events of a round) → the model that has learnt from them. What a learner keeps between
-            rounds is its own.
+    It does what `llm4rec learn` does, in memory: it remembers the round and trains on it.
     """
 
-    def __init__(self, given: Setting, learn: Callable[[Recommender, EventLog], Recommender]) -> None:
-        super().__init__(given)
-        self.learn = learn
+    def __init__(self, given: Setting) -> None:
+        from llm4rec.store.eventlog import FeedbackLog
+
+        self.given = given
+        self.model = type(given.model)(replace(given.model.fitted, config=given.config))
+        self.learning, self.remembering = Spent(), Spent()
+        self.folder = tempfile.TemporaryDirectory()
+        self.log = FeedbackLog.open(Path(self.folder.name) / "events.db")
 
     def after(self, number: int) -> Recommender:
-        """The model that remembers the round and has learnt from it."""
-        each, before = self.given.stream.rounds[number], super().after(number)
+        """The model that has learnt the round."""
+        each = self.given.stream.rounds[number]
+        told = feedback(self.given.stream.told(each.start, each.stop), self.model.catalog, each.start)
+        self.log.append(told)
         with self.learning.once():
-            self.model = self.learn(before, self.given.stream.told(each.start, each.stop))
+            self.model, learnt = self.model.learn(self.log)
+        if each.stop == self.given.stream.rounds[-1].stop:
+            print(
+                f"undone {learnt.undone} times, drift found {learnt.drifts} times, {learnt.kinds}", flush=True
+            )
+            self.log.close()
+            self.folder.cleanup()
         return self.model
+
+
+def feedback(log: EventLog, catalog: Catalog, first: int) -> list[Feedback]:
+    """The events of a log in the order of time, as feedback; `first` is the number of the first of them."""
+    from llm4rec.evaluate.prequential import in_order
+    from llm4rec.types import Feedback
+
+    order = in_order(log)
+    users, items = log.user_ids[log.rows[order]].to_list(), catalog.ids[log.items[order]].to_list()
+    times = log.clock[order].tolist()
+    values = [None] * len(order) if log.ratings is None else log.ratings[order].tolist()
+    return [
+        Feedback(f"e{first + n}", user, item, "view" if value is None else "rating", value, time)
+        for n, (user, item, value, time) in enumerate(zip(users, items, values, times, strict=True))
+    ]
 
 
 class Way(NamedTuple):
@@ -281,6 +311,18 @@ class Way(NamedTuple):
     make: Callable[[Setting], Strategy]
     options: tuple[str, ...] = ()
 
+
+PLAIN = (
+    "online.consolidation=0",
+    "online.fraction=1",
+    "online.replay=0",
+    "online.reliability=false",
+    "online.independence=0",
+    "online.averaging=0",
+    "online.holdout=0",
+    "online.period=10000000",
+)
+"""Momentum and the training step alone: nothing held back, nothing learnt again, nothing judged."""
 
 WAYS = {
     "frozen": Way(Frozen),
@@ -294,8 +336,10 @@ WAYS = {
     "network": Way(partial(Parts, parts={"network"})),
     "linear+prior": Way(partial(Parts, parts={"linear", "prior"})),
     "linear+network": Way(partial(Parts, parts={"linear", "network"})),
+    "ours": Way(Learning),
+    "finetune": Way(Learning, PLAIN),
+    "replay": Way(Learning, (*PLAIN, "online.replay=16")),
 }
-"""A learner is one more: a `Learning` with a `learn` made of `given.config`. With parts off it is another."""
 
 
 def exchanged(log: EventLog, n_items: int, past: float, share: float, seed: int) -> tuple[EventLog, Array]:
@@ -517,6 +561,7 @@ def opened(given: argparse.Namespace, config: Config) -> tuple[Data, dict[str, A
         read = ingest(where.interactions, where.items, where.users, config=config.data)
         return Data(read.log, read.catalog, read.people), {"content": where.content()}
     settings = {"seed": given.seed, "n_events": given.events, "n_impressions": 0, "n_trial": 0}
+    settings |= {"drift": given.drift, "wave": given.wave}
     world = make_world(WorldConfig.model_validate(settings))
     log, moved = exchanged(world.log, len(world.catalog), given.past, given.exchanged, given.seed)
     return Data(log, world.catalog, world.people, moved), {"world": settings, "exchanged": given.exchanged}
@@ -530,6 +575,10 @@ def wanted(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="folder as `llm4rec data get` writes it, or `world`")
     parser.add_argument("--events", type=int, default=30_000, help="events of the world")
     parser.add_argument("--exchanged", type=float, default=0.5, help="share of the world's items that change")
+    parser.add_argument(
+        "--drift", type=float, default=0.5, help="how far its tastes turn meanwhile [radians]"
+    )
+    parser.add_argument("--wave", type=float, default=0.3, help="share of its popularity that moves")
     parser.add_argument("--seed", type=int, default=0, help="of the world and the old holdout")
     parser.add_argument("--config", type=Path, help="configuration file (TOML)")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE, may be repeated")
