@@ -19,7 +19,6 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.evaluate.prequential import Stream, stream
 from llm4rec.fitting import hold_out
-from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 
 N_ITEMS = 30
@@ -188,22 +187,29 @@ def test_a_strategy_that_was_not_finished_uses_the_refits_there_are(
         assert again[key] == results["refit"][key]
 
 
-def test_a_learner_is_told_each_round_once_and_answers_with_what_it_made(
-    script: ModuleType, told: Stream, kept: Any
-) -> None:
-    heard: list[EventLog] = []
-
-    def learn(model: Recommender, events: EventLog) -> Recommender:
-        heard.append(events)
-        assert model.fitted.histories is not None  # it remembers them before it learns
-        assert model.fitted.histories.n_events == told.past.n_events + sum(each.n_events for each in heard)
-        return model.count_new_items(told.told(0, told.rounds[len(heard) - 1].stop))
-
-    given = script.Setting(kept.fitted(0)[0], told, CONFIG, kept.fitted)
-    found = script.follow(script.Learning(given, learn), given)
-    assert [each.n_events for each in heard] == [each.stop - each.start for each in told.rounds]
-    assert found["ndcg@10"] == kept.result("counting")["ndcg@10"]
-    assert found["learning"]["times"] == len(told.rounds)
+def test_the_learner_reads_every_event_once_from_a_log(script: ModuleType, told: Stream, kept: Any) -> None:
+    online = {"batch_size": 16, "replay": 4, "judges": 8, "fisher_examples": 4, "learning_rate": 0.5}
+    config = Config.model_validate(CONFIG.model_dump() | {"online": online})
+    way = script.Learning(script.Setting(kept.fitted(0)[0], told, config, kept.fitted))
+    given = way.given
+    for number in range(len(told.rounds)):
+        model = way.after(number)
+    fitted, before = model.fitted, given.model.fitted
+    frozen = script.Frozen(given)
+    for number in range(len(told.rounds)):
+        remembered = frozen.after(number)
+    tables = [each.fitted.histories.to_frame(CATALOG.ids) for each in (model, remembered)]
+    assert (
+        tables[0]
+        .select("user_id", "item_id", "timestamp")
+        .equals(tables[1].select("user_id", "item_id", "timestamp"))
+    )
+    assert fitted.online.position == told.rounds[-1].stop // 16 * 16
+    assert not (fitted.scorer.vectors == before.scorer.vectors).all()
+    assert way.learning.times == len(told.rounds)
+    assert set(script.WAYS) >= {"ours", "finetune", "replay"}
+    plain = load(Config, settings=list(script.WAYS["finetune"].options)).online
+    assert (plain.consolidation, plain.fraction, plain.replay, plain.holdout) == (0, 1, 0, 0)
 
 
 def test_other_options_are_measured_anew(script: ModuleType, kept: Any) -> None:
