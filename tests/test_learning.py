@@ -17,6 +17,7 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.online import kept
+from llm4rec.online.learner import Origin, Progressed
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 from llm4rec.store import artefact
@@ -67,7 +68,7 @@ def same(one: Recommender, other: Recommender) -> None:
     states = [each.fitted.scorer.network.state_dict() for each in (one, other)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     first, second = one.fitted.online, other.fitted.online
-    assert first is not None and second is not None
+    assert isinstance(first, Progressed) and isinstance(second, Progressed)
     assert kept.told(first) == kept.told(second)
     for name, arrays in kept.tensors(first).items():
         for part, array in arrays.items():
@@ -80,7 +81,7 @@ def test_parts_and_saved_models_come_to_the_same(model: Recommender, tmp_path: P
     with FeedbackLog.open(tmp_path / "events.db") as log:
         log.append(some(70))
         whole, told = model.learn(log)
-        assert told.trained == 64 and whole.fitted.online is not None
+        assert told.trained == 64 and isinstance(whole.fitted.online, Progressed)
         assert whole.fitted.online.position == 64 and whole.fitted.online.steps == 8
     parts = model
     with FeedbackLog.open(tmp_path / "again.db") as log:
@@ -120,21 +121,57 @@ def test_without_training_the_weights_stay(model: Recommender, tmp_path: Path) -
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
+WHO = "Person of Interest"
+
+
+def taught(n: int) -> list[Feedback]:
+    """Events of which every third is of one person who was not there before."""
+    return [replace(each, user=WHO) if number % 3 == 0 else each for number, each in enumerate(some(n))]
+
+
 def test_who_is_forgotten_is_in_nothing_that_learning_keeps(model: Recommender, tmp_path: Path) -> None:
     with FeedbackLog.open(tmp_path / "events.db") as log:
-        log.append([
-            replace(each, user="Person of Interest") if n % 3 else each for n, each in enumerate(some(64))
-        ])
+        log.append(taught(64))
         found, _ = model.learn(log)
-    assert found.fitted.online is not None
-    assert "Person of Interest" in found.fitted.online.reliability.people
-    found.forget_user("Person of Interest").save(tmp_path / "model")
-    for file in (tmp_path / "model").rglob("*"):
-        assert not file.is_file() or b"Person of Interest" not in file.read_bytes()
-    again = Recommender.load(tmp_path / "model").fitted.online
-    assert again is not None and "Person of Interest" not in again.reliability.people
-    users = [table["user_id"].to_list() for table in kept.tables(again).values()]
-    assert not any("Person of Interest" in each for each in users) and any(users)
+        assert isinstance(found.fitted.online, Progressed) and found.fitted.online.taught_by(WHO)
+        found.forget_user(WHO).save(tmp_path / "model")
+        for file in (tmp_path / "model").rglob("*"):
+            assert not file.is_file() or WHO.encode() not in file.read_bytes()
+        forgotten = Recommender.load(tmp_path / "model")
+        assert isinstance(forgotten.fitted.online, Origin)
+        log.erase(WHO)
+        again, _ = forgotten.learn(log)
+    assert isinstance(again.fitted.online, Progressed) and again.fitted.online.position == 64
+    users = [table["user_id"].to_list() for table in kept.tables(again.fitted.online).values()]
+    assert any(users) and not any(WHO in each for each in users)
+
+
+def test_weights_are_those_of_one_who_never_met_the_forgotten(model: Recommender, tmp_path: Path) -> None:
+    """Which leaves nothing that could tell whether the person was there."""
+    events = [replace(each, time=START + number) for number, each in enumerate(taught(64))]
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(events)
+        met, _ = model.learn(log)
+        forgotten = met.forget_user(WHO)
+        before, now, begun = (each.fitted.scorer.network.state_dict() for each in (met, forgotten, model))
+        assert all(torch.equal(tensor, now[name]) for name, tensor in begun.items())
+        assert any(not torch.equal(tensor, now[name]) for name, tensor in before.items())
+        assert torch.equal(forgotten.fitted.scorer.vectors, model.fitted.scorer.vectors)
+        log.erase(WHO)
+        again, _ = forgotten.learn(log)
+        never, _ = model.learn(log)  # the log without them
+    same(again, never)
+
+
+def test_who_taught_nothing_is_forgotten_without_learning_anew(model: Recommender, tmp_path: Path) -> None:
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append([replace(each, user="another") for each in some(16)])
+        found, _ = model.learn(log)
+    left = found.forget_user("u3")
+    assert isinstance(left.fitted.online, Progressed) and left.fitted.online.position == 16
+    states = [each.fitted.scorer.network.state_dict() for each in (found, left)]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    assert not any("u3" in table["user_id"].to_list() for table in kept.tables(left.fitted.online).values())
 
 
 def test_what_does_not_fit_together_is_refused(model: Recommender, tmp_path: Path) -> None:

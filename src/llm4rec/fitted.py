@@ -32,7 +32,7 @@ from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.model.words import Words
-from llm4rec.online.learner import Progressed
+from llm4rec.online.learner import Origin, Progressed
 from llm4rec.retrieve.condition import Condition, attending
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
 from llm4rec.retrieve.index import Cells, VectorIndex
@@ -93,7 +93,8 @@ class Fitted:
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
         learnt: up to where it has learnt from which event log; None where from none.
-        online: what training on that log needs to go on; None before it begins.
+        online: what training on that log needs to go on, or to begin anew where somebody was forgotten who
+            had taught it; None before it begins.
     """
 
     config: Config
@@ -121,7 +122,7 @@ class Fitted:
     corrections: Corrections = field(default_factory=Corrections)
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
     learnt: Place | None = None
-    online: Progressed | None = None
+    online: Progressed | Origin | None = None
 
     @property
     def new_items(self) -> Ints:

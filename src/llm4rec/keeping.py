@@ -38,7 +38,7 @@ from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.model.words import Words
 from llm4rec.online import kept as kept_online
-from llm4rec.online.learner import Progressed, trained
+from llm4rec.online.learner import Origin, Progressed, trained
 from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY
 from llm4rec.retrieve.index import Cells
@@ -274,29 +274,18 @@ def stored_place(path: Path, told: Any) -> Place | None:
             )
 
 
-def _online(kept: artefact.Artefact, config: Config, network: Network) -> Progressed | None:
+def _online(kept: artefact.Artefact, config: Config, network: Network) -> Progressed | Origin | None:
     values = kept.meta.get("online")
     if values is None:
         return None
-    frames = {name: kept.table(name) for name in (*kept_online.TABLES, "reliability")}
+    names = (kept_online.SAMPLE, *(kept_online.TABLES if "position" in values else ()))
+    frames = {name: kept.table(name) for name in names}
 
-    def made(arrays: dict[str, Array]) -> Progressed:
+    def made(arrays: dict[str, Array]) -> Progressed | Origin:
         try:
-            found = kept_online.restored(values, arrays, frames, config.online)
+            return kept_online.restored(values, arrays, frames, trained(network), config.online)
         except (KeyError, TypeError) as error:
             raise ValueError(f"it does not say {error}") from None
-        shapes = {name: tensor.shape for name, tensor in trained(network).items()}
-        for part in (
-            found.begun,
-            found.theta,
-            found.velocity,
-            found.consolidation.fisher,
-            found.consolidation.anchor,
-            found.guard.good,
-        ):
-            if {name: tensor.shape for name, tensor in part.items()} != shapes:
-                raise ValueError("its arrays are not those of the network's weights")
-        return found
 
     return kept.built("online", made)
 

@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from llm4rec import lifecycle
 from llm4rec.data.events import EventLog
-from llm4rec.fitted import Fitted, as_indexed, code_head
-from llm4rec.model.scorer import Scorer
-from llm4rec.online.learner import Learner, Surroundings, of_people
+from llm4rec.fitted import Fitted, as_indexed
+from llm4rec.online.learner import Learner, Origin, Progressed, Surroundings, of_people
 
 
 def begun(fitted: Fitted, position: int) -> Learner:
-    """The learner of a model, where it stands; where it never learnt, it begins after a position of the log.
+    """The learner of a model, where it stands, or where it is to begin anew.
+
+    Where it never learnt, it begins after a position of the log.
 
     It has a network of its own: the model answers as before meanwhile.
     """
@@ -30,36 +32,21 @@ def begun(fitted: Fitted, position: int) -> Learner:
         timed=bool(fitted.about["training"].get("context_kept", False)),
         train=fitted.config.train,
     )
-    return Learner(
-        copy.deepcopy(fitted.scorer.network),
-        around,
-        fitted.config.online,
-        copy.deepcopy(fitted.online),
-        position=position,
-        histories=fitted.histories,
-    )
+    options, network = fitted.config.online, copy.deepcopy(fitted.scorer.network)
+    reached = copy.deepcopy(fitted.online)
+    if reached is None:
+        reached = Origin.of(network, fitted.histories, around, options, position)
+    return Learner(network, around, options, reached, fitted.histories)
 
 
 def published(fitted: Fitted, learner: Learner) -> Fitted:
     """The model with the weights of a learner, and with what it needs to go on from there."""
-    if fitted.online is not None and learner.state.position == fitted.online.position:
+    if isinstance(fitted.online, Progressed) and learner.state.position == fitted.online.position:
         return fitted
     with learner.serving():
         network = copy.deepcopy(learner.network)
-    before = fitted.scorer
-    scorer = Scorer(
-        network, learner.items, before.people, before.events, serve=before.serve, carried=before.carried
-    )  # with nothing kept of what it read
-    generator = fitted.generator
-    if generator is not None:
-        generator = replace(generator, head=code_head(network))
-        scorer = replace(scorer, join=generator.join)
-    changed = replace(fitted, scorer=scorer, generator=generator, online=learner.reached())
-    found = as_indexed(fitted, changed)
-    vars(found).pop("index", None)  # vectors of items have moved
-    found.retrievers.pop("similar_item", None)
-    cells = {kind: each for kind, each in fitted.cells.items() if kind != "similar_item"}
-    return as_indexed(found, replace(found, cells=cells))
+    found = lifecycle.rewired(fitted, network, learner.items)
+    return as_indexed(found, replace(found, online=learner.reached()))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +18,16 @@ from llm4rec.data.queries import are_texts
 from llm4rec.data.upsert import upserted
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.fusion import BEHAVIOUR
+from llm4rec.encode.tokens import Tokens
 from llm4rec.encode.vectors import frozen_vectors
 from llm4rec.errors import ConfigError, InputError
 from llm4rec.fitted import Fitted, as_indexed, code_head
 from llm4rec.generate.generator import Generator
 from llm4rec.model import arrivals
 from llm4rec.model.arrivals import Arrivals
+from llm4rec.model.network import Network
 from llm4rec.model.scorer import Scorer
+from llm4rec.online.learner import Origin, Progressed, trained
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.settings import Config
 from llm4rec.train.stages import id_vectors
@@ -177,11 +181,45 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
     fewer = {m for m, said in fitted.remarks.items() if len(changed["remarks"][m]) < len(said)}
     changed["cells"] = {kind: cells for kind, cells in fitted.cells.items() if kind not in fewer}
     changed["corrections"] = fitted.corrections.without(user)
-    changed["online"] = None if fitted.online is None else fitted.online.without(user)
     found = as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
     for kind in KINDS:
         if kind in fewer:
             found.retrievers.pop(kind, None)
+    return found if fitted.online is None else _unlearnt(found, fitted.online, user)
+
+
+def _unlearnt(fitted: Fitted, online: Progressed | Origin, user: str) -> Fitted:
+    """The model without what a person taught it: with the weights of before, to be trained anew."""
+    if isinstance(online, Origin) or not online.taught_by(user):
+        return as_indexed(fitted, replace(fitted, online=online.without(user)))
+    network = copy.deepcopy(fitted.scorer.network)
+    with torch.no_grad():
+        for name, tensor in trained(network).items():
+            tensor.copy_(online.origin.weights[name])
+    behaviour = fitted.scorer.items[BEHAVIOUR]
+    seen = behaviour.mask.clone()
+    seen[torch.from_numpy(online.met)] = False
+    items = {**fitted.scorer.items, BEHAVIOUR: Tokens(behaviour.values, seen)}
+    return replace(rewired(fitted, network, items), online=online.origin.without(user))
+
+
+def rewired(fitted: Fitted, network: Network, items: Mapping[str, Tokens]) -> Fitted:
+    """The model with other weights, and with nothing kept that was made of the former.
+
+    Args:
+        fitted: the model.
+        network: of the same shape.
+        items: modality → tokens of its items; some may have been touched since, or no longer.
+    """
+    scorer = replace(fitted.scorer, network=network, items=items)
+    generator = fitted.generator
+    if generator is not None:
+        generator = replace(generator, head=code_head(network))
+        scorer = replace(scorer, join=generator.join)
+    cells = {kind: each for kind, each in fitted.cells.items() if kind != "similar_item"}
+    found = as_indexed(fitted, replace(fitted, scorer=scorer, generator=generator, cells=cells))
+    vars(found).pop("index", None)  # vectors of items have moved
+    found.retrievers.pop("similar_item", None)
     return found
 
 

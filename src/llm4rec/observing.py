@@ -51,7 +51,7 @@ class Learnt:
         undone: how often what was trained was undone, since it was worse.
         drifts: how often it was found that people do other things than they did.
         kinds: kind → its reliability and weight, equation (32).
-        gap: whether events after `start` were dropped from the log before they were read.
+        gap: whether events were dropped from the log before they were read, or trained on.
     """
 
     start: int
@@ -97,9 +97,9 @@ def learn(
     last = log.position
     start = _start(fitted.learnt, log, last, after)
     reader = str(uuid.uuid4()) if fitted.learnt is None else fitted.learnt.reader
-    gap = log.dropped > start
     learner = learning.begun(fitted, start) if fitted.config.online.train else None
     begin = start if learner is None else learner.state.position
+    gap = log.dropped > begin
     waiting = pl.DataFrame(schema=LEARNT)  # read, and not yet trained on
     people = set[str]()
     others, read, kept, unknown, position = Counter[str](), 0, 0, 0, start

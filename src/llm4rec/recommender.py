@@ -476,8 +476,9 @@ class Recommender:
     def forget_user(self, user: str) -> Self:
         """The same model without a person's history, features, corrections, and what others were told of it.
 
-        What training and counts made of it is in numbers that name nobody; it is gone with the next fit on
-        data without the person. A name the model does not know changes nothing.
+        What it was taught by them since is taken back: weights go back to where learning began, and the next
+        `learn` trains anew. What the fit and counts made of it is in numbers that name nobody; it is gone
+        with the next fit on data without the person. A name the model does not know changes nothing.
 
         Raises:
             InputError: where the name is no text.

@@ -51,12 +51,13 @@ def learn(
             report("write", 0, 1)
             changed.save(model)
             report("write", 1, 1)
-        log.register(told.place.reader, told.place.position)
+        # what waits for a whole step is still to be read
+        log.register(told.place.reader, min(told.trained or told.place.position, told.place.position))
         shown = log.shown
     if told.gap:
         console.note(
-            f"Events after position {told.start} were dropped from the log before the model read them: they "
-            "are not learnt."
+            "Events were dropped from the log before the model had read them, or was trained on them: they are "
+            "not learnt."
         )
     if told.unknown:
         console.note(

@@ -15,68 +15,76 @@ from llm4rec.model.offset import Carried
 from llm4rec.online.consolidation import Consolidation
 from llm4rec.online.drift import Drift
 from llm4rec.online.guard import Guard
-from llm4rec.online.learner import Progressed
+from llm4rec.online.learner import Origin, Progressed
 from llm4rec.online.options import OnlineConfig
 from llm4rec.online.reliability import Mean, Reliability
 from llm4rec.online.reservoir import SCHEMA, Reservoir
 from llm4rec.types import Array
 
-PARTS = ("begun", "theta", "velocity", "fisher", "anchor", "good")
-TABLES = ("replayed", "judges_old", "judges_new")
+PARTS = ("origin", "theta", "velocity", "fisher", "anchor", "good")
+SAMPLE = "sampled"
+TABLES = ("replayed", "judges_old", "judges_new", "reliability")
 PEOPLE = {"user_id": pl.String, "lead": pl.Float64, "events": pl.Float64}
 
 
-def told(state: Progressed) -> dict[str, Any]:
+def told(reached: Progressed | Origin) -> dict[str, Any]:
     """The values that JSON can hold."""
+    origin = reached if isinstance(reached, Origin) else reached.origin
+    begun = {
+        "position": origin.position,
+        "passed": origin.sample.passed,
+        "most": origin.sample.most,
+        "seed": origin.sample.seed,
+        "carried": None if origin.carried is None else origin.carried.power,
+    }
+    if isinstance(reached, Origin):
+        return {"origin": begun}
     return {
-        "position": state.position,
-        "steps": state.steps,
-        "every": asdict(state.reliability.every),
-        "kinds": {kind: asdict(mean) for kind, mean in state.reliability.kinds.items()},
-        "passed": state.reservoir.passed,
-        "seed": state.reservoir.seed,
-        "judged": state.guard.judged,
-        "undone": state.guard.undone,
-        "drifts": state.drift.found,
-        "carried": None if state.carried is None else state.carried.power,
+        "origin": begun,
+        "position": reached.position,
+        "steps": reached.steps,
+        "every": asdict(reached.reliability.every),
+        "kinds": {kind: asdict(mean) for kind, mean in reached.reliability.kinds.items()},
+        "passed": reached.reservoir.passed,
+        "judged": reached.guard.judged,
+        "undone": reached.guard.undone,
+        "drifts": reached.drift.found,
     }
 
 
-def tensors(state: Progressed) -> dict[str, dict[str, Array]]:
+def tensors(reached: Progressed | Origin) -> dict[str, dict[str, Array]]:
     """The arrays, by the names of their files."""
-    parts: tuple[Mapping[str, Tensor], ...] = (
-        state.begun,
-        state.theta,
-        state.velocity,
-        state.consolidation.fisher,
-        state.consolidation.anchor,
-        state.guard.good,
-    )
-    arrays = {
-        f"{part}.{name}": tensor.numpy()
-        for part, named in zip(PARTS, parts, strict=True)
-        for name, tensor in named.items()
-    }
-    arrays["met"] = state.met
-    arrays["reference"] = state.guard.reference
-    arrays["losses"] = np.array(state.drift.losses, dtype=np.float64)
-    if state.carried is not None:
-        arrays["carried"] = state.carried.counts
+    origin = reached if isinstance(reached, Origin) else reached.origin
+    parts: list[Mapping[str, Tensor]] = [origin.weights]
+    arrays: dict[str, Array] = {}
+    if isinstance(reached, Progressed):
+        held = reached.consolidation
+        parts += [reached.theta, reached.velocity, held.fisher, held.anchor, reached.guard.good]
+        arrays["met"] = reached.met
+        arrays["reference"] = reached.guard.reference
+        arrays["losses"] = np.array(reached.drift.losses, dtype=np.float64)
+    for part, named in zip(PARTS, parts, strict=False):
+        arrays |= {f"{part}.{name}": tensor.numpy() for name, tensor in named.items()}
+    if origin.carried is not None:
+        arrays["carried"] = origin.carried.counts
     return {"online": arrays}
 
 
-def tables(state: Progressed) -> dict[str, pl.DataFrame]:
+def tables(reached: Progressed | Origin) -> dict[str, pl.DataFrame]:
     """The tables, by the names of their files; items are numbers of the catalogue."""
-    known = state.reliability.people
+    if isinstance(reached, Origin):
+        return {SAMPLE: reached.sample.events}
+    known = reached.reliability.people
     people = {
         "user_id": list(known),
         "lead": [mean.value for mean in known.values()],
         "events": [mean.count for mean in known.values()],
     }
     return {
-        "replayed": state.reservoir.events,
-        "judges_old": state.guard.old,
-        "judges_new": state.guard.new,
+        SAMPLE: reached.origin.sample.events,
+        "replayed": reached.reservoir.events,
+        "judges_old": reached.guard.old,
+        "judges_new": reached.guard.new,
         "reliability": pl.DataFrame(people, schema=PEOPLE),
     }
 
@@ -85,9 +93,17 @@ def restored(
     values: Mapping[str, Any],
     arrays: Mapping[str, Array],
     frames: Mapping[str, pl.DataFrame],
+    shapes: Mapping[str, Tensor],
     options: OnlineConfig,
-) -> Progressed:
+) -> Progressed | Origin:
     """What `told`, `tensors` and `tables` gave.
+
+    Args:
+        values: as `told`.
+        arrays: those of `tensors`.
+        frames: as `tables`.
+        shapes: the weights that are trained, by name.
+        options: of learning.
 
     Raises:
         ValueError: where they can't be what they gave; as KeyError and TypeError do.
@@ -97,37 +113,46 @@ def restored(
         part, _, rest = name.partition(".")
         if part in named:
             named[part][rest] = torch.from_numpy(array.copy())
-    for name in TABLES:
+    wanted = {name: tensor.shape for name, tensor in shapes.items()}
+    for part in PARTS if "position" in values else ("origin",):
+        if {name: tensor.shape for name, tensor in named[part].items()} != wanted:
+            raise ValueError(f"the arrays of {part} are not those of the network's weights")
+    for name in frames.keys() - {"reliability"}:
         if dict(frames[name].schema) != SCHEMA:
             raise ValueError(f"the table {name} does not have the columns {', '.join(SCHEMA)}")
+    begun = values["origin"]
+    power, seed = begun["carried"], int(begun["seed"])
+    origin = Origin(
+        int(begun["position"]),
+        Reservoir(frames[SAMPLE], int(begun["most"]), int(begun["passed"]), seed),
+        named["origin"],
+        None if power is None else Carried(float(power), arrays["carried"]),
+    )
+    if "position" not in values:
+        return origin
     if len(arrays["reference"]) != frames["judges_old"].height:
         raise ValueError("there is not one loss for each event that judges")
     kinds = {kind: Mean(**mean) for kind, mean in values["kinds"].items()}
     people = {user: Mean(lead, count) for user, lead, count in frames["reliability"].iter_rows()}
-    guard = Guard(
-        frames["judges_old"],
-        arrays["reference"],
-        frames["judges_new"],
-        named["good"],
-        options.judges,
-        options.tolerance,
-        int(values["judged"]),
-        int(values["undone"]),
-    )
-    power = values["carried"]
     return Progressed(
         position=int(values["position"]),
         steps=int(values["steps"]),
-        begun=named["begun"],
+        origin=origin,
         met=arrays["met"],
         theta=named["theta"],
         velocity=named["velocity"],
         consolidation=Consolidation(options.consolidation, named["fisher"], named["anchor"]),
         reliability=Reliability(Mean(**values["every"]), kinds, people),
-        reservoir=Reservoir(
-            frames["replayed"], options.reservoir, int(values["passed"]), int(values["seed"])
+        reservoir=Reservoir(frames["replayed"], options.reservoir, int(values["passed"]), seed),
+        guard=Guard(
+            frames["judges_old"],
+            arrays["reference"],
+            frames["judges_new"],
+            named["good"],
+            options.judges,
+            options.tolerance,
+            int(values["judged"]),
+            int(values["undone"]),
         ),
-        guard=guard,
         drift=Drift(options.surprise, arrays["losses"].tolist(), int(values["drifts"])),
-        carried=None if power is None else Carried(float(power), arrays["carried"]),
     )

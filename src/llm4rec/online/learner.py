@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,7 @@ READERS = ("start", "gap.", "rating.", "kind.", "backbone.")
 """Beside the vectors of items, what reads a history is trained. What makes vectors of content is not, so that
 new items land where they would have landed."""
 
+NONE = np.zeros(0, dtype=np.int64)
 Known = Callable[[pl.Series], EventLog]
 """The histories of some people as far as the log was read, a row for each."""
 
@@ -71,6 +73,41 @@ class Surroundings:
     train: TrainConfig
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where learning began; from there it can begin anew.
+
+    Attributes:
+        position: of the log after which it began.
+        sample: of the events that were remembered then.
+        weights: θ, by name.
+        carried: popularity that the logits carried; None for none.
+    """
+
+    position: int
+    sample: Reservoir
+    weights: dict[str, Tensor]
+    carried: Carried | None
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        histories: EventLog,
+        around: Surroundings,
+        options: OnlineConfig,
+        position: int,
+    ) -> Self:
+        """That of a model that has not learnt yet."""
+        sample = Reservoir.of(histories, options.reservoir + options.judges, around.train.seed)
+        weights = {name: tensor.detach().clone() for name, tensor in trained(network).items()}
+        return cls(position, sample, weights, around.carried)
+
+    def without(self, user: str) -> Origin:
+        """The same without the events of a person."""
+        return replace(self, sample=self.sample.without(user))
+
+
 @dataclass
 class Progressed:
     """Everything that learning changes beside the weights that are served.
@@ -78,7 +115,7 @@ class Progressed:
     Attributes:
         position: of the log up to which steps were made.
         steps: how many.
-        begun: θ where learning began, by name.
+        origin: where learning began.
         met: items that nobody had touched then and somebody has since, ascending [n].
         theta: θ of equation (27), by name; what is served is its running mean.
         velocity: v of equation (26), by name.
@@ -87,12 +124,11 @@ class Progressed:
         reservoir: what is learnt again.
         guard: what judges, and the weights that it last found good.
         drift: the watch over the loss.
-        carried: popularity that the logits carried when learning began; None for none.
     """
 
     position: int
     steps: int
-    begun: dict[str, Tensor]
+    origin: Origin
     met: Ints
     theta: dict[str, Tensor]
     velocity: dict[str, Tensor]
@@ -101,15 +137,21 @@ class Progressed:
     reservoir: Reservoir
     guard: Guard
     drift: Drift
-    carried: Carried | None
+
+    def taught_by(self, user: str) -> bool:
+        """Whether an event of a person was learnt."""
+        return user in self.reliability.people
 
     def without(self, user: str) -> Progressed:
-        """The same, keeping nothing of a person by name."""
-        reliability = copy.deepcopy(self.reliability)
-        reliability.people.pop(user, None)
+        """The same, keeping no event of a person who has taught nothing."""
         guard = copy.copy(self.guard)
         guard.without(user)
-        return replace(self, reliability=reliability, guard=guard, reservoir=self.reservoir.without(user))
+        return replace(
+            self,
+            origin=self.origin.without(user),
+            guard=guard,
+            reservoir=self.reservoir.without(user),
+        )
 
 
 class Learner:
@@ -120,9 +162,7 @@ class Learner:
         network: Network,
         around: Surroundings,
         options: OnlineConfig,
-        progressed: Progressed | None,
-        *,
-        position: int,
+        reached: Progressed | Origin,
         histories: EventLog,
     ) -> None:
         self.network = network.eval()
@@ -132,17 +172,17 @@ class Learner:
         behaviour = around.items[BEHAVIOUR]
         self.items = {**around.items, BEHAVIOUR: Tokens(behaviour.values, behaviour.mask.clone())}
         self._config = around.train.model_copy(update={"hide": 0.0})
-        self._carried = around.carried if progressed is None else progressed.carried
         self._most = min(network.max_history, options.history)
         self._seed = 0
         self.average = self._weights()
-        begun, met = self.average, np.zeros(0, dtype=np.int64)
-        if progressed is not None:
-            begun, met = progressed.begun, progressed.met
-        self._content = self._without(begun, met)
-        if progressed is not None:
-            self._load(progressed.theta)
-        self.state = self._begin(position, histories) if progressed is None else progressed
+        origin, met = (reached, NONE) if isinstance(reached, Origin) else (reached.origin, reached.met)
+        self._carried = origin.carried
+        self._content = self._without(origin.weights, met)
+        if isinstance(reached, Origin):
+            self.state = self._begin(reached, histories)
+        else:
+            self._load(reached.theta)
+            self.state = reached
 
     def _without(self, begun: Mapping[str, Tensor], met: Ints) -> Tensor:
         """Vectors of the items [i, d] where learning began, less the vectors that behaviour had taught."""
@@ -163,14 +203,13 @@ class Learner:
             return self._content
         return self._content + self.trained[TABLE] * self.items[BEHAVIOUR].mask
 
-    def _begin(self, position: int, histories: EventLog) -> Progressed:
+    def _begin(self, origin: Origin, histories: EventLog) -> Progressed:
         """Where learning begins: what the model was fitted on says what is usual and what matters."""
-        options, seed = self.options, self.around.train.seed
-        sample = Reservoir.of(histories, options.reservoir + options.judges, seed)
+        options, seed, sample = self.options, self.around.train.seed, origin.sample
         rng = np.random.default_rng([seed, 3])
         old = sample.places(options.judges, rng)
         judges, rest = sample.events[old], np.setdiff1d(np.arange(sample.events.height), old)
-        reservoir = Reservoir(sample.events[rest], options.reservoir, histories.n_events, seed)
+        reservoir = Reservoir(sample.events[rest], options.reservoir, sample.passed, seed)
 
         def known(people: pl.Series) -> EventLog:
             return of_people(histories, people)
@@ -181,10 +220,10 @@ class Learner:
         self._first_fisher(consolidation, reservoir, known)
         usual = float(np.nanmean(leads)) if np.isfinite(leads).any() else 0.0
         return Progressed(
-            position,
+            origin.position,
             0,
-            self._weights(),
-            np.zeros(0, dtype=np.int64),
+            origin,
+            NONE,
             self._weights(),
             {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()},
             consolidation,
@@ -192,7 +231,6 @@ class Learner:
             reservoir,
             Guard.begin(judges, losses, self.trained, options),
             Drift(options.surprise),
-            self.around.carried,
         )
 
     def _first_fisher(self, consolidation: Consolidation, reservoir: Reservoir, known: Known) -> None:
@@ -238,7 +276,13 @@ class Learner:
         if len(new):
             with torch.no_grad():
                 anchor = self.state.consolidation.anchor
-                for weights in (self.trained, self.average, self.state.begun, self.state.guard.good, anchor):
+                for weights in (
+                    self.trained,
+                    self.average,
+                    self.state.origin.weights,
+                    self.state.guard.good,
+                    anchor,
+                ):
                     weights[TABLE][torch.from_numpy(new)] = 0
             self.state.met = np.union1d(self.state.met, new)
             mask[torch.from_numpy(new)] = True
