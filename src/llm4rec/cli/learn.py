@@ -56,8 +56,8 @@ def learn(
         shown = log.shown
     if told.gap:
         console.note(
-            "Events were dropped from the log before the model had read them, or was trained on them: they are "
-            "not learnt."
+            "Events were dropped from the log before the model had read them, or was trained on them: they "
+            "are not learnt."
         )
     if told.unknown:
         console.note(
