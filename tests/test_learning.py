@@ -174,6 +174,23 @@ def test_who_taught_nothing_is_forgotten_without_learning_anew(model: Recommende
     assert not any("u3" in table["user_id"].to_list() for table in kept.tables(left.fitted.online).values())
 
 
+def test_items_that_come_later_are_learnt_too(model: Recommender, tmp_path: Path) -> None:
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(20))
+        found, _ = model.learn(log)
+        grown = found.upsert_items(pl.DataFrame({"item_id": ["later"], "title": ["Tale of tomorrow"]}))
+        grown.save(tmp_path / "model")
+        grown = Recommender.load(tmp_path / "model")
+        log.append([Feedback(f"l{n}", f"u{n}", "later", "click", None, START + 900 + n) for n in range(12)])
+        after, _ = grown.learn(log)
+    vectors = [each.fitted.scorer.vectors for each in (grown, after)]
+    assert not torch.equal(vectors[0][N_ITEMS], vectors[1][N_ITEMS])
+    assert N_ITEMS not in after.fitted.new_items and N_ITEMS in grown.fitted.new_items
+    forgotten = after.forget_user("u3")
+    assert isinstance(forgotten.fitted.online, Origin) and N_ITEMS in forgotten.fitted.new_items
+    torch.testing.assert_close(forgotten.fitted.scorer.vectors[N_ITEMS], vectors[0][N_ITEMS])
+
+
 def test_what_does_not_fit_together_is_refused(model: Recommender, tmp_path: Path) -> None:
     with FeedbackLog.open(tmp_path / "events.db") as log:
         log.append(some(40))

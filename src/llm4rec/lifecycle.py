@@ -73,6 +73,7 @@ def upsert(fitted: Fitted, items: pl.DataFrame | Catalog, note: Callable[[str], 
         popularity=fitted.popularity.extended(n_new),
         balance=None if fitted.balance is None else fitted.balance.of_items(catalog),
         generator=generator,
+        online=None if fitted.online is None else fitted.online.extended(n_new),
         words=None if fitted.words is None else fitted.words.renamed(rows, len(catalog)),
         cells={kind: cells for kind, cells in fitted.cells.items() if kind in fitted.remarks},
     )

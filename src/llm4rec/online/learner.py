@@ -103,6 +103,11 @@ class Origin:
         weights = {name: tensor.detach().clone() for name, tensor in trained(network).items()}
         return cls(position, sample, weights, around.carried)
 
+    def extended(self, n: int) -> Origin:
+        """The same with `n` further items that nobody has touched."""
+        carried = None if self.carried is None else self.carried.extended(n)
+        return replace(self, weights=_extended(self.weights, n), carried=carried)
+
     def without(self, user: str) -> Origin:
         """The same without the events of a person."""
         return replace(self, sample=self.sample.without(user))
@@ -141,6 +146,19 @@ class Progressed:
     def taught_by(self, user: str) -> bool:
         """Whether an event of a person was learnt."""
         return user in self.reliability.people
+
+    def extended(self, n: int) -> Progressed:
+        """The same with `n` further items that nobody has touched."""
+        held, guard = self.consolidation, copy.copy(self.guard)
+        guard.good = _extended(guard.good, n)
+        return replace(
+            self,
+            origin=self.origin.extended(n),
+            theta=_extended(self.theta, n),
+            velocity=_extended(self.velocity, n),
+            consolidation=replace(held, fisher=_extended(held.fisher, n), anchor=_extended(held.anchor, n)),
+            guard=guard,
+        )
 
     def without(self, user: str) -> Progressed:
         """The same, keeping no event of a person who has taught nothing."""
@@ -469,6 +487,14 @@ def trained(network: Network) -> dict[str, nn.Parameter]:
         name: parameter
         for name, parameter in network.named_parameters()
         if name == TABLE or (name.startswith(READERS) and not (within and name.startswith("backbone.model.")))
+    }
+
+
+def _extended(named: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+    """Tensors by name, that of the items' vectors with `n` more rows of zeros."""
+    return {
+        name: torch.cat([tensor, tensor.new_zeros(n, tensor.shape[1])]) if name == TABLE else tensor
+        for name, tensor in named.items()
     }
 
 
