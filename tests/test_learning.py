@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,10 @@ def model() -> Recommender:
     table = pl.DataFrame({
         "item_id": [f"i{item}" for item in range(N_ITEMS)],
         "title": [f"Tale {item}" for item in range(N_ITEMS)],
+        "genre": [["old" if item % 2 else "new"] for item in range(N_ITEMS)],
     })
-    return Recommender.fit(log, Catalog(table, (Field("title", "text"),)), Config.model_validate(TINY))
+    fields = (Field("title", "text"), Field("genre", "categorical"))
+    return Recommender.fit(log, Catalog(table, fields), Config.model_validate(TINY))
 
 
 def some(n: int, first: int = 0) -> list[Feedback]:
@@ -223,3 +226,53 @@ def test_the_command_says_what_it_trained_on(model: Recommender, tmp_path: Path)
     )
     assert found.exit_code == 0, found.output
     assert "trained on up to position 40" in " ".join(found.output.split())
+
+
+def llm4rec(*arguments: object) -> Any:
+    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout) if "--json" in arguments else " ".join(found.stdout.split())
+
+
+def test_a_model_goes_back_and_learns_on_from_there(model: Recommender, tmp_path: Path) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    learn = ("learn", "--model", place, "--events", db)
+    with FeedbackLog.open(db) as log:
+        log.append(some(24))
+        llm4rec(*learn)
+        one = Recommender.load(place)
+        log.append(some(16, 24))
+        llm4rec(*learn)
+        two = Recommender.load(place)
+    told = llm4rec("versions", "--model", place, "--json")["versions"]
+    assert [(each["number"], each["parent"], each["by"], each["position"]) for each in told] == [
+        (1, None, "fit", None),
+        (2, 1, "learn", 24),
+        (3, 2, "learn", 40),
+    ]
+    said = llm4rec("rollback", "--model", place)
+    assert "Version 4" in said and "rollback to 2" in said and "reads the events after that again" in said
+    same(Recommender.load(place), one)
+    llm4rec(*learn)
+    same(Recommender.load(place), two)
+    kept_place = llm4rec("rollback", "--model", place, "--to", 2, "--keep-position", "--json")
+    assert kept_place["position"] == 40 and kept_place["parent"] == 5
+    assert llm4rec(*learn, "--json")["read"] == 0
+    states = [each.fitted.scorer.network.state_dict() for each in (Recommender.load(place), one)]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    assert "6 (current)" in llm4rec("versions", "--model", place)
+
+
+def test_there_is_no_way_back_to_a_forgotten_person(model: Recommender, tmp_path: Path) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    with FeedbackLog.open(db) as log:
+        log.append(taught(32))
+    llm4rec("learn", "--model", place, "--events", db)
+    llm4rec("correct", "--model", place, "--user", "u1", "--more", "genre=old")
+    assert any(WHO.encode() in file.read_bytes() for file in place.rglob("*") if file.is_file())
+    llm4rec("forget-user", "--model", place, "--events", db, "--user", WHO)
+    assert not any(WHO.encode() in file.read_bytes() for file in place.rglob("*") if file.is_file())
+    found = CliRunner().invoke(app, ["rollback", "--model", str(place)])
+    assert found.exit_code == 2 and "has no earlier version" in " ".join(found.output.split())

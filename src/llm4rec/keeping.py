@@ -45,7 +45,8 @@ from llm4rec.retrieve.index import Cells
 from llm4rec.retrieve.prompt import Prompt
 from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
-from llm4rec.store import artefact
+from llm4rec.store import artefact, versions
+from llm4rec.store.manifest import META
 from llm4rec.types import Array, Floats, Place
 
 KIND = "model"
@@ -53,7 +54,7 @@ REMARKS: dict[Manner, str] = {"review": "reviews", "tag": "tags"}
 WEIGHTS, HALF_WEIGHTS = "network", "network_bfloat16"
 
 
-def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
+def write(fitted: Fitted, path: Path, *, histories: bool, by: str = "save", keep: int = 0) -> None:
     """Write the artefact at `path`.
 
     Args:
@@ -61,6 +62,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
         path: the directory to make, or to replace where it holds a model.
         histories: whether known people's histories go with it, what is remembered of them to others, who
             said what of an item, and what people said they want more or less of.
+        by: what made the model as it is.
+        keep: how many of the states that are there are kept as earlier versions.
 
     Raises:
         ArtefactError: where something else is in the way, or the disk refuses.
@@ -131,7 +134,47 @@ def write(fitted: Fitted, path: Path, *, histories: bool) -> None:
         },
         tables=tables,
         indexes={kind: cells.write for kind, cells in fitted.inverted.items()},
+        by=by,
+        keep=keep,
     )
+
+
+def roll_back(path: Path, number: int | None, *, keep: int, keep_position: bool) -> versions.Version:
+    """Make an earlier state of a model the current one again, as a new version of it.
+
+    Args:
+        path: the model's directory.
+        number: that of the state; the parent of the current one where None.
+        keep: how many earlier states are kept.
+        keep_position: whether the place in the event log stays the newer one, so that what was learnt since
+            is never learnt again; else that of the earlier state comes back.
+
+    Returns:
+        The state that it is now.
+
+    Raises:
+        ArtefactError: where it has no such version, or one is damaged.
+    """
+    artefact.read(path, KIND)  # says what is wrong with it
+    now = versions.of(path, KIND)[-1]
+    wanted = versions.at(path, KIND, now.parent if number is None else number)
+    kept = artefact.read(wanted.path, KIND)
+    meta = {name: value for name, value in kept.meta.items() if name != versions.RECORD}
+    if keep_position and now.meta.get("learnt") is not None:
+        meta["learnt"] = now.meta["learnt"]
+        if (meta.get("online") or {}).get("position") is not None:
+            size = int(meta["config"]["online"]["batch_size"])
+            meta["online"] = {**meta["online"], "position": int(meta["learnt"]["position"]) // size * size}
+    files = [name for name in kept.manifest.files if name != META and (wanted.path / name).is_file()]
+    artefact.write(
+        path,
+        kind=KIND,
+        meta=meta,
+        linked={name: wanted.path / name for name in files},
+        by=f"rollback to {wanted.number}",
+        keep=keep,
+    )
+    return versions.of(path, KIND)[-1]
 
 
 def read(path: Path, serve: ServeConfig | None = None) -> Fitted:

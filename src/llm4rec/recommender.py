@@ -497,17 +497,19 @@ class Recommender:
         """
         return type(self)(lifecycle.adjust(self.fitted, popularity, diversity))
 
-    def save(self, path: Path | str, *, histories: bool = True) -> None:
+    def save(self, path: Path | str, *, histories: bool = True, by: str = "save", keep: int = 0) -> None:
         """Write the artefact.
 
         Args:
             path: the directory to make, or to replace where it holds a model.
             histories: whether known people's histories go with it, so that they can be asked for by name.
+            by: what made it as it is, for the list of its versions.
+            keep: how many of the models that were there are kept as earlier versions of this one.
 
         Raises:
             ArtefactError: where something else is in the way, or the disk refuses.
         """
-        keeping.write(self.fitted, Path(path), histories=histories)
+        keeping.write(self.fitted, Path(path), histories=histories, by=by, keep=keep)
 
     @classmethod
     def load(cls, path: Path | str, *, serve: ServeConfig | None = None) -> Self:

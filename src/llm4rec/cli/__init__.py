@@ -23,6 +23,7 @@ from llm4rec.cli.fit import fit
 from llm4rec.cli.items import items
 from llm4rec.cli.learn import forget_user, learn
 from llm4rec.cli.recommend import recommend
+from llm4rec.cli.versions import rollback, versions
 
 app = typer.Typer(
     cls=Guarded,
@@ -114,6 +115,12 @@ app.command(
         "llm4rec learn --model model --events postgresql://me@host/shop --json",
     )
 )(learn)
+app.command(epilog=example("llm4rec versions --model model", "llm4rec versions --model model --json"))(
+    versions
+)
+app.command(
+    epilog=example("llm4rec rollback --model model", "llm4rec rollback --model model --to 3 --keep-position")
+)(rollback)
 app.command("forget-user", epilog=example("llm4rec forget-user --model model --events events.db --user 42"))(
     forget_user
 )

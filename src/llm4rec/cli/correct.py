@@ -55,7 +55,7 @@ def correct(
     for name, value in back:
         if (name, value) not in held:
             console.note(f"Nothing was said of {name} = {value}: there is nothing to take back.")
-    changed.save(place)
+    changed.save(place, by="correct", keep=changed.config.online.versions if place == model else 0)
     preferences = [asdict(each) for each in changed.profile(Query(user=user))]
     if json:
         console.answer({"user": user, "preferences": preferences, "model": str(place)})

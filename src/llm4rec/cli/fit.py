@@ -123,7 +123,7 @@ def fit(  # noqa: PLR0913  # one parameter per option of the command
         recommender = _train(data, settings_read, out, resume, report)
         for sentence in recommender.meta["notes"]:
             console.note(sentence)
-        recommender.save(out, histories=histories)
+        recommender.save(out, histories=histories, by="fit")
         discard(console.beside(out, CHECKPOINT))
     _show(_summary(data, recommender, out, aside if n_rejected else None, n_rejected), json)
 

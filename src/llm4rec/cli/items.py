@@ -72,7 +72,7 @@ def items(
         changed, counted = _counted(changed, events, mapping, place)
         told |= counted
     changed = changed.retire_items(gone)
-    changed.save(place)
+    changed.save(place, by="items", keep=changed.config.online.versions if place == model else 0)
     n_new = len(changed.catalog) - len(recommender.catalog)
     n_retired = len(changed.catalog.retired)
     if json:

@@ -49,7 +49,7 @@ def learn(
         changed, told = before.learn(log, after=after, progress=report)
         if told.place != before.fitted.learnt:
             report("write", 0, 1)
-            changed.save(model)
+            changed.save(model, by="learn", keep=changed.config.online.versions)
             report("write", 1, 1)
         # what waits for a whole step is still to be read
         log.register(told.place.reader, min(told.trained or told.place.position, told.place.position))
@@ -123,9 +123,11 @@ def forget_user(
 ) -> None:
     """Forget a person: in the event log, and in the model what it keeps of them by name.
 
-    Events, history, features, corrections, reviews, and what others were told of them go. What training and
-    counts made of them is in numbers that name nobody; it is gone with the next fit without them. Backups of
-    either are not reached. Interrupted, the same command does the rest.
+    Events, history, features, corrections, reviews, what others were told of them, and earlier versions of
+    the model go. Where learn was taught by them, weights go back to where learning began, and the next learn
+    trains anew without them. What the fit and counts made of them is in numbers that name nobody; it is gone
+    with the next fit without them. Backups of either are not reached. Interrupted, the same command does the
+    rest.
     """
     from llm4rec.recommender import Recommender
     from llm4rec.store.alone import alone
@@ -140,7 +142,7 @@ def forget_user(
             )
         erased = 0 if events is None else _erase(events, user, None if learnt is None else learnt.log)
         history = recommender.known_history(user)
-        recommender.forget_user(user).save(model)
+        recommender.forget_user(user).save(model, by="forget-user")  # earlier versions hold the person
     known = 0 if history is None else history.n_events
     if json:
         console.answer({"user": user, "model": str(model), "log_events": erased, "model_events": known})

@@ -80,6 +80,9 @@ class OnlineConfig(Section):
         le=1,
         description="How much worse old events may be foreseen than before learning began [share of nats].",
     )
+    versions: int = Option(
+        default=5, ge=0, le=1_000, description="Earlier states of a model that are kept to go back to."
+    )
     surprise: float = Option(
         default=0.002, gt=0, lt=1, description="δ of ADWIN, which watches the loss: its false alarms."
     )

@@ -6,6 +6,7 @@
     <name>.parquet       a table
     <name>.index         what can be made again of the others: it may be missing
     <name>.<suffix>      a text
+    versions/<number>/   earlier states of it, where they are kept
 
 A directory is written beside its place and moved there when it is whole. The checksums guard against
 accidents; whoever can write the directory can also write the manifest. Loading parses data only and runs
@@ -31,7 +32,7 @@ from safetensors.numpy import save_file
 
 import llm4rec
 from llm4rec.errors import ArtefactError
-from llm4rec.store import parts, replace
+from llm4rec.store import parts, replace, versions
 from llm4rec.store.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -45,11 +46,11 @@ from llm4rec.store.manifest import (
 from llm4rec.types import Array
 
 T = TypeVar("T")
-_Part = Mapping[str, Array] | pl.DataFrame | str | Callable[[Path], None]
+_Part = Mapping[str, Array] | pl.DataFrame | str | Path | Callable[[Path], None]
 INDEX = ".index"
 
 
-def write(
+def write(  # noqa: PLR0913  # all that an artefact is made of
     path: Path,
     *,
     kind: str,
@@ -58,7 +59,10 @@ def write(
     tables: Mapping[str, pl.DataFrame] | None = None,
     texts: Mapping[str, str] | None = None,
     indexes: Mapping[str, Callable[[Path], None]] | None = None,
+    linked: Mapping[str, Path] | None = None,
     overwrite: bool = True,
+    keep: int = 0,
+    by: str | None = None,
 ) -> None:
     """Write an artefact to `path`, whole or not at all.
 
@@ -73,21 +77,33 @@ def write(
         tables: tables, one file each.
         texts: texts by file name, suffix included.
         indexes: what writes each index to the file it is given.
+        linked: files of another state of this artefact that are taken over as they are, by name.
         overwrite: whether an artefact that is there may be replaced.
+        keep: how many of the states before this one are kept within it.
+        by: what makes this state; where it is said, the plain values tell its number and parent, too.
 
     Raises:
         ArtefactError: where something else is in the way, or the disk refuses.
         ValueError: on a name that isn't a plain file name, or an array of Python objects.
     """
     path = _real(path)  # a link keeps pointing at the place that is written
-    files = _names(tensors or {}, tables or {}, texts or {}, indexes or {})
+    files = _names(tensors or {}, tables or {}, texts or {}, indexes or {}) | dict(linked or {})
     try:
         replace.recover(path)
         check_place(path, kind, overwrite=overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = replace.begin(path)
         try:
-            _fill(fresh, kind, meta, files)
+            carried = keep > 0 and is_here(path)
+            if by is not None:
+                last = versions.newest(path, kind)
+                record = {"number": last + 1, "parent": last if carried else 0, "by": by}
+                meta = {**meta, versions.RECORD: record}
+            entries = _fill(fresh, kind, meta, files)
+            if carried:
+                versions.share(entries, fresh, path, kind)
+                versions.carry(path, fresh, kind, keep)
+            replace.sync(fresh)
             replace.put(fresh, path)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -126,7 +142,9 @@ def _plain(name: str, key: str, array: Array) -> Array:
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def _fill(directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[str, _Part]) -> None:
+def _fill(
+    directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[str, _Part]
+) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     everything = {META: json.dumps(_jsonable(meta), indent=1, allow_nan=False), **files}
     for name, part in everything.items():
@@ -136,6 +154,8 @@ def _fill(directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[st
         elif isinstance(part, pl.DataFrame):
             with file.open("wb") as stream:
                 part.write_parquet(stream)
+        elif isinstance(part, Path):
+            versions.link(part, file)
         elif callable(part):
             part(file)
         else:
@@ -154,7 +174,7 @@ def _fill(directory: Path, kind: str, meta: Mapping[str, Any], files: Mapping[st
     )
     (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     _seal(directory / MANIFEST)
-    replace.sync(directory)
+    return entries
 
 
 def _jsonable(value: Any) -> Any:
@@ -192,7 +212,9 @@ def check_place(path: Path, kind: str, *, overwrite: bool = True) -> None:
     manifest = Manifest.read(path, kind)
     if not overwrite:
         raise ArtefactError(f"There is a {kind} at {path} already; choose another place, or remove it first.")
-    strangers = sorted({entry.name for entry in path.iterdir()} - manifest.files.keys() - {MANIFEST})
+    strangers = sorted(
+        {entry.name for entry in path.iterdir()} - manifest.files.keys() - {MANIFEST, versions.FOLDER}
+    )
     if strangers:
         raise ArtefactError(
             f"The {kind} at {path} can't be replaced, because {strangers[0]!r} lies in the directory and "
