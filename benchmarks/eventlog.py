@@ -2,6 +2,7 @@
 
     python benchmarks/eventlog.py --out eventlog.json
     python benchmarks/eventlog.py --model MODEL --out eventlog.json
+    python benchmarks/eventlog.py --model MODEL --learn --out eventlog.json
 
 For each database a client offers --events events at --rate per second to a process that writes them with
 `llm4rec.store.appender.Appender` and acknowledges each once it lasts. At --kills moments, drawn by --seed
@@ -18,8 +19,15 @@ that one process was sent and acknowledged; of the others, which a kill came bet
 
 With --model, each of --observed further events is acknowledged, observed by the model
 (`Recommender.observe`), and followed by a recommendation to its person, which is checked to know of the
-event: the time is from the acknowledgement to the answer, by the clock and of the processor. Writes the
-figures as JSON into --out.
+event: the time is from the acknowledgement to the answer, by the clock and of the processor.
+
+With --learn, a copy of the model learns beside the writer, as `llm4rec learn` does, over and over: read the
+model, learn what came, replace the model. That process too is killed --kills times, each time at a moment up
+to --pause seconds after it was ready, drawn by --seed. In the end the copy is brought to the end of the log,
+and compared with the model that reads the whole log at once: weights, all that learning keeps, histories,
+memories and the place in the log are to be equal to the bit. The events are then of items and people of the
+model and of new ones; a tenth of them come late, and some say again what was said, under another id.
+Writes the figures as JSON into --out.
 """
 
 from __future__ import annotations
@@ -29,6 +37,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,14 +45,18 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from llm4rec.data.events import EventLog
     from llm4rec.recommender import Recommender
     from llm4rec.store.eventlog import FeedbackLog
     from llm4rec.types import Feedback
@@ -69,6 +82,32 @@ def events(n: int, seed: int) -> list[Feedback]:
     return found
 
 
+def learnable(model: Recommender, n: int, seed: int) -> list[Feedback]:
+    """Events on what a model knows and does not know, some of them late, and some said twice."""
+    from llm4rec.types import Feedback
+
+    histories = model.fitted.histories
+    if histories is None or not histories.n_users:
+        raise RuntimeError("The model knows nobody: name one that was fitted with histories.")
+    draw = random.Random(seed)
+    people = [*histories.user_ids.to_list()[:900], *(f"new-{number}" for number in range(100))]
+    items = [*model.catalog.ids.to_list(), "of no catalogue"]
+    kinds = ("click", "click", "view", "rating", "skip")
+    start = START if histories.times is None else int(histories.times.max()) + 1
+    found = list[Feedback]()
+    for number in range(n):
+        if found and draw.random() < 0.05:
+            before = found[-draw.randint(1, min(len(found), 50))]
+            found.append(replace(before, event_id=f"event-{number:06}"))
+            continue
+        kind = draw.choice(kinds)
+        value = float(draw.randint(1, 5)) if kind == "rating" else None
+        late = draw.randrange(5_000) if draw.random() < 0.1 else 0
+        person, item = draw.choice(people), draw.choice(items)
+        found.append(Feedback(f"event-{number:06}", person, item, kind, value, start + number // 3 - late))
+    return found
+
+
 def write(place: str) -> None:
     """Be the process that writes: an event a line of standard input, its number to the output once it lasts.
 
@@ -90,6 +129,106 @@ def write(place: str) -> None:
                 print(number if error is None else f"failed: {error}", file=out, flush=True)
 
             done.add_done_callback(acknowledge)
+
+
+def keep_learning(place: str, path: Path) -> None:
+    """Be the process that learns, over and over; what it is at and how far it had read go to the output."""
+    from llm4rec.recommender import Recommender
+    from llm4rec.store.eventlog import FeedbackLog
+
+    with FeedbackLog.open(place) as log:
+        Recommender.load(path)  # what it brings along is loaded once
+        print("ready", flush=True)
+        while True:
+            learn_once(log, path, lambda stage: print(stage, flush=True))
+
+
+def learn_once(log: FeedbackLog, path: Path, at: Callable[[str], object] = lambda _: None) -> Recommender:
+    """What `llm4rec learn` does with a model directory; the model that is there then."""
+    from llm4rec.recommender import Recommender
+    from llm4rec.store.alone import alone
+
+    with alone(path):
+        at("read")
+        before = Recommender.load(path)
+        at("learn")
+        changed, told = before.learn(log)
+        if told.place != before.fitted.learnt:
+            at("write")
+            changed.save(path)
+            at("written")
+        log.register(told.place.reader, told.place.position)
+    return changed
+
+
+def killed(place: str, path: Path, moments: Sequence[float]) -> list[str]:
+    """Kill a learner after it has been ready for so long [s], once for each, and start another.
+
+    Returns:
+        What each was at when it was killed.
+
+    Raises:
+        RuntimeError: where one ended by itself.
+    """
+    stages = list[str]()
+    for moment in moments:
+        command = [sys.executable, __file__, "--learn-from", place, str(path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        time.sleep(moment)
+        if ready != "ready\n" or process.poll() is not None:
+            process.kill()
+            raise RuntimeError("The process that learns ended by itself; what it says is above.")
+        process.send_signal(signal.SIGKILL)
+        said = process.communicate()[0].splitlines()
+        stages.append(said[-1] if said else "ready")
+    return stages
+
+
+def differences(one: Recommender, other: Recommender) -> list[str]:
+    """What of two models is not equal to the bit, by name; nothing where all is.
+
+    Compared are the weights that are served, all that learning keeps, histories, memories, and the place in
+    the log, without the name under which a reader is registered, which is drawn.
+    """
+    from llm4rec.online import kept
+
+    found = list[str]()
+
+    def compare(name: str, first: Any, second: Any) -> None:
+        if not _equal(first, second):
+            found.append(name)
+
+    weights = [each.fitted.scorer.network.state_dict() for each in (one, other)]
+    for name in {**weights[0], **weights[1]}:
+        first, second = (each.get(name) for each in weights)
+        compare(name, None if first is None else first.numpy(), None if second is None else second.numpy())
+    for part in ("histories", "memories"):
+        logs: list[EventLog | None] = [getattr(each.fitted, part) for each in (one, other)]
+        for name in ("user_ids", "offsets", "items", "times", "ratings", "kinds", "kind_names"):
+            compare(f"{part}.{name}", *(None if log is None else getattr(log, name) for log in logs))
+    places = [each.fitted.learnt for each in (one, other)]
+    compare("place", *(None if place is None else (place.log, place.position) for place in places))
+    states = [each.fitted.online for each in (one, other)]
+    if states[0] is None or states[1] is None:
+        compare("online", *states)
+        return found
+    for name, of in (("told", kept.told), ("tensors", kept.tensors), ("tables", kept.tables)):
+        compare(f"online.{name}", *(of(state) for state in states))
+    return found
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether both are the same to the bit, through all that holds them."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        alike = one.dtype == other.dtype and one.shape == other.shape
+        return alike and np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(other).tobytes()
+    if hasattr(one, "equals"):
+        return type(one) is type(other) and bool(one.equals(other))
+    return bool(one == other)
 
 
 class Sent(NamedTuple):
@@ -299,6 +438,59 @@ def run(place: str, told: Sequence[Feedback], rate: float, kills: int, seed: int
     }
 
 
+def learning(
+    place: str,
+    model: Path,
+    told: Sequence[Feedback],
+    *,
+    rate: float,
+    kills: int,
+    pause: float,
+    seed: int,
+) -> dict[str, Any]:
+    """The same with a copy of a model that learns beside the writer, and is killed as often; the figures.
+
+    Raises:
+        RuntimeError: where the log is not as it should be, or the copy is not what reading the log at once
+            makes of the model.
+    """
+    from llm4rec.recommender import Recommender
+    from llm4rec.store.eventlog import FeedbackLog
+
+    draw = random.Random(seed + 1)
+    moments = [draw.uniform(0, pause) for _ in range(kills)]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
+        path = Path(folder, "model")
+        shutil.copytree(model, path)
+        stages = beside.submit(killed, place, path, moments)
+        found = run(place, told, rate, kills, seed)
+        at = Counter(stages.result())
+        with FeedbackLog.open(place) as log:
+            halfway = Recommender.load(path).fitted.learnt
+            learn_once(log, path)
+            began = time.perf_counter()
+            whole, learnt = Recommender.load(model).learn(log)
+            took = time.perf_counter() - began
+        differ = differences(Recommender.load(path), whole)
+    state = whole.fitted.online
+    found["learner"] = {
+        "kills": kills,
+        "killed_at": dict(sorted(at.items())),
+        "position_after_kills": 0 if halfway is None else halfway.position,
+        "position": learnt.place.position,
+        "trained": learnt.trained,
+        "steps": 0 if state is None else state.steps,
+        "learnt": learnt.learnt,
+        "undone": learnt.undone,
+        "drifts": learnt.drifts,
+        "at_once_s": round(took, 1),
+        "different": differ,
+    }
+    if differ:
+        raise RuntimeError(f"The killed learner differs from an undisturbed one: {found['learner']}.")
+    return found
+
+
 def percentiles(seconds: Sequence[float], name: str = "") -> dict[str, float]:
     """p50, p95 and p99 in milliseconds."""
     return {f"{name}p{p}_ms": round(1000 * float(np.percentile(seconds, p)), 2) for p in (50, 95, 99)}
@@ -374,13 +566,20 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=500.0, help="events offered per second")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--model", type=Path, help="a model with histories, which observes what comes")
+    parser.add_argument("--learn", action="store_true", help="have it learn beside the writer, killed too")
+    parser.add_argument("--pause", type=float, default=8.0, help="a learner is killed within [s]")
     parser.add_argument("--observed", type=int, default=200, help="events that it is timed on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     given = parser.parse_args()
+    if given.learn and given.model is None:
+        parser.error("--learn needs --model, the model that learns.")
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     found: dict[str, Any] = {"machine": machine, "seed": given.seed, "load": os.getloadavg()[0]}
     told = events(given.events, given.seed)
+    if given.learn:
+        told = learnable(Recommender.load(given.model), given.events, given.seed)
+    way = {"rate": given.rate, "kills": given.kills, "seed": given.seed}
     with tempfile.TemporaryDirectory() as folder:
         for database in given.databases:
             with (
@@ -388,7 +587,10 @@ def main() -> None:
                 if database == "postgresql"
                 else nullcontext(str(Path(folder, "log.db"))) as place
             ):
-                found[database] = run(place, told, given.rate, given.kills, given.seed)
+                if given.learn:
+                    found[database] = learning(place, given.model, told, pause=given.pause, **way)
+                else:
+                    found[database] = run(place, told, **way)
             print(json.dumps({database: found[database]}), flush=True)
         if given.model is not None:
             model = Recommender.load(given.model)
@@ -401,5 +603,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--write"]:
         write(sys.argv[2])
+    elif sys.argv[1:2] == ["--learn-from"]:
+        keep_learning(sys.argv[2], Path(sys.argv[3]))
     else:
         main()
