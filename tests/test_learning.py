@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +72,16 @@ def some(n: int, first: int = 0) -> list[Feedback]:
     ]
 
 
+def untidy(n: int, first: int = 0) -> list[Feedback]:
+    """The same, but some say again what was said before, the same second or later, under another id."""
+    told = some(n, first)
+    for number in range(2, n):
+        if number % 6 == 0:
+            again = told[number - 1] if number % 4 else told[number - 2]
+            told[number] = replace(again, event_id=told[number].event_id)
+    return told
+
+
 def same(one: Recommender, other: Recommender) -> None:
     """Both have the same weights and would go on alike."""
     states = [each.fitted.scorer.network.state_dict() for each in (one, other)]
@@ -101,6 +117,110 @@ def test_parts_and_saved_models_come_to_the_same(model: Recommender, tmp_path: P
     trained, before = whole.fitted.scorer.network, model.fitted.scorer.network
     table = "fusion.encoders.behaviour.table"
     assert not torch.equal(trained.state_dict()[table], before.state_dict()[table])
+
+
+MOMENTS = [
+    ("llm4rec.learning", "begun", 1, "before"),
+    ("llm4rec.online.learner", "Learner.foreseen", 1, "after"),  # learning begins
+    ("llm4rec.online.learner", "Learner.take", 2, "before"),
+    ("llm4rec.online.momentum", "as_rows", 5, "after"),  # some parameters have moved, others have not
+    ("llm4rec.online.learner", "Learner._judge", 1, "after"),
+    ("llm4rec.learning", "published", 1, "after"),
+    ("llm4rec.store.artefact", "_fill", 1, "after"),
+    ("llm4rec.store.replace", "put", 1, "before"),
+    ("llm4rec.store.replace", "put", 1, "after"),
+    ("llm4rec.store.eventlog", "FeedbackLog.register", 1, "before"),
+    ("llm4rec.store.eventlog", "FeedbackLog.register", 1, "after"),
+]
+"""Where a run is stopped: a module, a name in it, the how manieth call, and on which side of it."""
+
+
+class Stopped(BaseException):
+    """What ends a run in the middle."""
+
+
+def stop() -> None:
+    raise Stopped
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ending(
+    moment: tuple[str, str, int, str], end: Callable[[], None], put: Callable[[Any, str, Any], None]
+) -> None:
+    """Have a run end at a moment; `put` sets an attribute."""
+    module, name, nth, side = moment
+    *owners, last = name.split(".")
+    owner: Any = import_module(module)
+    for each in owners:
+        owner = getattr(owner, each)
+    whole, calls = getattr(owner, last), list[int]()
+
+    def ends(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        if side == "before" and len(calls) == nth:
+            end()
+        found = whole(*given, **named)
+        if side == "after" and len(calls) == nth:
+            end()
+        return found
+
+    put(owner, last, ends)
+
+
+def test_a_run_that_is_stopped_anywhere_goes_on_to_the_same(
+    model: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place)
+    learn = ["learn", "--model", str(place), "--events", str(db)]
+    with FeedbackLog.open(db) as log:
+        for number, moment in enumerate(MOMENTS):
+            log.append(untidy(21, 21 * number))
+            with monkeypatch.context() as patch, pytest.raises(Stopped):
+                ending(moment, stop, patch.setattr)
+                CliRunner().invoke(app, learn, catch_exceptions=False)
+            halfway = Recommender.load(place).fitted  # whatever it is, it is whole
+            assert (halfway.learnt is None) == (halfway.online is None)
+        assert CliRunner().invoke(app, learn).exit_code == 0
+        undisturbed = model.learn(log)[0]
+    found = Recommender.load(place)
+    assert found.fitted.online is not None and found.fitted.online.steps == 21 * len(MOMENTS) // 8
+    remembered = [each.fitted.histories for each in (found, undisturbed)]
+    assert remembered[0] is not None and remembered[1] is not None
+    tables = [each.to_frame(model.catalog.ids) for each in remembered if each is not None]
+    assert tables[0].equals(tables[1], null_equal=True)
+    same(found, undisturbed)
+
+
+KILLED = """
+import sys
+from llm4rec.cli import main
+from tests.test_learning import MOMENTS, ending, kill
+ending(MOMENTS[int(sys.argv[1])], kill, setattr)
+del sys.argv[1]
+main()
+"""
+"""The program, which kills itself at one of the moments."""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_anywhere_goes_on_to_the_same(model: Recommender, tmp_path: Path) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place)
+    learn = ["learn", "--model", str(place), "--events", str(db)]
+    root = Path(__file__).parents[1]
+    with FeedbackLog.open(db) as log:
+        for number in range(len(MOMENTS)):
+            log.append(untidy(21, 21 * number))
+            command = [sys.executable, "-c", KILLED, str(number), *learn]
+            ended = subprocess.run(command, cwd=root, capture_output=True)
+            assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+        assert CliRunner().invoke(app, learn).exit_code == 0
+        undisturbed = model.learn(log)[0]
+    same(Recommender.load(place), undisturbed)
 
 
 def test_two_replicas_of_a_position_hold_the_same(model: Recommender, tmp_path: Path) -> None:
