@@ -23,7 +23,7 @@ event: the time is from the acknowledgement to the answer, by the clock and of t
 
 With --learn, a copy of the model learns beside the writer, as `llm4rec learn` does, over and over: read the
 model, learn what came, replace the model. That process too is killed --kills times, each time at a moment up
-to --pause seconds after it was ready, drawn by --seed. In the end the copy is brought to the end of the log,
+to --pause seconds after it was ready or had come to the end of the log once, drawn by --seed. In the end the copy is brought to the end of the log,
 and compared with the model that reads the whole log at once: weights, all that learning keeps, histories,
 memories and the place in the log are to be equal to the bit. The events are then of items and people of the
 model and of new ones; a tenth of them come late, and some say again what was said, under another id.
@@ -141,6 +141,7 @@ def keep_learning(place: str, path: Path) -> None:
         print("ready", flush=True)
         while True:
             learn_once(log, path, lambda stage: print(stage, flush=True))
+            time.sleep(0.05)  # events come in between
 
 
 def learn_once(log: FeedbackLog, path: Path, at: Callable[[str], object] = lambda _: None) -> Recommender:
@@ -157,12 +158,14 @@ def learn_once(log: FeedbackLog, path: Path, at: Callable[[str], object] = lambd
             at("write")
             changed.save(path)
             at("written")
+        else:
+            at("nothing new")
         log.register(told.place.reader, told.place.position)
     return changed
 
 
-def killed(place: str, path: Path, moments: Sequence[float]) -> list[str]:
-    """Kill a learner after it has been ready for so long [s], once for each, and start another.
+def killed(place: str, path: Path, moments: Sequence[tuple[int, float]]) -> list[str]:
+    """Kill a learner once it has come to the end of the log so often and so long [s] after; start another.
 
     Returns:
         What each was at when it was killed.
@@ -171,18 +174,20 @@ def killed(place: str, path: Path, moments: Sequence[float]) -> list[str]:
         RuntimeError: where one ended by itself.
     """
     stages = list[str]()
-    for moment in moments:
+    for passes, moment in moments:
         command = [sys.executable, __file__, "--learn-from", place, str(path)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        ready = process.stdout.readline()
+        heard = [process.stdout.readline().strip()]
+        while passes and heard[-1]:
+            heard.append(process.stdout.readline().strip())
+            passes -= heard[-1] in {"written", "nothing new"}
         time.sleep(moment)
-        if ready != "ready\n" or process.poll() is not None:
+        if not heard[-1] or process.poll() is not None:
             process.kill()
             raise RuntimeError("The process that learns ended by itself; what it says is above.")
         process.send_signal(signal.SIGKILL)
-        said = process.communicate()[0].splitlines()
-        stages.append(said[-1] if said else "ready")
+        stages.append([*heard, *process.communicate()[0].splitlines()][-1])
     return stages
 
 
@@ -458,7 +463,7 @@ def learning(
     from llm4rec.store.eventlog import FeedbackLog
 
     draw = random.Random(seed + 1)
-    moments = [draw.uniform(0, pause) for _ in range(kills)]
+    moments = [(draw.randrange(2), draw.uniform(0, pause)) for _ in range(kills)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
         path = Path(folder, "model")
         shutil.copytree(model, path)
@@ -567,7 +572,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--model", type=Path, help="a model with histories, which observes what comes")
     parser.add_argument("--learn", action="store_true", help="have it learn beside the writer, killed too")
-    parser.add_argument("--pause", type=float, default=8.0, help="a learner is killed within [s]")
+    parser.add_argument("--pause", type=float, default=6.0, help="how late a learner is killed at most [s]")
     parser.add_argument("--observed", type=int, default=200, help="events that it is timed on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")

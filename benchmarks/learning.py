@@ -107,6 +107,7 @@ def steps(fitted: Fitted, events: pl.DataFrame) -> dict[str, Any]:
     """Let a model learn events, whose number is a multiple of a step's; the figures."""
     from llm4rec import learning, lifecycle
     from llm4rec.data.events import build_log
+    from llm4rec.store.eventlog import PAGE
 
     size, spent = fitted.config.online.batch_size, Spent()
     histories = fitted.histories
@@ -125,7 +126,7 @@ def steps(fitted: Fitted, events: pl.DataFrame) -> dict[str, Any]:
     people = list[int]()
     kinds = list[str]()
     _listen(learner, spent)
-    page = PAGE // size * size
+    page = PAGE // size * size  # of the log, as learning reads it
     for first in range(0, events.height, page):
         came = events[first : first + page]
         assert fitted.histories is not None
