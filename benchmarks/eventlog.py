@@ -23,11 +23,11 @@ event: the time is from the acknowledgement to the answer, by the clock and of t
 
 With --learn, a copy of the model learns beside the writer, as `llm4rec learn` does, over and over: read the
 model, learn what came, replace the model. That process too is killed --kills times, each time at a moment up
-to --pause seconds after it was ready or had come to the end of the log once, drawn by --seed. In the end the copy is brought to the end of the log,
-and compared with the model that reads the whole log at once: weights, all that learning keeps, histories,
-memories and the place in the log are to be equal to the bit. The events are then of items and people of the
-model and of new ones; a tenth of them come late, and some say again what was said, under another id.
-Writes the figures as JSON into --out.
+to --pause seconds after it was ready or had come to the end of the log once, drawn by --seed. In the end the
+copy is brought to the end of the log, and compared with the model that reads the whole log at once: weights,
+all that learning keeps, histories, memories and the place in the log are to be equal to the bit. The events
+are then of items and people of the model and of new ones; a tenth of them come late, and some say again what
+was said, under another id. Writes the figures as JSON into --out.
 """
 
 from __future__ import annotations

@@ -76,11 +76,10 @@ def cases(known: EventLog, events: pl.DataFrame, weights: Floats, most: int, tog
 
 def _places(known: EventLog, events: pl.DataFrame) -> tuple[Ints, Ints]:
     """The row of each event's person and the event's place in it [n]; −1 where it is not there."""
-    lookup = pl.DataFrame({"user_id": known.user_ids, "row": np.arange(known.n_users)})
-    rows = events.select("user_id").join(lookup, on="user_id", how="left", maintain_order="left")["row"]
+    row_of = known.row_of
+    owners = np.array([row_of.get(name, -1) for name in events["user_id"].to_list()], dtype=np.int64)
     found = np.full(events.height, -1, dtype=np.int64)
     items, times = events["item"].to_numpy(), events["time"].to_numpy()
-    owners = rows.fill_null(-1).to_numpy()
     for number, row in enumerate(owners.tolist()):
         if row < 0:
             continue

@@ -52,6 +52,8 @@ class Consolidation:
             return
         for name, theta in parameters.items():
             rows = slice(None) if chosen is None else chosen[name]
+            if isinstance(rows, Tensor) and not len(rows):
+                continue
             anchor, fisher = as_rows(self.anchor[name])[rows], as_rows(self.fisher[name])[rows]
             held = anchor + (as_rows(theta)[rows] - anchor) / (1 + rate * self.strength * fisher)
             as_rows(theta)[rows] = held

@@ -469,7 +469,8 @@ class Learner:
         windows = Windows(rows, log.offsets[:-1], log.lengths, asked.first)
         weights = torch.from_numpy(np.append(asked.weights, 0).astype(np.float32))
         with torch.random.fork_rng(devices=[]):  # negatives, where they are sampled
-            torch.manual_seed(
+            # of the processor alone: torch.manual_seed asks for a stack trace for each device there might be
+            torch.default_generator.manual_seed(
                 int(np.random.SeedSequence([around.train.seed, 5, self._seed]).generate_state(1)[0])
             )
             return step(
@@ -505,6 +506,6 @@ def held_out(event_ids: Sequence[str], share: float) -> Bools:
 
 def of_people(histories: EventLog, people: pl.Series) -> EventLog:
     """The histories of some people who have one, a row each."""
-    wanted = people.unique(maintain_order=True)
-    rows = np.flatnonzero(histories.user_ids.is_in(wanted.implode()).to_numpy())
+    found = {histories.row_of.get(name, -1) for name in people.to_list()} - {-1}
+    rows = np.array(sorted(found), dtype=np.int64)
     return histories.histories(rows, histories.lengths[rows])

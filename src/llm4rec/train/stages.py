@@ -329,13 +329,16 @@ def _size(network: Network) -> dict[str, Any]:
 @contextmanager
 def only(network: Network, parameters: Iterable[nn.Parameter]) -> Generator[None]:
     """Nothing trained but `parameters`; afterwards what was trained before."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    network.requires_grad_(False)
+    every = list(network.parameters())  # walked once: a step of online learning takes milliseconds
+    trained = [parameter for parameter in every if parameter.requires_grad]
+    for parameter in every:
+        parameter.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:
         yield
     finally:
-        network.requires_grad_(False)
+        for parameter in every:
+            parameter.requires_grad_(False)
         for parameter in trained:
             parameter.requires_grad_(True)
