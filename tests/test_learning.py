@@ -239,9 +239,32 @@ def test_without_training_the_weights_stay(model: Recommender, tmp_path: Path) -
     with FeedbackLog.open(tmp_path / "events.db") as log:
         log.append(some(40))
         found, told = Recommender(replace(model.fitted, config=config)).learn(log)
-    assert found.fitted.online is None and told.trained == 0 and told.learnt > 0
+    assert found.fitted.online is None and told.trained is None and told.learnt > 0
     states = [each.fitted.scorer.network.state_dict() for each in (found, model)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_a_model_of_codes_alone_remembers_and_is_not_trained(model: Recommender, tmp_path: Path) -> None:
+    alone = model.config.generate.model_copy(update={"mode": "only"})
+    config = model.config.model_copy(update={"generate": alone})
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(40))
+        found, told = Recommender(replace(model.fitted, config=config)).learn(log)
+    assert found.fitted.online is None and told.trained is None and told.learnt > 0
+
+
+def test_events_that_wait_for_a_whole_step_are_kept(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    events = tmp_path / "events.db"
+    with FeedbackLog.open(events) as log:
+        log.append(some(5))
+        llm4rec("learn", "--model", tmp_path / "model", "--events", events)
+        assert list(log.readers.values()) == [0]
+        assert log.drop_before(START + 10_000) == 0
+        log.append(some(5, 5))
+        said = llm4rec("learn", "--model", tmp_path / "model", "--events", events)
+        assert "trained on up to position 8. What came after that waits for a whole step." in said
+        assert list(log.readers.values()) == [8]
 
 
 WHO = "Person of Interest"

@@ -15,6 +15,11 @@ from llm4rec.fitted import Fitted, as_indexed
 from llm4rec.online.learner import Learner, Origin, Progressed, Surroundings, of_people
 
 
+def trains(fitted: Fitted) -> bool:
+    """Whether a model is trained on what comes; one with the code head alone has no scores to train."""
+    return fitted.config.online.train and fitted.config.generate.mode != "only"
+
+
 def begun(fitted: Fitted, position: int) -> Learner:
     """The learner of a model, where it stands, or where it is to begin anew.
 

@@ -47,7 +47,7 @@ class Learnt:
         unknown: positive events on items that the catalogue does not have.
         others: kind → events that are not positive.
         people: people whose events are remembered.
-        trained: the position up to which the network was trained, 0 where it is not.
+        trained: the position up to which the network was trained; None where it is not.
         undone: how often what was trained was undone, since it was worse.
         drifts: how often it was found that people do other things than they did.
         kinds: kind → its reliability and weight, equation (32).
@@ -62,7 +62,7 @@ class Learnt:
     others: Mapping[str, int] = field(default_factory=dict[str, int])
     people: int = 0
     gap: bool = False
-    trained: int = 0
+    trained: int | None = None
     undone: int = 0
     drifts: int = 0
     kinds: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
@@ -97,7 +97,7 @@ def learn(
     last = log.position
     start = _start(fitted.learnt, log, last, after)
     reader = str(uuid.uuid4()) if fitted.learnt is None else fitted.learnt.reader
-    learner = learning.begun(fitted, start) if fitted.config.online.train else None
+    learner = learning.begun(fitted, start) if learning.trains(fitted) else None
     begin = start if learner is None else learner.state.position
     gap = log.dropped > begin
     waiting = pl.DataFrame(schema=LEARNT)  # read, and not yet trained on

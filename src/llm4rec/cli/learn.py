@@ -52,7 +52,8 @@ def learn(
             changed.save(model, by="learn", keep=changed.config.online.versions)
             report("write", 1, 1)
         # what waits for a whole step is still to be read
-        log.register(told.place.reader, min(told.trained or told.place.position, told.place.position))
+        waits = told.place.position if told.trained is None else min(told.trained, told.place.position)
+        log.register(told.place.reader, waits)
         shown = log.shown
     if told.gap:
         console.note(
@@ -76,12 +77,15 @@ def learn(
         if told.read
         else f"Nothing new: {model} has read the log up to position {told.place.position}."
     )
-    if told.trained:
+    if told.trained is not None:
         typer.echo(_of_training(told))
 
 
 def _of_training(told: Learnt) -> str:
-    said = f"It is trained on up to position {told.trained}; the next events wait for a whole step."
+    assert told.trained is not None  # the caller has seen to it
+    said = f"It is trained on up to position {told.trained}."
+    if told.trained < told.place.position:
+        said += " What came after that waits for a whole step."
     if told.undone:
         said += (
             f" What was trained was undone {told.undone} times, since held-out events were foreseen worse."
