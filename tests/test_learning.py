@@ -419,3 +419,32 @@ def test_there_is_no_way_back_to_a_forgotten_person(model: Recommender, tmp_path
     assert not any(WHO.encode() in file.read_bytes() for file in place.rglob("*") if file.is_file())
     found = CliRunner().invoke(app, ["rollback", "--model", str(place)])
     assert found.exit_code == 2 and "has no earlier version" in " ".join(found.output.split())
+
+
+def test_another_log_is_trained_on_from_where_it_is_read(model: Recommender, tmp_path: Path) -> None:
+    """Positions of the former log say nothing of it."""
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(40))
+        found, _ = model.learn(log)
+    others = [replace(each, event_id=f"other {each.event_id}") for each in some(40, 41)]
+    with FeedbackLog.open(tmp_path / "other.db") as log:
+        log.append(others)
+        after, told = found.learn(log, after=6)
+        assert (told.start, told.read, told.trained) == (6, 34, 40) and told.learnt > 0
+        assert isinstance(after.fitted.online, Progressed) and after.fitted.online.origin.position == 6
+        assert after.fitted.online.steps == 10  # 5 of the former; 8, 16, 24, 32 and 40 end those of this one
+    trained = [each.fitted.scorer.network.state_dict() for each in (found, after)]
+    assert any(not torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
+
+
+def test_the_command_keeps_what_is_trained_anew_after_forgetting(model: Recommender, tmp_path: Path) -> None:
+    """Also where nothing has come to the log meanwhile."""
+    model.save(tmp_path / "model")
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(some(40))
+    named = ["--model", str(tmp_path / "model"), "--events", str(tmp_path / "events.db")]
+    for command in (["learn", *named], ["forget-user", *named, "--user", "u1"], ["learn", *named]):
+        found = CliRunner().invoke(app, command)
+        assert found.exit_code == 0, found.output
+    online = Recommender.load(tmp_path / "model").fitted.online
+    assert isinstance(online, Progressed) and online.position == 40

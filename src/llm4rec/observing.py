@@ -97,6 +97,8 @@ def learn(
     last = log.position
     start = _start(fitted.learnt, log, last, after)
     reader = str(uuid.uuid4()) if fitted.learnt is None else fitted.learnt.reader
+    if fitted.online is not None and _moves(fitted.learnt, log, start):
+        fitted = as_indexed(fitted, replace(fitted, online=fitted.online.moved(start)))
     learner = learning.begun(fitted, start) if learning.trains(fitted) else None
     begin = start if learner is None else learner.state.position
     gap = log.dropped > begin
@@ -175,6 +177,11 @@ def _start(learnt: Place | None, log: FeedbackLog, last: int, after: int | None)
             "be learnt twice. Leave --after out."
         )
     return learnt.position if after is None else after
+
+
+def _moves(learnt: Place | None, log: FeedbackLog, start: int) -> bool:
+    """Whether positions a model has kept say nothing of a log: it is another, or an older copy."""
+    return learnt is not None and (learnt.log != log.identity or start < learnt.position)
 
 
 def _sorted_out(fitted: Fitted, events: pl.DataFrame) -> pl.DataFrame:

@@ -47,7 +47,8 @@ def learn(
     with FeedbackLog.open(events, create=False) as log, alone(model), console.progress() as report:
         before = Recommender.load(model)
         changed, told = before.learn(log, after=after, progress=report)
-        if told.place != before.fitted.learnt:
+        # where somebody was forgotten, it is trained anew on what it has read already
+        if told.place != before.fitted.learnt or changed.fitted.online is not before.fitted.online:
             report("write", 0, 1)
             changed.save(model, by="learn", keep=changed.config.online.versions)
             report("write", 1, 1)

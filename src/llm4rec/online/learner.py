@@ -108,6 +108,10 @@ class Origin:
         carried = None if self.carried is None else self.carried.extended(n)
         return replace(self, weights=_extended(self.weights, n), carried=carried)
 
+    def moved(self, position: int) -> Origin:
+        """The same after a position of another log, or of an older copy."""
+        return replace(self, position=position)
+
     def without(self, user: str) -> Origin:
         """The same without the events of a person."""
         return replace(self, sample=self.sample.without(user))
@@ -159,6 +163,10 @@ class Progressed:
             consolidation=replace(held, fisher=_extended(held.fisher, n), anchor=_extended(held.anchor, n)),
             guard=guard,
         )
+
+    def moved(self, position: int) -> Progressed:
+        """The same after a position of another log; what was learnt from the former stays."""
+        return replace(self, position=position, origin=self.origin.moved(position))
 
     def without(self, user: str) -> Progressed:
         """The same, keeping no event of a person who has taught nothing."""
