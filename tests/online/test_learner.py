@@ -209,6 +209,39 @@ def test_a_bad_update_is_undone(model: Recommender) -> None:
         assert not learner.state.velocity[name].any()
 
 
+def test_weights_beyond_all_numbers_are_undone_at_once_and_leave_nothing_behind(model: Recommender) -> None:
+    learner = learning.begun(model.fitted, 0)
+    steps = batches(model, events(16))
+    learner.take(*next(steps))
+    good = {name: tensor.clone() for name, tensor in learner.state.guard.good.items()}
+    with torch.no_grad():
+        for tensor in (*learner.trained.values(), *learner.average.values()):
+            tensor.fill_(float("nan"))
+    learner.take(*next(steps))
+    assert learner.state.guard.undone == 1
+    assert all(torch.equal(tensor, good[name]) for name, tensor in weights(learner).items())
+    for step_told in steps:
+        learner.take(*step_told)
+    told = (
+        *learner.trained.values(),
+        *learner.average.values(),
+        *learner.state.consolidation.fisher.values(),
+    )
+    assert all(bool(tensor.isfinite().all()) for tensor in told)
+    assert np.isfinite(learner.state.drift.losses).all()
+
+
+def test_a_model_that_can_draw_nothing_gives_no_example(model: Recommender) -> None:
+    learner = learning.begun(with_options(model, fisher_every=1, holdout=0.0).fitted, 0)
+    for tensor in learner.state.velocity.values():
+        tensor.fill_(1e38)  # the step itself overflows
+    fisher = {name: tensor.clone() for name, tensor in learner.state.consolidation.fisher.items()}
+    learner.take(*next(batches(model, events(4))))
+    assert all(
+        torch.equal(tensor, fisher[name]) for name, tensor in learner.state.consolidation.fisher.items()
+    )
+
+
 def test_a_good_update_is_kept_and_becomes_what_is_held(model: Recommender) -> None:
     calm = with_options(model, learning_rate=1e-4, period=3, tolerance=0.5, averaging=0.0)
     learner = learning.begun(calm.fitted, 0)

@@ -137,7 +137,7 @@ class Drawing:
 
     Attributes:
         seed: of the draw.
-        item: what was drawn for the first state.
+        item: what was drawn for the first state; −1 where its logits are no finite numbers.
     """
 
     seed: int
@@ -149,7 +149,8 @@ class Drawing:
         logits = network.head(states[:1], offer.vectors)
         if offer.carried is not None:
             logits = logits + offer.carried
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.multinomial(logits.softmax(dim=1)[0], 1, generator=generator)
-        self.item = int(offer.items[drawn])
+        shares = logits.softmax(dim=1)[0]
+        if bool(shares.isfinite().all()):
+            generator = torch.Generator().manual_seed(self.seed)
+            self.item = int(offer.items[torch.multinomial(shares, 1, generator=generator)])
         return states.new_zeros(())

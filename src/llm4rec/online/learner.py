@@ -328,6 +328,10 @@ class Learner:
         if not len(asked.index):
             return
         losses, leads, gradients = self._gradients(asked)
+        if not (np.isfinite(losses).all() and _finite(gradients)):  # nothing can be learnt from there on
+            state.guard.undone += 1
+            self._undo()
+            return
         self.descend(gradients, rate)
         new = asked.asked < fresh.height
         numbers = asked.asked[new].tolist()
@@ -365,13 +369,18 @@ class Learner:
         with self._holding(guard.good):
             before, _ = self.foreseen(guard.cases, known)
         if guard.worse(now, before):
-            self._load(guard.good)
-            self.average = {name: tensor.clone() for name, tensor in guard.good.items()}
-            for velocity in state.velocity.values():
-                velocity.zero_()
+            self._undo()
             return
         guard.good = {name: tensor.clone() for name, tensor in self.average.items()}
         state.consolidation.hold(guard.good)
+
+    def _undo(self) -> None:
+        """Go back to the weights that were last found good, and stand still."""
+        good = self.state.guard.good
+        self._load(good)
+        self.average = {name: tensor.clone() for name, tensor in good.items()}
+        for velocity in self.state.velocity.values():
+            velocity.zero_()
 
     def reached(self) -> Progressed:
         """What has to be kept to go on from here; it does not change when learning goes on."""
@@ -429,19 +438,25 @@ class Learner:
         return told.losses.numpy(), told.leads.numpy(), gradients
 
     def _sampled_gradients(self, event: pl.DataFrame, known: Known, number: int) -> dict[str, Tensor] | None:
-        """The gradient of −log p(y) after the history of one event, y drawn from the model."""
+        """The gradient of −log p(y) after the history of one event, y drawn from the model.
+
+        None where the event is not found, or the weights have grown beyond what can be reckoned with.
+        """
         one = np.ones(1, dtype=np.float32)
         asked = cases(known(event["user_id"]), event.select(*SCHEMA), one, self._most, 1)
         if not len(asked.index):
             return None
         drawn = self._drawn(asked, number)
+        if drawn < 0:
+            return None
         items = asked.log.items.copy()
         items[asked.index] = drawn
-        return self._gradients(replace(asked, log=replace(asked.log, items=items)))[2]
+        gradients = self._gradients(replace(asked, log=replace(asked.log, items=items)))[2]
+        return gradients if _finite(gradients) else None
 
     @torch.no_grad()
     def _drawn(self, asked: Cases, number: int) -> int:
-        """An item out of the model's own distribution."""
+        """An item out of the model's own distribution; −1 where it has none."""
         drawing = Drawing(
             int(np.random.SeedSequence([self.around.train.seed, 4, number]).generate_state(1)[0])
         )
@@ -497,6 +512,10 @@ def trained(network: Network) -> dict[str, nn.Parameter]:
         for name, parameter in network.named_parameters()
         if name == TABLE or (name.startswith(READERS) and not (within and name.startswith("backbone.model.")))
     }
+
+
+def _finite(named: Mapping[str, Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in named.values())
 
 
 def _extended(named: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
