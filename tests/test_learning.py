@@ -24,10 +24,11 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.online import kept
-from llm4rec.online.learner import Origin, Progressed
+from llm4rec.online.learner import Origin, Progressed, held_out
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 from llm4rec.store import artefact
+from llm4rec.store.alone import alone
 from llm4rec.store.eventlog import FeedbackLog
 from llm4rec.types import Feedback
 
@@ -401,10 +402,41 @@ def test_a_model_goes_back_and_learns_on_from_there(model: Recommender, tmp_path
     same(Recommender.load(place), two)
     kept_place = llm4rec("rollback", "--model", place, "--to", 2, "--keep-position", "--json")
     assert kept_place["position"] == 40 and kept_place["parent"] == 5
+    online = Recommender.load(place).fitted.online
+    assert isinstance(online, Progressed) and online.position == 40  # to the event, not to the step before
     assert llm4rec(*learn, "--json")["read"] == 0
     states = [each.fitted.scorer.network.state_dict() for each in (Recommender.load(place), one)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert "6 (current)" in llm4rec("versions", "--model", place)
+
+
+def test_who_writes_a_model_does_so_alone(model: Recommender, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    model.save(place)
+    for command in (
+        ("items", "--retire", "i1"),
+        ("correct", "--user", "u1", "--more", "genre=old"),
+        ("rollback",),
+    ):
+        with alone(place):
+            found = CliRunner().invoke(app, [command[0], "--model", str(place), *command[1:]])
+        assert found.exit_code != 0 and "Another run is writing" in " ".join(found.output.split())
+
+
+def test_who_only_judged_is_forgotten_like_who_taught(model: Recommender, tmp_path: Path) -> None:
+    names = [f"h{number}" for number in range(400)]
+    judging = [name for name, held in zip(names, held_out(names, 0.05), strict=True) if held][:4]
+    events = [
+        *some(8),
+        *(Feedback(name, WHO, f"i{n}", "click", None, START + 50 + n) for n, name in enumerate(judging)),
+    ]
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append([*events, *some(4, 8)])
+        found, _ = model.learn(log)
+    assert isinstance(found.fitted.online, Progressed)
+    assert WHO in found.fitted.online.guard.new["user_id"].to_list()
+    assert WHO not in found.fitted.online.reservoir.events["user_id"].to_list()
+    assert isinstance(found.forget_user(WHO).fitted.online, Origin)
 
 
 def test_there_is_no_way_back_to_a_forgotten_person(model: Recommender, tmp_path: Path) -> None:

@@ -163,8 +163,7 @@ def roll_back(path: Path, number: int | None, *, keep: int, keep_position: bool)
     if keep_position and now.meta.get("learnt") is not None:
         meta["learnt"] = now.meta["learnt"]
         if (meta.get("online") or {}).get("position") is not None:
-            size = int(meta["config"]["online"]["batch_size"])
-            meta["online"] = {**meta["online"], "position": int(meta["learnt"]["position"]) // size * size}
+            meta["online"] = {**meta["online"], "position": int(meta["learnt"]["position"])}
     files = [name for name in kept.manifest.files if name != META and (wanted.path / name).is_file()]
     artefact.write(
         path,

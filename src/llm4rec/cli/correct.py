@@ -41,21 +41,24 @@ def correct(
     from llm4rec.keeping import KIND
     from llm4rec.recommender import Recommender
     from llm4rec.store import artefact
+    from llm4rec.store.alone import alone
     from llm4rec.types import Query
 
     said = [console.aspects(given, f"--{name}") for name, given in (("more", more), ("less", less))]
     back = console.aspects(undo, "--undo")
     if not any((*said, back)):
         raise InputError("Say what to correct: --more, --less or --undo, each with a FIELD=VALUE.")
-    place, recommender = out or model, Recommender.load(model)
-    artefact.check_place(place, KIND)
-    note_unknown_person(recommender, user)
-    changed = recommender.correct(user, more=said[0], less=said[1], undo=back)
-    held = {(each.field, each.value) for each in recommender.profile(Query(user=user)) if each.corrected}
-    for name, value in back:
-        if (name, value) not in held:
-            console.note(f"Nothing was said of {name} = {value}: there is nothing to take back.")
-    changed.save(place, by="correct", keep=changed.config.online.versions if place == model else 0)
+    place = out or model
+    with alone(place):
+        recommender = Recommender.load(model)
+        artefact.check_place(place, KIND)
+        note_unknown_person(recommender, user)
+        changed = recommender.correct(user, more=said[0], less=said[1], undo=back)
+        held = {(each.field, each.value) for each in recommender.profile(Query(user=user)) if each.corrected}
+        for name, value in back:
+            if (name, value) not in held:
+                console.note(f"Nothing was said of {name} = {value}: there is nothing to take back.")
+        changed.save(place, by="correct", keep=changed.config.online.versions if place == model else 0)
     preferences = [asdict(each) for each in changed.profile(Query(user=user))]
     if json:
         console.answer({"user": user, "preferences": preferences, "model": str(place)})

@@ -52,6 +52,7 @@ def items(
     from llm4rec.keeping import KIND
     from llm4rec.recommender import Recommender
     from llm4rec.store import artefact
+    from llm4rec.store.alone import alone
 
     gone = console.names(retire, "--retire")
     if add is None and events is None and not gone:
@@ -63,16 +64,17 @@ def items(
         whose = "--events" if add is not None else "--add or --events"
         raise InputError(f"--map {','.join(idle)} names {what} of {whose}, and there is none.")
     place = out or model
-    changed = recommender = Recommender.load(model)
-    artefact.check_place(place, KIND)  # before the work, and before rows are set aside beside it
-    told: dict[str, int] = {"rejected": 0}
-    if add is not None:
-        changed, told["rejected"] = _added(changed, add, mapping, place, alone=events is None)
-    if events is not None:
-        changed, counted = _counted(changed, events, mapping, place)
-        told |= counted
-    changed = changed.retire_items(gone)
-    changed.save(place, by="items", keep=changed.config.online.versions if place == model else 0)
+    with alone(place):
+        changed = recommender = Recommender.load(model)
+        artefact.check_place(place, KIND)  # before the work, and before rows are set aside beside it
+        told: dict[str, int] = {"rejected": 0}
+        if add is not None:
+            changed, told["rejected"] = _added(changed, add, mapping, place, alone=events is None)
+        if events is not None:
+            changed, counted = _counted(changed, events, mapping, place)
+            told |= counted
+        changed = changed.retire_items(gone)
+        changed.save(place, by="items", keep=changed.config.online.versions if place == model else 0)
     n_new = len(changed.catalog) - len(recommender.catalog)
     n_retired = len(changed.catalog.retired)
     if json:

@@ -148,7 +148,7 @@ class Progressed:
     drift: Drift
 
     def taught_by(self, user: str) -> bool:
-        """Whether an event of a person was learnt."""
+        """Whether an event of a person was learnt, or judges what was."""
         return user in self.reliability.people
 
     def extended(self, n: int) -> Progressed:
@@ -287,7 +287,9 @@ class Learner:
         if fresh.height:
             self._learn(fresh, known)
         state.reservoir = state.reservoir.took(fresh)
-        state.guard.took(events.filter(held))
+        judging = events.filter(held)
+        state.reliability.met(judging["user_id"].to_list())
+        state.guard.took(judging)
         state.position = end
         state.steps += 1
         if state.steps % options.period == 0:

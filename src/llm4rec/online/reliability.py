@@ -83,6 +83,11 @@ class Reliability:
             self.people[person] = known.after(lead, PERSON_MOST)
             self.every = self.every.after(lead, KIND_MOST)
 
+    def met(self, people: Sequence[str]) -> None:
+        """Know people whose events are not weighed, but judge what others taught."""
+        for person in people:
+            self.people.setdefault(person, Mean(self.every.value, PERSON_PRIOR))
+
     def told(self) -> dict[str, dict[str, float]]:
         """Weights and reliabilities of the kinds, for a person to read."""
         return {
