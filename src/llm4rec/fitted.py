@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.model.words import Words
 from llm4rec.online.learner import Origin, Progressed
+from llm4rec.online.reservoir import NO_EVENTS
 from llm4rec.retrieve.condition import Condition, attending
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
 from llm4rec.retrieve.index import Cells, VectorIndex
@@ -92,6 +94,8 @@ class Fitted:
         corrections: what people said they want more or less of.
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
+        untrained: events of the histories that the fit held out to choose by, with the columns of
+            `reservoir.SCHEMA` [n].
         learnt: up to where it has learnt from which event log; None where from none.
         online: what training on that log needs to go on, or to begin anew where somebody was forgotten who
             had taught it; None before it begins.
@@ -121,6 +125,7 @@ class Fitted:
     aspects: Aspects | None = None
     corrections: Corrections = field(default_factory=Corrections)
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
+    untrained: pl.DataFrame = field(default_factory=NO_EVENTS.clone)
     learnt: Place | None = None
     online: Progressed | Origin | None = None
 

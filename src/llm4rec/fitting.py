@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from llm4rec.choosing import Questions, sample
@@ -39,6 +40,7 @@ from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.model.words import LONGEST
+from llm4rec.online.reservoir import events_at
 from llm4rec.retrieve.condition import Condition, Retrieved, attending, retrieved
 from llm4rec.retrieve.conditioning import Telling
 from llm4rec.retrieve.entries import KINDS
@@ -93,6 +95,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     groups = grouped(config.debias.parity, catalog, people)
     remembered = events
     events, valid = _with_questions(events, valid, config)
+    untrained = _untrained(remembered, events)
     popularity = Popularity.of(events, len(catalog), config.debias.popularity)
     hidden = (*config.data.protected, *config.debias.adversary.attributes)
     people = None if people is None else _unprotected(people, hidden)
@@ -170,6 +173,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         generator=generator,
         words=None if decoder is None else decoder.words,
         aspects=aspects,
+        untrained=untrained,
         about={
             "training": {**trained.told, "aspects": preferred},
             "linear": {
@@ -324,6 +328,13 @@ def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tu
             "Check the column mapping and data.min_rating."
         )
     return events, sample(valid, config.train.validation_people, config.train.seed)
+
+
+def _untrained(known: EventLog, trained: EventLog) -> pl.DataFrame:
+    """Of what is known, what is not trained on: `trained` holds the first events of each of its people."""
+    rows = np.repeat(np.arange(known.n_users), known.lengths)
+    places = np.arange(known.n_events) - known.offsets[rows]
+    return events_at(known, np.flatnonzero(places >= trained.lengths[rows]))
 
 
 def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:

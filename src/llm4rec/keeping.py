@@ -39,6 +39,7 @@ from llm4rec.model.scorer import Scorer
 from llm4rec.model.words import Words
 from llm4rec.online import kept as kept_online
 from llm4rec.online.learner import Origin, Progressed, trained
+from llm4rec.online.reservoir import NO_EVENTS
 from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY
 from llm4rec.retrieve.index import Cells
@@ -82,6 +83,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool, by: str = "save", keep
     for manner, said in fitted.remarks.items():
         unsigned = said if histories else replace(said, user_ids=pl.repeat("", len(said), eager=True))
         tables[REMARKS[manner]] = unsigned.to_frame(fitted.catalog.ids)
+    if histories and fitted.untrained.height:
+        tables["untrained"] = fitted.untrained
     online = fitted.online if histories else None
     if online is not None:
         tables |= kept_online.tables(online)
@@ -263,6 +266,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         aspects=aspects,
         corrections=stored_corrections(kept, aspects),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
+        untrained=kept.table("untrained") if "untrained.parquet" in kept else NO_EVENTS,  # as above
         learnt=stored_place(path, meta.get("learnt")),  # earlier models had none
         online=_online(kept, config, network),
     )
@@ -320,7 +324,7 @@ def _online(kept: artefact.Artefact, config: Config, network: Network) -> Progre
     values = kept.meta.get("online")
     if values is None:
         return None
-    names = (kept_online.SAMPLE, *(kept_online.TABLES if "position" in values else ()))
+    names = (*kept_online.BEGUN, *(kept_online.TABLES if "position" in values else ()))
     frames = {name: kept.table(name) for name in names}
 
     def made(arrays: dict[str, Array]) -> Progressed | Origin:

@@ -40,7 +40,7 @@ def begun(fitted: Fitted, position: int) -> Learner:
     options, network = fitted.config.online, copy.deepcopy(fitted.scorer.network)
     reached = copy.deepcopy(fitted.online)
     if reached is None:
-        reached = Origin.of(network, fitted.histories, around, options, position)
+        reached = Origin.of(network, fitted.histories, fitted.untrained, around, options, position)
     return Learner(network, around, options, reached, fitted.histories)
 
 

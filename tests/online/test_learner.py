@@ -209,6 +209,52 @@ def test_a_bad_update_is_undone(model: Recommender) -> None:
         assert not learner.state.velocity[name].any()
 
 
+def test_what_was_undone_is_learnt_again_without_what_broke_it(model: Recommender) -> None:
+    """The same events from the same weights give what they give where nothing broke."""
+    options = {"learning_rate": 1e-3, "reliability": False, "consolidation": 0.0}
+    calm = with_options(model, **options)
+    whole, broken = learning.begun(calm.fitted, 0), learning.begun(calm.fitted, 0)
+    generator = torch.Generator().manual_seed(0)
+    for number, batch in enumerate(batches(calm, events(12))):
+        if number == 2:
+            with torch.no_grad():
+                for theta, mean in zip(broken.trained.values(), broken.average.values(), strict=True):
+                    noise = torch.randn(theta.shape, generator=generator)
+                    theta += 5 * noise
+                    mean += 5 * noise
+        whole.take(*batch)
+        broken.take(*batch)
+    assert (whole.state.guard.undone, whole.state.guard.mended) == (0, 0)
+    assert (broken.state.guard.undone, broken.state.guard.mended) == (1, 1)
+    start = trained(calm.fitted.scorer.network)
+    for name, tensor in whole.average.items():
+        # earlier events of the reservoir are drawn from what there is by then, so not to the bit
+        torch.testing.assert_close(broken.average[name], tensor, rtol=0, atol=5e-3)
+    assert any(not torch.equal(start[name], tensor) for name, tensor in broken.average.items())
+    assert broken.state.unjudged.height == 0
+
+
+def test_events_the_fit_held_out_judge_and_are_not_learnt_again(model: Recommender) -> None:
+    fitted = model.fitted
+    assert fitted.untrained.height == 30 and fitted.histories is not None  # the last of everybody
+    lasts = fitted.histories.offsets[1:] - 1
+    assert fitted.untrained["item"].to_list() == fitted.histories.items[lasts].tolist()
+    origin = learning.begun(with_options(model, judges=12).fitted, 0).state.origin
+    assert origin.judges.height == 12
+    assert origin.judges.join(fitted.untrained, on=list(SCHEMA), how="semi").height == 12
+    assert origin.sample.events.join(origin.judges, on=list(SCHEMA), how="semi").height == 0
+    assert origin.sample.events.height == fitted.histories.n_events - 12
+    assert fitted.histories.n_events > len(lasts)
+
+
+def test_a_model_that_held_nothing_out_is_judged_by_a_sample(model: Recommender) -> None:
+    without = copy.copy(model.fitted)
+    object.__setattr__(without, "untrained", model.fitted.untrained.clear())
+    origin = learning.begun(without, 0).state.origin
+    assert origin.judges.height == model.config.online.judges
+    assert origin.sample.events.join(origin.judges, on=list(SCHEMA), how="semi").height == 0
+
+
 def test_weights_beyond_all_numbers_are_undone_at_once_and_leave_nothing_behind(model: Recommender) -> None:
     learner = learning.begun(model.fitted, 0)
     steps = batches(model, events(16))

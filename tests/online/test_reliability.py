@@ -29,6 +29,14 @@ def test_weights_by_hand() -> None:
     np.testing.assert_allclose(found, [0.5, 0.125, 0.25, FLOOR], rtol=1e-6)
 
 
+def test_people_are_weighed_one_by_one() -> None:
+    found = Reliability.begin(0.5)
+    found.saw(["click"] * 1_000, [f"p{n}" for n in range(1_000)], np.full(1_000, 0.5))
+    found.saw(["click"] * 100, ["nonsense"] * 100, np.full(100, -1.0))
+    weights = found.of_people(["nonsense", "p3", "stranger"])
+    assert weights.tolist() == [np.float32(0.01), 1.0, 1.0]
+
+
 def test_who_answers_at_random_loses_trust_and_can_win_it_back() -> None:
     known = Reliability.begin(0.8)
     rng = np.random.default_rng(0)

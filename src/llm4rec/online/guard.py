@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llm4rec.online.options import OnlineConfig
 from llm4rec.online.reservoir import SCHEMA
-from llm4rec.types import Array
+from llm4rec.types import Array, Floats
 
 FEWEST = 8
 """Fewer events than that judge nothing."""
@@ -31,7 +31,8 @@ class Guard:
         most: the most events held in `new`.
         tolerance: share by which the losses of the old may grow beyond `reference`.
         judged: how often it has judged.
-        undone: how often it has undone what was learnt.
+        undone: how often what was learnt was undone.
+        mended: how often of these it was kept once it had been learnt again.
     """
 
     old: pl.DataFrame
@@ -42,6 +43,7 @@ class Guard:
     tolerance: float
     judged: int = 0
     undone: int = 0
+    mended: int = 0
 
     @classmethod
     def begin(
@@ -60,26 +62,31 @@ class Guard:
         """Let further events judge in the place of the oldest of the new ones."""
         self.new = pl.concat([self.new, events.select(*SCHEMA)]).tail(self.most)
 
-    def worse(self, now: Array, before: Array) -> bool:
+    def worse(self, now: Array, before: Array, trust: Floats | None = None) -> bool:
         """Whether the losses of `cases` [o + n] say that what was learnt has to be undone.
 
         It has where new events are foreseen worse than `before` by more than `SURE` standard errors, and
         where old ones are foreseen worse than before and, by more than the tolerance, than when learning
         began.
+
+        Args:
+            now: their losses.
+            before: those of the weights that were last found good.
+            trust: what each of the new ones counts for [n]; None for all alike.
         """
         self.judged += 1
         n_old = self.old.height
         grown = (now - before)[n_old:]
-        grown = grown[np.isfinite(grown)]
+        told = np.isfinite(grown)
         bad = False
-        if len(grown) >= FEWEST:
-            bad = bool(grown.mean() > SURE * grown.std(ddof=1) / np.sqrt(len(grown)))
+        if told.sum() >= FEWEST:
+            share = np.ones(len(grown)) if trust is None else trust
+            bad = _above_zero(grown[told], share[told] / share[told].sum())
         told = np.isfinite(now[:n_old]) & np.isfinite(before[:n_old]) & np.isfinite(self.reference)
         if told.sum() >= FEWEST:
             after, least = now[:n_old][told].mean(), before[:n_old][told].mean()
             bad |= bool(after > least and after > (1 + self.tolerance) * self.reference[told].mean())
         bad |= bool(np.isinf(now).any() or (np.isnan(now) & ~np.isnan(before)).any())
-        self.undone += bad
         return bad
 
     def without(self, user: str) -> None:
@@ -87,3 +94,14 @@ class Guard:
         others = (self.old["user_id"] != user).to_numpy()
         self.old, self.reference = self.old.filter(others), self.reference[others]
         self.new = self.new.filter(pl.col("user_id") != user)
+
+
+def _above_zero(values: Array, shares: Array) -> bool:
+    """Whether a mean lies more than `SURE` standard errors above 0, its values [n] having `shares` of it.
+
+    Alike ones give the usual error of a mean, with n − 1.
+    """
+    mean = float((shares * values).sum())
+    n = len(values)
+    error = np.sqrt(np.square(shares * (values - mean)).sum() * n / (n - 1))
+    return bool(mean > SURE * error)

@@ -15,15 +15,15 @@ from llm4rec.model.offset import Carried
 from llm4rec.online.consolidation import Consolidation
 from llm4rec.online.drift import Drift
 from llm4rec.online.guard import Guard
-from llm4rec.online.learner import Origin, Progressed
+from llm4rec.online.learner import UNJUDGED, Origin, Progressed
 from llm4rec.online.options import OnlineConfig
 from llm4rec.online.reliability import Mean, Reliability
 from llm4rec.online.reservoir import SCHEMA, Reservoir
 from llm4rec.types import Array
 
 PARTS = ("origin", "theta", "velocity", "fisher", "anchor", "good")
-SAMPLE = "sampled"
-TABLES = ("replayed", "judges_old", "judges_new", "reliability")
+BEGUN = ("sampled", "judges")
+TABLES = ("replayed", "judges_new", "unjudged", "reliability")
 PEOPLE = {"user_id": pl.String, "lead": pl.Float64, "events": pl.Float64}
 
 
@@ -48,6 +48,7 @@ def told(reached: Progressed | Origin) -> dict[str, Any]:
         "passed": reached.reservoir.passed,
         "judged": reached.guard.judged,
         "undone": reached.guard.undone,
+        "mended": reached.guard.mended,
         "drifts": reached.drift.found,
     }
 
@@ -73,7 +74,7 @@ def tensors(reached: Progressed | Origin) -> dict[str, dict[str, Array]]:
 def tables(reached: Progressed | Origin) -> dict[str, pl.DataFrame]:
     """The tables, by the names of their files; items are numbers of the catalogue."""
     if isinstance(reached, Origin):
-        return {SAMPLE: reached.sample.events}
+        return _begun(reached)
     known = reached.reliability.people
     people = {
         "user_id": list(known),
@@ -81,12 +82,16 @@ def tables(reached: Progressed | Origin) -> dict[str, pl.DataFrame]:
         "events": [mean.count for mean in known.values()],
     }
     return {
-        SAMPLE: reached.origin.sample.events,
+        **_begun(reached.origin),
         "replayed": reached.reservoir.events,
-        "judges_old": reached.guard.old,
         "judges_new": reached.guard.new,
+        "unjudged": reached.unjudged,
         "reliability": pl.DataFrame(people, schema=PEOPLE),
     }
+
+
+def _begun(origin: Origin) -> dict[str, pl.DataFrame]:
+    return dict(zip(BEGUN, (origin.sample.events, origin.judges), strict=True))
 
 
 def restored(
@@ -118,19 +123,21 @@ def restored(
         if {name: tensor.shape for name, tensor in named[part].items()} != wanted:
             raise ValueError(f"the arrays of {part} are not those of the network's weights")
     for name in frames.keys() - {"reliability"}:
-        if dict(frames[name].schema) != SCHEMA:
-            raise ValueError(f"the table {name} does not have the columns {', '.join(SCHEMA)}")
+        schema = UNJUDGED if name == "unjudged" else SCHEMA
+        if dict(frames[name].schema) != schema:
+            raise ValueError(f"the table {name} does not have the columns {', '.join(schema)}")
     begun = values["origin"]
     power, seed = begun["carried"], int(begun["seed"])
     origin = Origin(
         int(begun["position"]),
-        Reservoir(frames[SAMPLE], int(begun["most"]), int(begun["passed"]), seed),
+        Reservoir(frames["sampled"], int(begun["most"]), int(begun["passed"]), seed),
+        frames["judges"],
         named["origin"],
         None if power is None else Carried(float(power), arrays["carried"]),
     )
     if "position" not in values:
         return origin
-    if len(arrays["reference"]) != frames["judges_old"].height:
+    if len(arrays["reference"]) != origin.judges.height:
         raise ValueError("there is not one loss for each event that judges")
     kinds = {kind: Mean(**mean) for kind, mean in values["kinds"].items()}
     people = {user: Mean(lead, count) for user, lead, count in frames["reliability"].iter_rows()}
@@ -144,8 +151,9 @@ def restored(
         consolidation=Consolidation(options.consolidation, named["fisher"], named["anchor"]),
         reliability=Reliability(Mean(**values["every"]), kinds, people),
         reservoir=Reservoir(frames["replayed"], options.reservoir, int(values["passed"]), seed),
+        unjudged=frames["unjudged"],
         guard=Guard(
-            frames["judges_old"],
+            origin.judges,
             arrays["reference"],
             frames["judges_new"],
             named["good"],
@@ -153,6 +161,7 @@ def restored(
             options.tolerance,
             int(values["judged"]),
             int(values["undone"]),
+            int(values["mended"]),
         ),
         drift=Drift(options.surprise, arrays["losses"].tolist(), int(values["drifts"])),
     )

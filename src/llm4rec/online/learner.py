@@ -46,6 +46,7 @@ READERS = ("start", "gap.", "rating.", "kind.", "backbone.")
 new items land where they would have landed."""
 
 NONE = np.zeros(0, dtype=np.int64)
+UNJUDGED = {**SCHEMA, "kind": pl.String, "step": pl.Int64}
 Known = Callable[[pl.Series], EventLog]
 """The histories of some people as far as the log was read, a row for each."""
 
@@ -79,13 +80,15 @@ class Origin:
 
     Attributes:
         position: of the log after which it began.
-        sample: of the events that were remembered then.
+        sample: of the events that were remembered then; they are learnt again.
+        judges: others of those events, which judge what is learnt.
         weights: θ, by name.
         carried: popularity that the logits carried; None for none.
     """
 
     position: int
     sample: Reservoir
+    judges: pl.DataFrame
     weights: dict[str, Tensor]
     carried: Carried | None
 
@@ -94,14 +97,33 @@ class Origin:
         cls,
         network: Network,
         histories: EventLog,
+        untrained: pl.DataFrame,
         around: Surroundings,
         options: OnlineConfig,
         position: int,
     ) -> Self:
-        """That of a model that has not learnt yet."""
-        sample = Reservoir.of(histories, options.reservoir + options.judges, around.train.seed)
+        """That of a model that has not learnt yet.
+
+        Args:
+            network: as it was fitted.
+            histories: what people have done.
+            untrained: those events of them that it was not trained on, with the columns of
+                `reservoir.SCHEMA` [n]. What it was trained on it foresees better than it will anything again,
+                and judges badly; it judges where there is nothing else.
+            around: what the network is asked with.
+            options: of learning.
+            position: of the log.
+        """
+        seed, most = around.train.seed, options.judges
+        sample = Reservoir.of(histories, options.reservoir + most, seed)
+        pool = untrained if untrained.height else sample.events
+        rng = np.random.default_rng([seed, 3])
+        judges = pool[np.sort(rng.permutation(pool.height)[:most])]
+        rest = sample.events.join(judges, on=list(SCHEMA), how="anti", maintain_order="left")
+        rest = rest[np.sort(rng.permutation(rest.height)[: options.reservoir])]
         weights = {name: tensor.detach().clone() for name, tensor in trained(network).items()}
-        return cls(position, sample, weights, around.carried)
+        reservoir = Reservoir(rest, options.reservoir, sample.passed, seed)
+        return cls(position, reservoir, judges, weights, around.carried)
 
     def extended(self, n: int) -> Origin:
         """The same with `n` further items that nobody has touched."""
@@ -114,7 +136,8 @@ class Origin:
 
     def without(self, user: str) -> Origin:
         """The same without the events of a person."""
-        return replace(self, sample=self.sample.without(user))
+        others = pl.col("user_id") != user
+        return replace(self, sample=self.sample.without(user), judges=self.judges.filter(others))
 
 
 @dataclass
@@ -131,6 +154,7 @@ class Progressed:
         consolidation: F and θ* of equation (33).
         reliability: of kinds and people.
         reservoir: what is learnt again.
+        unjudged: what was learnt since it was last judged, with the number of its `step` [n].
         guard: what judges, and the weights that it last found good.
         drift: the watch over the loss.
     """
@@ -144,6 +168,7 @@ class Progressed:
     consolidation: Consolidation
     reliability: Reliability
     reservoir: Reservoir
+    unjudged: pl.DataFrame
     guard: Guard
     drift: Drift
 
@@ -177,6 +202,7 @@ class Progressed:
             origin=self.origin.without(user),
             guard=guard,
             reservoir=self.reservoir.without(user),
+            unjudged=self.unjudged.filter(pl.col("user_id") != user),
         )
 
 
@@ -231,16 +257,12 @@ class Learner:
 
     def _begin(self, origin: Origin, histories: EventLog) -> Progressed:
         """Where learning begins: what the model was fitted on says what is usual and what matters."""
-        options, seed, sample = self.options, self.around.train.seed, origin.sample
-        rng = np.random.default_rng([seed, 3])
-        old = sample.places(options.judges, rng)
-        judges, rest = sample.events[old], np.setdiff1d(np.arange(sample.events.height), old)
-        reservoir = Reservoir(sample.events[rest], options.reservoir, sample.passed, seed)
+        options, reservoir = self.options, origin.sample
 
         def known(people: pl.Series) -> EventLog:
             return of_people(histories, people)
 
-        losses, leads = self.foreseen(judges, known)
+        losses, leads = self.foreseen(origin.judges, known)
         zeros = {name: torch.zeros_like(tensor) for name, tensor in self.trained.items()}
         consolidation = Consolidation(options.consolidation, zeros, self._weights())
         self._first_fisher(consolidation, reservoir, known)
@@ -255,7 +277,8 @@ class Learner:
             consolidation,
             Reliability.begin(usual),
             reservoir,
-            Guard.begin(judges, losses, self.trained, options),
+            pl.DataFrame(schema=UNJUDGED),
+            Guard.begin(origin.judges, losses, self.trained, options),
             Drift(options.surprise),
         )
 
@@ -279,11 +302,12 @@ class Learner:
             known: the histories as they are at that position, these events among them.
         """
         state, options = self.state, self.options
-        self._seed = state.steps + 1
         held = held_out(events["event_id"].to_list(), options.holdout)
         fresh = events.filter(~held)
         if events.height:
             self._meet(events["item"].to_numpy())
+        numbered = fresh.with_columns(step=pl.lit(state.steps, dtype=pl.Int64))
+        state.unjudged = pl.concat([state.unjudged, numbered.select(*UNJUDGED)])
         if fresh.height:
             self._learn(fresh, known)
         state.reservoir = state.reservoir.took(fresh)
@@ -317,33 +341,57 @@ class Learner:
 
     def _learn(self, fresh: pl.DataFrame, known: Known) -> None:
         state, options = self.state, self.options
-        kinds, people = fresh["kind"].to_list(), fresh["user_id"].to_list()
-        weights = np.ones(fresh.height, dtype=np.float32)
-        if options.reliability:
-            weights = state.reliability.weights(kinds, people)
-        rate = quality(weights, people, options.independence)
-        again = state.reservoir.drawn(options.replay, state.steps)
-        both = pl.concat([fresh.select(*SCHEMA), again.select(*SCHEMA)])
-        # half of the step is what is known already, however little the new is trusted
-        every = np.concatenate([weights, np.full(again.height, weights.mean(), dtype=np.float32)])
-        asked = cases(known(both["user_id"]), both, every, self._most, fresh.height)
-        if not len(asked.index):
+        told = self._step(fresh, known, state.steps)
+        if told is None:
             return
-        losses, leads, gradients = self._gradients(asked)
-        if not (np.isfinite(losses).all() and _finite(gradients)):  # nothing can be learnt from there on
+        asked, losses, leads = told
+        if not np.isfinite(losses).all():  # nothing can be learnt from there on
             state.guard.undone += 1
             self._undo()
             return
-        self.descend(gradients, rate)
         new = asked.asked < fresh.height
-        numbers = asked.asked[new].tolist()
-        state.reliability.saw([kinds[n] for n in numbers], [people[n] for n in numbers], leads[new])
+        events = fresh[asked.asked[new]]
+        state.reliability.saw(events["kind"].to_list(), events["user_id"].to_list(), leads[new])
         if state.drift.saw(losses[new]):
             state.consolidation.loosen(options.loosening)
         if state.consolidation.strength and state.steps % options.fisher_every == 0:
             gradients = self._sampled_gradients(fresh[[0]], known, state.steps)
             if gradients is not None:
                 state.consolidation.count(gradients, options.fisher_decay)
+
+    def _step(self, fresh: pl.DataFrame, known: Known, number: int) -> tuple[Cases, Array, Array] | None:
+        """Make one step, as far as its gradients are numbers.
+
+        Args:
+            fresh: what it learns, with the columns of `UNJUDGED` but the last [n].
+            known: the histories that hold it.
+            number: of the step, which seeds what is drawn.
+
+        Returns:
+            What it asked for, with losses and leads before it was made, infinite where it was not; None where
+            nothing is found to ask for.
+        """
+        state, options = self.state, self.options
+        kinds, people = fresh["kind"].to_list(), fresh["user_id"].to_list()
+        again = state.reservoir.drawn(options.replay, number)
+        weights = np.ones(fresh.height, dtype=np.float32)
+        trust = np.ones(again.height, dtype=np.float32)
+        if options.reliability:
+            weights = state.reliability.weights(kinds, people)
+            trust = state.reliability.of_people(again["user_id"].to_list())
+        rate = quality(weights, people, options.independence)
+        both = pl.concat([fresh.select(*SCHEMA), again.select(*SCHEMA)])
+        # half of the step is what is known already, however little the new is trusted
+        every = np.concatenate([weights, trust * weights.mean()])
+        self._seed = number + 1
+        asked = cases(known(both["user_id"]), both, every, self._most, fresh.height)
+        if not len(asked.index):
+            return None
+        losses, leads, gradients = self._gradients(asked)
+        if not (np.isfinite(losses).all() and _finite(gradients)):
+            return asked, np.full_like(losses, np.inf), leads
+        self.descend(gradients, rate)
+        return asked, losses, leads
 
     def descend(self, gradients: Mapping[str, Tensor], share: float) -> None:
         """Equations (26) to (30) with η_t a share of η₀, its quality, then what holds back, (33)."""
@@ -364,20 +412,49 @@ class Learner:
                 mean.lerp_(self.trained[name], 1 - options.averaging)
 
     def _judge(self, known: Known) -> None:
-        """Keep what was learnt since the last time, or go back to what was there before."""
+        """Keep what was learnt since the last time, or go back to what was there before.
+
+        Then it is learnt once more, by what is known of its people and kinds by now, and judged again: what
+        was false should not cost what was true.
+        """
         state, guard = self.state, self.state.guard
-        with self.serving():
-            now, _ = self.foreseen(guard.cases, known)
         with self._holding(guard.good):
             before, _ = self.foreseen(guard.cases, known)
-        if guard.worse(now, before):
+        kept = self._holds(before, known)
+        if not kept:
+            guard.undone += 1
+            learnt = state.unjudged
+            self._undo()
+            kept = self._learn_again(learnt, known) and self._holds(before, known)
+            guard.mended += kept
+        if not kept:
             self._undo()
             return
         guard.good = {name: tensor.clone() for name, tensor in self.average.items()}
+        state.unjudged = state.unjudged.clear()
         state.consolidation.hold(guard.good)
+
+    def _holds(self, before: Array, known: Known) -> bool:
+        """Whether the guard finds what would be served no worse than the losses `before`."""
+        guard = self.state.guard
+        trust = None
+        if self.options.reliability:
+            trust = self.state.reliability.of_people(guard.new["user_id"].to_list())
+        with self.serving():
+            now, _ = self.foreseen(guard.cases, known)
+        return not guard.worse(now, before, trust)
+
+    def _learn_again(self, events: pl.DataFrame, known: Known) -> bool:
+        """Make the steps of some events anew; False where one can't be made, or there are none."""
+        for part in events.partition_by("step", maintain_order=True):
+            told = self._step(part, known, int(part["step"][0]))
+            if told is not None and not np.isfinite(told[1]).all():
+                return False
+        return events.height > 0
 
     def _undo(self) -> None:
         """Go back to the weights that were last found good, and stand still."""
+        self.state.unjudged = self.state.unjudged.clear()
         good = self.state.guard.good
         self._load(good)
         self.average = {name: tensor.clone() for name, tensor in good.items()}

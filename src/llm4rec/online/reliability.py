@@ -74,6 +74,10 @@ class Reliability:
         ]
         return np.array(found, dtype=np.float32)
 
+    def of_people(self, people: Sequence[str]) -> Floats:
+        """What the events of each of some people count for [n], `FLOOR` at least."""
+        return np.array([max(self.of_person(person), FLOOR) for person in people], dtype=np.float32)
+
     def saw(self, kinds: Sequence[str], people: Sequence[str], leads: Array) -> None:
         """Let events [n] count, in their order, with the lead [n] that each had before it was learnt."""
         for kind, person, lead in zip(kinds, people, leads.tolist(), strict=True):

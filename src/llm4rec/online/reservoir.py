@@ -17,6 +17,8 @@ from llm4rec.types import Ints
 SCHEMA = {"user_id": pl.String, "item": pl.Int64, "time": pl.Int64}
 """What is kept of an event; its history is looked up when it is needed. −1: no time."""
 
+NO_EVENTS = pl.DataFrame(schema=SCHEMA)
+
 
 @dataclass(frozen=True)
 class Reservoir:
@@ -39,15 +41,7 @@ class Reservoir:
         """A sample of the events of a log."""
         rng = np.random.default_rng([seed, 0])
         chosen = np.sort(rng.choice(log.n_events, min(most, log.n_events), replace=False))
-        events = pl.DataFrame(
-            {
-                "user_id": log.user_ids[log.rows[chosen]],
-                "item": log.items[chosen],
-                "time": np.full(len(chosen), -1) if log.times is None else log.times[chosen],
-            },
-            schema=SCHEMA,
-        )
-        return cls(events, most, log.n_events, seed)
+        return cls(events_at(log, chosen), most, log.n_events, seed)
 
     def took(self, events: pl.DataFrame) -> Reservoir:
         """With further events [n], each of which stays with the same chance as any before it."""
@@ -78,3 +72,15 @@ class Reservoir:
     def without(self, user: str) -> Reservoir:
         """Without the events of a person."""
         return Reservoir(self.events.filter(pl.col("user_id") != user), self.most, self.passed, self.seed)
+
+
+def events_at(log: EventLog, places: Ints) -> pl.DataFrame:
+    """Some events of a log [n], with the columns of `SCHEMA`."""
+    return pl.DataFrame(
+        {
+            "user_id": log.user_ids[log.rows[places]],
+            "item": log.items[places],
+            "time": np.full(len(places), -1) if log.times is None else log.times[places],
+        },
+        schema=SCHEMA,
+    )
