@@ -15,9 +15,10 @@ holdout.
               them at random comes as "like", which is no kind of any true event; the others as the true do.
     flooded   beside that, one new person gives random items, as many events as a quarter of the stream, of
               the true events' kind and spread at random among the others
-    planted   clean, but between two judgements of the guard the learner's weights, and the same that are
-              served, are changed: normal noise of a share of each tensor's root mean square is added, or a
-              share of the items exchange their vectors
+    planted   clean, but half a period before the last judgement at which the guard would keep what was
+              learnt, the learner's weights, and the same that are served, are changed: normal noise of a
+              share of each tensor's root mean square is added (0: nothing is), or a share of the items
+              exchange the vectors that behaviour taught
 
 Inverted and flooded are learnt also by a learner that trusts (`online.reliability` off, `independence` 0);
 its clean case is its own.
@@ -61,7 +62,10 @@ LAST = 100
 """Items ranked lowest, of which an inverted event names one."""
 FLOODER = "flooding person"
 TRUSTING: dict[str, Any] = {"reliability": False, "independence": 0.0}
-PLANTS = (("noise", 0.03), ("noise", 0.1), ("noise", 0.3), ("noise", 1.0), ("exchanged items", 0.1))
+PLANTS = (
+    ("noise", 0.0), ("noise", 0.1), ("noise", 0.3), ("noise", 1.0),
+    ("exchanged items", 0.1), ("exchanged items", 0.5),
+)  # fmt: skip
 
 
 class Data(NamedTuple):
@@ -303,20 +307,40 @@ def disturbed(model: Recommender, kind: str, size: float, seed: int) -> Recommen
     return type(model)(replace(model.fitted, scorer=scorer, online=state))
 
 
-def planted(given: Setting, clean: Outcome, kind: str, size: float, seed: int) -> dict[str, Any]:
+def place(given: Setting) -> tuple[int, int]:
+    """Positions of the log: of a planted update, and of the guard's judgement half a period after it.
+
+    It is the last judgement at which the guard keeps what was learnt where nothing is planted, so that
+    going back says something.
+    """
+    options = given.model.config.online
+    period = options.period * options.batch_size
+    undone: list[int] = []
+
+    def count(model: Recommender) -> Recommender:
+        state = model.fitted.online
+        assert state is not None  # it has learnt
+        undone.append(state.guard.undone)
+        return model
+
+    ends = range(period, len(given.told) + 1, period)
+    learn(given.model, given.told, *((end, count) for end in ends))
+    kept = [end for end, gone in zip(ends, np.diff(undone[: len(ends)], prepend=0), strict=True) if not gone]
+    if not kept:
+        sys.exit(
+            f"Of the {len(ends)} judgements of {len(given.told)} events (one every {period}, online.period) "
+            "the guard keeps none: what is planted would not be seen. Give more events or a shorter period."
+        )
+    return kept[-1] - options.period // 2 * options.batch_size, kept[-1]
+
+
+def planted(
+    given: Setting, clean: Outcome, kind: str, size: float, seed: int, where: tuple[int, int]
+) -> dict[str, Any]:
     """What becomes of a planted bad update: what it would cost, whether the guard goes back, and after."""
     from llm4rec.online.learner import TABLE
 
-    options = given.model.config.online
-    period = options.period * options.batch_size
-    steps = len(given.told) // 2 // period * options.period + options.period // 2
-    stop = steps * options.batch_size
-    judged = (stop // period + 1) * period
-    if judged > len(given.told):
-        sys.exit(
-            f"Of {len(given.told)} events none is left to judge what is planted after {stop} (online.period "
-            f"makes a judgement every {period}): give more events or a shorter period."
-        )
+    stop, judged = where
     told: dict[str, Any] = {"kind": kind, "size": size, "after": stop, "judged after": judged}
     kept: dict[str, Any] = {}
 
@@ -464,8 +488,9 @@ def main() -> None:
         "planted": [],
     }
     files.write_json(told, given.out)
+    where = place(case)
     for kind, size in PLANTS:
-        told["planted"].append(planted(case, clean, kind, size, given.seed))
+        told["planted"].append(planted(case, clean, kind, size, given.seed, where))
         print(json.dumps(told["planted"][-1]), flush=True)
         files.write_json(told, given.out)
 

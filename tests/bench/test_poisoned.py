@@ -125,13 +125,14 @@ def test_beside_clean_memories_only_weights_differ(
 
 
 def test_a_planted_bad_update_is_undone(script: ModuleType, given: Any, clean: Any) -> None:
-    found = script.planted(given, clean, "noise", 3.0, 0)
+    after, judged = script.place(given)
+    found = script.planted(given, clean, "noise", 3.0, 0, (after, judged))
     assert found["undone"] == 1 and found["went back"]
-    assert found["after"] % 48 == 24 and found["judged after"] - found["after"] == 24
+    assert judged % 48 == 0 and judged - after == 24
 
 
 def test_what_changes_nothing_is_not_gone_back_from(script: ModuleType, given: Any, clean: Any) -> None:
-    found = script.planted(given, clean, "noise", 0.0, 0)
+    found = script.planted(given, clean, "noise", 0.0, 0, script.place(given))
     assert found["at once"]["difference"] == 0 == found["at the end"]["difference"]
     assert found["undone"] == 0 and not found["went back"]
     with pytest.raises(ValueError, match="not 'rumour'"):
@@ -186,3 +187,20 @@ def test_the_command_writes_figures_and_does_not_fit_twice(
                                      "--out", str(out)])  # fmt: skip
     with pytest.raises(SystemExit, match="other settings"):
         script.main()
+
+
+def test_what_is_planted_stands_where_the_guard_would_keep_what_was_learnt(
+    script: ModuleType, given: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worse(self: Any, *_: Any) -> bool:
+        self.judged += 1
+        bad = self.judged in undone
+        self.undone += bad
+        return bad
+
+    monkeypatch.setattr("llm4rec.online.guard.Guard.worse", worse)
+    undone = {3, 4}  # of the four judgements, one every 48 events
+    assert script.place(given) == (72, 96)
+    undone = {1, 2, 3, 4}
+    with pytest.raises(SystemExit, match="keeps none"):
+        script.place(given)
