@@ -251,6 +251,7 @@ def trust(found: Outcome) -> dict[str, Any]:
         "people below half": float((weights < 0.5).mean()),
         "judged": state.guard.judged,
         "undone": state.guard.undone,
+        "mended": state.guard.mended,
         "drifts": state.drift.found,
     }
     if FLOODER in reliability.people:
@@ -338,8 +339,6 @@ def planted(
     given: Setting, clean: Outcome, kind: str, size: float, seed: int, where: tuple[int, int]
 ) -> dict[str, Any]:
     """What becomes of a planted bad update: what it would cost, whether the guard goes back, and after."""
-    from llm4rec.online.learner import TABLE
-
     stop, judged = where
     told: dict[str, Any] = {"kind": kind, "size": size, "after": stop, "judged after": judged}
     kept: dict[str, Any] = {}
@@ -348,7 +347,7 @@ def planted(
         bad = disturbed(model, kind, size, seed)
         state = model.fitted.online
         assert state is not None  # it has learnt
-        kept.update(good=state.guard.good, undone=state.guard.undone, met=state.met)
+        kept.update(undone=state.guard.undone, mended=state.guard.mended)
         before, after = (ndcg(beside(each, given.clean), given.holdout) for each in (model, bad))
         told["at once"] = difference(after, before, given.holdout.rows)
         return bad
@@ -356,14 +355,8 @@ def planted(
     def look(model: Recommender) -> Recommender:
         state = model.fitted.online
         assert state is not None  # it has learnt
-        served = dict(model.fitted.scorer.network.named_parameters())
         told["undone"] = state.guard.undone - kept["undone"]
-        came = np.setdiff1d(state.met, kept["met"])  # they have vectors since then that start at 0
-        for name, was in kept["good"].items():
-            if name == TABLE:
-                was = was.clone()
-                was[came] = 0
-            told["went back"] = told.get("went back", True) and bool((served[name] == was).all())
+        told["mended"] = state.guard.mended - kept["mended"]
         return model
 
     model, learnt = learn(given.model, given.told, (stop, plant), (judged, look))

@@ -127,14 +127,15 @@ def test_beside_clean_memories_only_weights_differ(
 def test_a_planted_bad_update_is_undone(script: ModuleType, given: Any, clean: Any) -> None:
     after, judged = script.place(given)
     found = script.planted(given, clean, "noise", 3.0, 0, (after, judged))
-    assert found["undone"] == 1 and found["went back"]
+    assert found["undone"] == 1 and found["mended"] in (0, 1)
+    assert abs(found["at the end"]["difference"]) < abs(found["at once"]["difference"])
     assert judged % 48 == 0 and judged - after == 24
 
 
 def test_what_changes_nothing_is_not_gone_back_from(script: ModuleType, given: Any, clean: Any) -> None:
     found = script.planted(given, clean, "noise", 0.0, 0, script.place(given))
     assert found["at once"]["difference"] == 0 == found["at the end"]["difference"]
-    assert found["undone"] == 0 and not found["went back"]
+    assert found["undone"] == found["mended"] == 0
     with pytest.raises(ValueError, match="not 'rumour'"):
         script.disturbed(clean.model, "rumour", 1.0, 0)
 
@@ -194,13 +195,11 @@ def test_what_is_planted_stands_where_the_guard_would_keep_what_was_learnt(
 ) -> None:
     def worse(self: Any, *_: Any) -> bool:
         self.judged += 1
-        bad = self.judged in undone
-        self.undone += bad
-        return bad
+        return self.judged in undone
 
     monkeypatch.setattr("llm4rec.online.guard.Guard.worse", worse)
-    undone = {3, 4}  # of the four judgements, one every 48 events
+    undone = {3, 4, 5, 6}  # of the four, one every 48 events, two are judged twice
     assert script.place(given) == (72, 96)
-    undone = {1, 2, 3, 4}
+    undone = set(range(1, 9))
     with pytest.raises(SystemExit, match="keeps none"):
         script.place(given)
