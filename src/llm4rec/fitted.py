@@ -94,8 +94,8 @@ class Fitted:
         corrections: what people said they want more or less of.
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
-        untrained: events of the histories that the fit held out to choose by, with the columns of
-            `reservoir.SCHEMA` [n].
+        untrained: events of the histories that the fit did not train on: those it held out to choose by, and
+            what came since; with the columns of `reservoir.SCHEMA` [n].
         learnt: up to where it has learnt from which event log; None where from none.
         online: what training on that log needs to go on, or to begin anew where somebody was forgotten who
             had taught it; None before it begins.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from llm4rec.choosing import Questions, sample
 from llm4rec.data.catalog import Catalog
@@ -26,7 +27,7 @@ from llm4rec.debias.balance import grouped
 from llm4rec.debias.corrections import Corrections
 from llm4rec.debias.popularity import Popularity
 from llm4rec.encode.tokens import TokenConfig, Tokens, TokenSpace, cut_notes, fit_tokens
-from llm4rec.encode.vectors import frozen_vectors, read_texts
+from llm4rec.encode.vectors import FrozenVectors, frozen_vectors, read_texts
 from llm4rec.errors import InputError
 from llm4rec.explain.aspects import Vocabulary
 from llm4rec.fitted import Fitted, Spaces, as_indexed, new_network, person_rows
@@ -63,6 +64,24 @@ AFTERWARDS: Any = {
 """Of the configuration, what no training of the network depends on."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a fit goes on from: an earlier one, whose weights it begins with.
+
+    Attributes:
+        spaces: the meaning of tokens and events, which weights are made for.
+        vectors: frozen vectors of the catalogue.
+        weights: of the network as it was fitted, by name.
+        untrained: the events that they have not seen, with the columns of `reservoir.SCHEMA` [n]; only these
+            can choose the epoch.
+    """
+
+    spaces: Spaces
+    vectors: FrozenVectors
+    weights: Mapping[str, Tensor]
+    untrained: pl.DataFrame
+
+
 def fit(  # noqa: PLR0913  # all that a fit can be given
     events: EventLog,
     catalog: Catalog,
@@ -72,11 +91,12 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     valid: Cases | None = None,
     histories: EventLog | None = None,
     remarks: Mapping[Manner, Remarks] | None = None,
+    start: Start | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
     progress: Progress = silent,
 ) -> Fitted:
-    """Train on `events`; the arguments are those of `Recommender.fit`.
+    """Train on `events`; the arguments are those of `Recommender.fit`, and what it goes on from.
 
     Raises:
         InputError: where there is nothing to learn from.
@@ -94,7 +114,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
     tried(config, catalog, events, remarks)
     groups = grouped(config.debias.parity, catalog, people)
     remembered = events
-    events, valid = _with_questions(events, valid, config)
+    events, valid = _with_questions(events, valid, config, start)
     untrained = _untrained(remembered, events)
     popularity = Popularity.of(events, len(catalog), config.debias.popularity)
     hidden = (*config.data.protected, *config.debias.adversary.attributes)
@@ -113,18 +133,22 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         attention=attention,
     )
     encode = config.encode
-    frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
-    spaces = Spaces(
-        _space(catalog, frozen.by_field, encode), _people_space(people, events, encode), fit_events(events)
-    )
+    if start is None:
+        frozen = frozen_vectors(catalog, encode.text, encode.image, progress=progress)
+        space = _space(catalog, frozen.by_field, encode)
+        spaces = Spaces(space, _people_space(people, events, encode), fit_events(events))
+    else:
+        frozen, spaces = start.vectors, start.spaces
     seen = torch.from_numpy(events.item_counts(len(catalog)) > 0)
     items, known = spaces.tokens(catalog, frozen.by_field, seen, people)
     network = new_network(config, spaces, len(catalog), decoder)
+    if start is not None:
+        _begin_with(network, start.weights)
     progress("linear part", 0, 1)  # what may be wrong with it is said before any training
     part = fit_linear(events, len(catalog), config.linear) if len(valid) >= FEWEST else Linear()
     progress("linear part", 1, 1)
     if checkpoints is not None:
-        besides = debias.arrays()
+        besides = [*debias.arrays(), *([] if start is None else _values(start.weights))]
         owner = _identity(
             config, spaces, frozen.encoder, events, catalog, (items, known or {}), valid, network, besides
         )
@@ -146,6 +170,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         normalised=debias.normalised,
         penalties=debias.penalties,
         erase=debias.eraser(questions.scorer, events, rows),
+        begun=start is not None,
         checkpoints=checkpoints,
         progress=progress,
     )
@@ -175,7 +200,7 @@ def fit(  # noqa: PLR0913  # all that a fit can be given
         aspects=aspects,
         untrained=untrained,
         about={
-            "training": {**trained.told, "aspects": preferred},
+            "training": {**trained.told, "aspects": preferred, "begun": start is not None},
             "linear": {
                 "items": len(linear.known),
                 "strengths": linear.strengths,
@@ -318,10 +343,13 @@ def _decoder(config: Config, catalog: Catalog) -> Decoder | None:
         return prepared(origin.open_decoder(path, options, longest, called), options)
 
 
-def _with_questions(events: EventLog, valid: Cases | None, config: Config) -> tuple[EventLog, Cases]:
+def _with_questions(
+    events: EventLog, valid: Cases | None, config: Config, start: Start | None
+) -> tuple[EventLog, Cases]:
     """What is trained on, and the cases that choose the epoch: those given, or held out where none are."""
     if valid is None or not len(valid):
-        events, valid = hold_out(events, config.train.validation_people, config.train.seed)
+        among = None if start is None else _unseen_lasts(events, start.untrained)
+        events, valid = hold_out(events, config.train.validation_people, config.train.seed, among)
     if events.n_events == 0 or len(valid) == 0:
         raise InputError(
             "There is too little to learn from: at least one person needs three events or more. "
@@ -337,9 +365,32 @@ def _untrained(known: EventLog, trained: EventLog) -> pl.DataFrame:
     return events_at(known, np.flatnonzero(places >= trained.lengths[rows]))
 
 
-def hold_out(log: EventLog, most: int, seed: int) -> tuple[EventLog, Cases]:
-    """Keep the last event of up to `most` people with three events or more from training, as validation."""
-    able = np.flatnonzero(log.lengths >= 3)
+def _unseen_lasts(events: EventLog, untrained: pl.DataFrame) -> Bools:
+    """Of whom the last event is among some events [u]."""
+    rows = np.flatnonzero(events.lengths)
+    lasts = events_at(events, events.offsets[rows + 1] - 1).with_columns(row=rows)
+    found = np.zeros(events.n_users, dtype=np.bool_)
+    found[lasts.join(untrained, on=untrained.columns, how="semi")["row"].to_numpy()] = True
+    return found
+
+
+def _begin_with(network: Network, weights: Mapping[str, Tensor]) -> None:
+    """Give a network the weights of another of its shape; what is counted or erased stays as it is."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(weights[name])
+
+
+def _values(weights: Mapping[str, Tensor]) -> list[Array]:
+    return [tensor.reshape(-1).view(torch.uint8).numpy() for tensor in weights.values()]
+
+
+def hold_out(log: EventLog, most: int, seed: int, among: Bools | None = None) -> tuple[EventLog, Cases]:
+    """Keep the last event of up to `most` people with three events or more from training, as validation.
+
+    They are drawn `among` some people [u]; where it is None among all.
+    """
+    able = np.flatnonzero((log.lengths >= 3) & (True if among is None else among))
     rows = np.sort(np.random.default_rng([seed, 1]).permutation(able)[:most])
     kept = log.lengths.copy()
     kept[rows] -= 1
@@ -387,7 +438,7 @@ def _identity(  # noqa: PLR0913  # all that a run belongs to
         arrays += [tokens.values.numpy(), tokens.mask.numpy()]
     trained = {name for name, weights in network.named_parameters() if weights.requires_grad}
     untrained = {name: tensor for name, tensor in network.state_dict().items() if name not in trained}
-    arrays += [tensor.contiguous().view(torch.uint8).numpy() for tensor in untrained.values()]
+    arrays += _values(untrained)
     for array in arrays:
         found.update(b"none" if array is None else array.tobytes())
     return found.hexdigest()

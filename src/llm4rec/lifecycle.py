@@ -28,6 +28,7 @@ from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.network import Network
 from llm4rec.model.scorer import Scorer
 from llm4rec.online.learner import Origin, Progressed, trained
+from llm4rec.online.reservoir import events_at
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.settings import Config
 from llm4rec.train.stages import id_vectors
@@ -148,6 +149,10 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
         if fitted.scorer.carried is not None:
             seen = fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy()
             kept["scorer"] = fitted.scorer.carrying(fitted.scorer.carried.renewed(told, seen))
+        came = events_at(events, np.arange(events.n_events))
+        if told.times is None:
+            came = came.with_columns(time=pl.lit(-1, dtype=pl.Int64))
+        kept["untrained"] = pl.concat([fitted.untrained, came])
     found = as_indexed(fitted, replace(fitted, **kept))
     if "scorer" in kept:
         vars(found).pop("index", None)  # popularity is part of what it holds

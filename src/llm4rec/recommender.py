@@ -16,7 +16,17 @@ import numpy as np
 import polars as pl
 import torch
 
-from llm4rec import answering, asking, correcting, explaining, fitting, keeping, lifecycle, observing
+from llm4rec import (
+    answering,
+    asking,
+    correcting,
+    explaining,
+    fitting,
+    keeping,
+    lifecycle,
+    observing,
+    refitting,
+)
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.data.legal import legal_for, legal_items
@@ -446,6 +456,38 @@ class Recommender:
         """
         fitted, told = observing.learn(self.fitted, log, after, progress)
         return type(self)(fitted), told
+
+    def refit(
+        self,
+        *,
+        warm: bool = True,
+        checkpoints: Path | None = None,
+        resume: bool = False,
+        progress: Progress = silent,
+    ) -> Self:
+        """A model fitted anew on everything that this one remembers, with its items, people and options.
+
+        Its place in the event log and what people corrected go with it; what it learnt on the way is learnt
+        anew by the fit, and `learn` goes on from there.
+
+        Args:
+            warm: begin with the weights of the last fit, and read items and events as that did; else as if it
+                were the first. Events that came since, or were held out then, choose the epoch: of no others
+                is it known that these weights have not seen them.
+            checkpoints: as in `fit`.
+            resume: as in `fit`.
+            progress: told of every step.
+
+        Raises:
+            InputError: where the model keeps no histories; where it is to begin warm with a pretrained
+                backbone, or nothing could choose the epoch.
+            ArtefactError: where the unfinished work belongs to other data or another configuration.
+            TrainingError: where the loss stops being finite.
+        """
+        found = refitting.refit(
+            self.fitted, warm=warm, checkpoints=checkpoints, resume=resume, progress=progress
+        )
+        return type(self)(found)
 
     def correct(
         self,

@@ -23,6 +23,7 @@ from llm4rec.cli.fit import fit
 from llm4rec.cli.items import items
 from llm4rec.cli.learn import forget_user, learn
 from llm4rec.cli.recommend import recommend
+from llm4rec.cli.refit import refit
 from llm4rec.cli.versions import rollback, versions
 
 app = typer.Typer(
@@ -115,6 +116,7 @@ app.command(
         "llm4rec learn --model model --events postgresql://me@host/shop --json",
     )
 )(learn)
+app.command(epilog=example("llm4rec refit --model model", "llm4rec refit --model model --resume"))(refit)
 app.command(epilog=example("llm4rec versions --model model", "llm4rec versions --model model --json"))(
     versions
 )

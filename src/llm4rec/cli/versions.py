@@ -18,9 +18,9 @@ Model = Annotated[Path, typer.Option(help="Model directory, as written by fit.")
 def versions(model: Model, json: console.Json = False) -> None:
     """List the states of a model: the current one, and those before it that are kept.
 
-    Every command that changes a model (learn, items, correct, rollback) leaves the state before as an earlier
-    version, online.versions of them (5). What two states have in common lies on the disk once. forget-user
-    drops all earlier ones, since they hold the person.
+    Every command that changes a model (learn, refit, items, correct, rollback) leaves the state before as an
+    earlier version, online.versions of them (5). What two states have in common lies on the disk once.
+    forget-user drops all earlier ones, since they hold the person.
     """
     from llm4rec.keeping import KIND
     from llm4rec.store import artefact

@@ -34,6 +34,9 @@ from llm4rec.types import Array, Floats, Progress, silent
 
 FLOOR, ATTENTION, CODES, JOINT, CONTEXT = STAGES
 
+SOON = 3
+"""Epochs without a better one that end the first stage of a network that was trained before."""
+
 Validate = Callable[[Network], float]
 Measured = TypeVar("Measured", float, Array)
 
@@ -69,6 +72,7 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
     normalised: bool = False,
     penalties: Sequence[Penalty] = (),
     erase: Callable[[Network], int] | None = None,
+    begun: bool = False,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
@@ -90,6 +94,8 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         normalised: whether the loss of a step is divided by the sum of its weights.
         penalties: terms added to the loss wherever states are trained.
         erase: takes out of the states what they should not tell, and says of how many directions that was.
+        begun: whether the network was trained before: it stays as it is where no epoch is better, and a few
+            that are not end the first stage.
         checkpoints: where unfinished work is kept; None keeps none.
         progress: told of every step.
 
@@ -107,12 +113,12 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         ids, found = _ids(network, material.items, generate, config.seed)
         coded = replace(material, codes=torch.from_numpy(ids.codes), dense=False)
         with only(network, _but_content(network)):
-            log = run(coded, validate=validate_codes(ids), stage=FLOOR, penalties=penalties)
+            log = run(coded, stage=FLOOR, **_first(network, validate_codes(ids), config, begun, penalties))
         network.backbone.settle()
         kept = {"attention_kept": False, "context_kept": False}
         kept |= _erased(network, erase, validate_codes(ids))
         return Trained(ids, {"floor": asdict(log), **kept, "ids": asdict(found)} | _size(network))
-    floor = run(material, validate=validate, stage=FLOOR, penalties=penalties)
+    floor = run(material, stage=FLOOR, **_first(network, validate, config, begun, penalties))
     # what follows is trained on, and compared with, the states that will be served
     metric = _measured(network, validate) if network.backbone.settle() else floor.best_metric
     told: dict[str, Any] = {"floor": asdict(floor), "attention_kept": False, "context_kept": False}
@@ -151,6 +157,18 @@ def train_in_stages(  # noqa: PLR0913  # what each stage needs
         told["context"] = asdict(heard) | {"metric_before": metric, "metric_after": max(heard.metrics)}
         told["context_kept"] = heard.best_epoch >= 0
     return Trained(ids, told | _size(network))
+
+
+def _first(
+    network: Network, validate: Validate, config: TrainConfig, begun: bool, penalties: Sequence[Penalty]
+) -> dict[str, Any]:
+    """Options of the first stage."""
+    options: dict[str, Any] = {"validate": validate, "penalties": penalties}
+    if begun:
+        patience = min(config.patience, SOON)
+        short = config.model_copy(update={"fewest_steps": 1, "patience": patience})
+        options |= {"config": short, "to_beat": _measured(network, validate)}
+    return options
 
 
 def _erased(network: Network, erase: Callable[[Network], int] | None, validate: Validate) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""A model fitted anew on everything it remembers: what a night is for, between two days of learning.
+
+What the learner did within seconds is done over with the whole log at hand, by the same fit; the linear part,
+what is popular, retrieval and all that validation chooses are renewed with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+from torch import Tensor
+
+from llm4rec import fitting
+from llm4rec.encode.vectors import FrozenVectors
+from llm4rec.errors import InputError
+from llm4rec.explain.corrections import Corrections
+from llm4rec.fitted import Fitted, as_indexed
+from llm4rec.model.backbone import COMPACT
+from llm4rec.online.learner import Progressed
+from llm4rec.types import Progress, silent
+
+
+def refit(
+    fitted: Fitted,
+    *,
+    warm: bool = True,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Fitted:
+    """The model of everything that is remembered; see `Recommender.refit`.
+
+    Raises:
+        InputError: where the model keeps no histories, or can't go on from its weights.
+        ArtefactError: where `checkpoints` belong to other data or another configuration.
+        TrainingError: where the loss stops being finite.
+    """
+    if fitted.histories is None:
+        raise InputError(
+            "This model keeps no histories (it was fitted or saved without them), so there is nothing to fit "
+            "it on: llm4rec fit makes a new one from the events."
+        )
+    found = fitting.fit(
+        fitted.histories,
+        fitted.catalog,
+        fitted.config,
+        people=fitted.people,
+        remarks=fitted.remarks,
+        start=_start(fitted) if warm else None,
+        checkpoints=checkpoints,
+        resume=resume,
+        progress=progress,
+    )
+    # it knows of every event up to there; the learner begins from the new weights
+    place, said = fitted.learnt, _still_possible(fitted, found)
+    return as_indexed(found, replace(found, learnt=place, corrections=said))
+
+
+def _start(fitted: Fitted) -> fitting.Start:
+    """The weights of the last fit: who learnt since has seen the events that are to choose the epoch."""
+    if fitted.config.model.backbone != COMPACT:
+        raise InputError(
+            "A fit that goes on from earlier weights is there for the compact backbone: this model begins "
+            "with those of its pretrained decoder each time. Ask for a cold one (--cold)."
+        )
+    if not fitted.untrained.height:
+        raise InputError(
+            "The model does not know which of its events were kept from training, so nothing could say "
+            "which epoch is the best: an earlier version of llm4rec made it, it was fitted with a split of "
+            "its own, or has seen nothing since. Ask for a cold fit (--cold)."
+        )
+    weights: dict[str, Tensor] = dict(fitted.scorer.network.named_parameters())
+    weights = {name: tensor.detach() for name, tensor in weights.items()}
+    if fitted.online is not None:
+        origin = fitted.online.origin if isinstance(fitted.online, Progressed) else fitted.online
+        weights |= origin.weights
+    about = fitted.about
+    vectors = FrozenVectors(dict(fitted.vectors), about["text_encoder"], about.get("image_encoder"))
+    return fitting.Start(fitted.spaces, vectors, weights, fitted.untrained)
+
+
+def _still_possible(fitted: Fitted, found: Fitted) -> Corrections:
+    """What people said of aspects, as far as the new model has these."""
+    if fitted.aspects is None or found.aspects is None or not len(fitted.corrections):
+        return Corrections()
+    there = pl.DataFrame(list(found.aspects.places), schema=["field", "value"], orient="row")
+    said = fitted.corrections.to_frame(fitted.aspects)
+    return Corrections.from_frame(said.join(there, on=["field", "value"], how="semi"), found.aspects)
