@@ -25,6 +25,7 @@ more came since the last one. Strategies:
     still     not even that: nothing but the history of who is asked
     counting  frozen, and items that training has not seen are counted (`count_new_items`)
     refit     fitted anew on everything so far where a refit is due, remembering in between
+    warm      the same, but begun with the weights of the last fit, as `llm4rec refit` does
     reweighed frozen, but where a refit is due the linear part is fitted anew, and what it and recent
               popularity weigh is chosen anew, on last events; `reweighed always`: after every round
     ours      the model learns from an event log, as `llm4rec learn` does (section `online`)
@@ -179,6 +180,18 @@ class Refit(Frozen):
         return fitted
 
 
+class Warm(Frozen):
+    """The model that remembers, fitted anew from time to time with the weights it has."""
+
+    def after(self, number: int) -> Recommender:
+        """The model that remembers the round and, where a refit is due, is fitted anew."""
+        super().after(number)
+        if self.given.stream.rounds[number].due:
+            with self.learning.once():
+                self.model = self.model.refit()
+        return self.model
+
+
 class Parts(Refit):
     """The frozen model with some parts of a refit.
 
@@ -329,6 +342,7 @@ WAYS = {
     "still": Way(Still),
     "counting": Way(Counting),
     "refit": Way(Refit),
+    "warm": Way(Warm),
     "reweighed": Way(partial(Reweighed, always=False)),
     "reweighed always": Way(partial(Reweighed, always=True)),
     "linear": Way(partial(Parts, parts={"linear"})),
