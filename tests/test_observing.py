@@ -26,6 +26,7 @@ from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.feedback import checked
 from llm4rec.debias.popularity import Popularity
 from llm4rec.errors import ArtefactError, InputError
+from llm4rec.keeping import stored_refusals
 from llm4rec.model.offset import Carried
 from llm4rec.model.prior import recent_popularity
 from llm4rec.observing import POSITIVE
@@ -147,7 +148,7 @@ def test_events_one_by_one_and_at_once_and_counted_anew_are_the_same_model(
             one, two = getattr(grown, each.name), getattr(whole, each.name)
             np.testing.assert_array_equal(one, two, err_msg=each.name)
     if not len(frame):
-        assert found is before
+        assert found.histories is before.histories and found.prior is before.prior
         return
     kept = found.histories
     assert kept is not None  # of it, a log that nothing was carried on to
@@ -173,16 +174,79 @@ def test_events_one_by_one_and_at_once_and_counted_anew_are_the_same_model(
     "told",
     [
         event(3, kind="skip"),
-        event(3, kind="dislike"),
         event(3, kind="dwell", value=30.0),
-        event(3, kind="rating", value=2.9),
         event(3, kind="rating"),
         event(20),
     ],
-    ids=["skip", "dislike", "dwell", "low rating", "no rating", "unknown item"],
+    ids=["skip", "dwell", "no rating", "unknown item"],
 )
-def test_what_is_not_positive_or_not_known_changes_nothing(model: Recommender, told: Feedback) -> None:
+def test_what_says_nothing_or_is_not_known_changes_nothing(model: Recommender, told: Feedback) -> None:
     assert model.observe(told).fitted is model.fitted
+
+
+UNWANTED = [event(3, "u9", "Dislike"), event(3, "u9", "rating", 2.9)]
+
+
+def offered(model: Recommender, **query: Any) -> list[str]:
+    return list(model.recommend(Query(**query), 100).item_ids)
+
+
+@pytest.mark.parametrize("told", UNWANTED, ids=["dislike", "low rating"])
+def test_what_is_not_wanted_is_not_offered_until_it_is_taken(model: Recommender, told: Feedback) -> None:
+    assert "i3" in offered(model, user="u9")
+    kept = model.observe(told)
+    assert kept.fitted.histories is model.fitted.histories
+    before = model.recommend(Query(user="u9"), 100)
+    after = kept.recommend(Query(user="u9"), 100)
+    rest = [pair for pair in zip(before.item_ids, before.scores, strict=True) if pair[0] != "i3"]
+    assert list(zip(after.item_ids, after.scores, strict=True)) == rest  # nothing else is otherwise
+    for query in ({"keep_seen": True}, {"history": ("i7",)}, {"allow": ("i3", "i4")}):
+        assert "i3" in offered(model, user="u9", **query) and "i3" not in offered(kept, user="u9", **query)
+    for query in ({"history": ("i7",)}, {"user": "u1", "keep_seen": True}, {"user": "nobody"}):
+        assert offered(model, **query) == offered(kept, **query) and "i3" in offered(kept, **query)
+    many = build_log(pl.Series(["u9", "u8"]), np.array([7, 7]))
+    for keep_seen in (False, True):
+        found = kept.recommend_many(many, None, 100, keep_seen=keep_seen).items
+        assert [3 in row for row in found.tolist()] == [False, True]
+    assert kept.observe(told).fitted is kept.fitted
+    taken = kept.observe(event(3, "u9"))
+    assert not len(taken.fitted.refusals) and "i3" in offered(taken, user="u9", keep_seen=True)
+    assert "i3" not in offered(taken.observe(told), user="u9", keep_seen=True)
+
+
+def test_a_low_rating_says_nothing_where_every_rating_is_positive(model: Recommender) -> None:
+    data = model.config.data.model_copy(update={"min_rating": None})
+    config = model.config.model_copy(update={"data": data})
+    open_to_all = Recommender(replace(model.fitted, config=config))
+    seen = open_to_all.observe(event(3, "u9", "rating", 1.0))
+    assert not len(seen.fitted.refusals) and "i3" in offered(seen, user="u9", keep_seen=True)
+
+
+def test_what_is_not_wanted_is_kept_with_histories_alone(model: Recommender, tmp_path: Path) -> None:
+    kept = model.observe(UNWANTED[0]).observe(event(4, "u8", "dislike"))
+    kept.save(tmp_path / "m")
+    assert Recommender.load(tmp_path / "m").fitted.refusals == kept.fitted.refusals
+    gone = kept.forget_user("u9")
+    assert gone.fitted.refusals.said == {"u8": {"i4"}}
+    gone.save(tmp_path / "m")
+    assert pl.read_parquet(tmp_path / "m" / "refusals.parquet").rows() == [("u8", "i4")]
+    kept.save(tmp_path / "m", histories=False)
+    assert not (tmp_path / "m" / "refusals.parquet").exists()
+    bare = Recommender.load(tmp_path / "m")
+    assert not len(bare.fitted.refusals)
+    assert bare.observe(UNWANTED[0]).fitted is bare.fitted
+    strange = pl.DataFrame({"user_id": ["u9"], "item": ["i3"]})
+    artefact.write(tmp_path / "n", kind="model", meta={}, tables={"refusals": strange})
+    with pytest.raises(ArtefactError, match=r"refusals\.parquet"):
+        stored_refusals(artefact.read(tmp_path / "n", "model"))
+
+
+def test_what_is_not_wanted_holds_for_items_that_come_later(model: Recommender) -> None:
+    kept = model.observe(replace(event(3, "u9", "dislike"), item="late"))
+    late = pl.DataFrame({"item_id": ["late"], "title": ["Tale of late"]})
+    grown = kept.upsert_items(late).observe(UNWANTED[0])
+    assert grown.fitted.refusals.said == {"u9": {"late", "i3"}}
+    assert not {"late", "i3"} & {*offered(grown, user="u9")} and "late" in offered(grown, user="u8")
 
 
 def test_what_can_be_no_event_is_refused(model: Recommender) -> None:
@@ -221,6 +285,7 @@ def test_a_log_is_learnt_once_and_counted(model: Recommender, log: FeedbackLog) 
         POSITIVE[n % 7] == "rating" for n in positive
     )
     assert told.others == {"dislike": 14, "rating": low, "skip": 14}
+    assert told.refused == 14 + low and len(changed.fitted.refusals)
     assert told.people == len({number % 40 for number in known})
     assert changed.fitted.histories is not None and model.fitted.histories is not None
     assert changed.fitted.histories.n_events == model.fitted.histories.n_events + len(known)
@@ -243,6 +308,7 @@ def test_learning_in_parts_is_learning_at_once(model: Recommender, log: Feedback
     for each in some(120):
         one_by_one = one_by_one.observe(each)
     same(one_by_one, whole)
+    assert parted.fitted.refusals == whole.fitted.refusals == one_by_one.fitted.refusals
 
 
 def test_another_log_or_an_older_copy_is_refused(
@@ -325,11 +391,14 @@ def test_a_file_of_events_is_brought_in_and_learnt(model: Recommender, tmp_path:
     found = answered(llm4rec(*learn, "--json"))
     assert found == {
         "model": str(place), "events": str(db), "start": 0, "position": 5, "read": 5, "learnt": 2,
-        "people": 1, "unknown_items": 1, "not_positive": {"rating": 1, "skip": 1}, "gap": False,
-            "trained": None, "undone": 0, "drifts": 0, "kinds": {},
+        "people": 1, "unknown_items": 1, "not_positive": {"rating": 1, "skip": 1}, "refused": 1, "gap": False,
+        "trained": None, "undone": 0, "drifts": 0, "kinds": {},
     }  # fmt: skip
     history = Recommender.load(place).known_history("new")
     assert history is not None and history.items.tolist() == [3, 5]
+    shown = answered(llm4rec("recommend", "--model", place, "--user", "new", "--n", 100, "--json"))
+    left = {each["item_id"] for each in shown["recommendations"]}
+    assert "i6" in left and not {"i3", "i4", "i5"} & left  # passed by, and taken or not wanted
     said = llm4rec(*learn)
     assert said.exit_code == 0 and "Nothing new" in said.stdout
     state = answered(llm4rec("events", "--events", db, "--json"))
@@ -358,7 +427,7 @@ def test_a_person_is_forgotten_in_the_log_and_in_the_model(model: Recommender, t
     place, db = tmp_path / "model", tmp_path / "events.db"
     model.save(place)
     with FeedbackLog.open(db) as log:
-        log.append([event(3, "Wilhelmina"), event(4, "u1")])
+        log.append([event(3, "Wilhelmina"), event(4, "u1"), event(6, "Wilhelmina", "dislike")])
     answered(llm4rec("learn", "--model", place, "--events", db, "--json"))
     with FeedbackLog.open(db) as log:
         log.append([event(5, "Wilhelmina")])  # not learnt yet
@@ -366,14 +435,14 @@ def test_a_person_is_forgotten_in_the_log_and_in_the_model(model: Recommender, t
     assert alone.exit_code == 2 and "name it with --events" in alone.stderr.replace("\n", " ")
     forget = ("forget-user", "--model", place, "--events", db, "--user", "Wilhelmina", "--json")
     assert answered(llm4rec(*forget)) == {
-        "user": "Wilhelmina", "model": str(place), "log_events": 2, "model_events": 1
+        "user": "Wilhelmina", "model": str(place), "log_events": 3, "model_events": 1
     }  # fmt: skip
     left = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert b"Wilhelmina" not in left
     assert Recommender.load(place).known_history("Wilhelmina") is None
     assert answered(llm4rec(*forget))["log_events"] == 0
     found = answered(llm4rec("learn", "--model", place, "--events", db, "--json"))
-    assert (found["start"], found["read"]) == (2, 0)
+    assert (found["start"], found["read"]) == (3, 0)
 
 
 def test_what_makes_no_sense_is_said(model: Recommender, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,8 +13,8 @@ from llm4rec.data.events import EventLog
 from llm4rec.data.queries import check, check_pairs
 from llm4rec.errors import InputError
 from llm4rec.explain.aspects import Aspects
-from llm4rec.explain.corrections import Corrections, Said, corrected, log_factors
-from llm4rec.fitted import Fitted
+from llm4rec.explain.corrections import Said, corrected, log_factors
+from llm4rec.fitted import Fitted, beside
 from llm4rec.types import Floats, Query
 
 Pairs = Sequence[tuple[str, str]]
@@ -35,7 +35,7 @@ def correct(fitted: Fitted, user: str, more: Pairs = (), less: Pairs = (), undo:
     for name, pairs in (("more", more), ("less", less), ("undo", undo)):
         check_pairs(pairs, name)
     told = _told(known_aspects(fitted), more, less, undo)
-    return _with(fitted, fitted.corrections.saying(user, told)) if told else fitted
+    return beside(fitted, corrections=fitted.corrections.saying(user, told)) if told else fitted
 
 
 def for_query(fitted: Fitted, query: Query) -> Fitted:
@@ -49,7 +49,7 @@ def for_query(fitted: Fitted, query: Query) -> Fitted:
         return fitted
     told = _told(known_aspects(fitted), query.more, query.less, ())
     _ = fitted.vocabulary, fitted.attend  # made once, for all queries
-    return _with(fitted, fitted.corrections.saying(query.user or "", told))
+    return beside(fitted, corrections=fitted.corrections.saying(query.user or "", told))
 
 
 def known_aspects(fitted: Fitted) -> Aspects:
@@ -129,11 +129,3 @@ def _number(aspects: Aspects, name: str, value: str) -> int:
         f"Nothing is known of a preference for {name} = {value}: no item has it, or too few. "
         f"{'Close to it' if close else 'Known'}: {', '.join(others)}{left}."
     )
-
-
-def _with(fitted: Fitted, corrections: Corrections) -> Fitted:
-    """The model with other corrections, and all that it has made: nothing else depends on them."""
-    found = replace(fitted, corrections=corrections)
-    given = {field.name for field in fields(fitted)}
-    vars(found).update({name: made for name, made in vars(fitted).items() if name not in given})
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
+from llm4rec.data.refusals import Refusals
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.debias.balance import Balance
 from llm4rec.debias.popularity import Popularity
@@ -92,6 +93,7 @@ class Fitted:
         words: names of the items for it.
         aspects: what a state says of the aspects of the next item; None where it is not known.
         corrections: what people said they want more or less of.
+        refusals: items that people do not want.
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
         untrained: events of the histories that the fit did not train on: those it held out to choose by, and
@@ -124,6 +126,7 @@ class Fitted:
     words: Words | None = None
     aspects: Aspects | None = None
     corrections: Corrections = field(default_factory=Corrections)
+    refusals: Refusals = field(default_factory=Refusals)
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
     untrained: pl.DataFrame = field(default_factory=NO_EVENTS.clone)
     learnt: Place | None = None
@@ -246,6 +249,14 @@ def as_indexed(fitted: Fitted, changed: Fitted) -> Fitted:
     vars(changed).update(held)
     changed.retrievers.update(fitted.retrievers)
     return changed
+
+
+def beside(fitted: Fitted, **changed: Any) -> Fitted:
+    """The model with other values of fields that nothing it has made depends on, and all that it has made."""
+    found = replace(fitted, **changed)
+    given = {each.name for each in fields(fitted)}
+    vars(found).update({name: made for name, made in vars(fitted).items() if name not in given})
+    return found
 
 
 def person_rows(people: Catalog | None, histories: EventLog) -> Ints:

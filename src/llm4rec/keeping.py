@@ -16,6 +16,7 @@ from torch.nn import Module
 
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
+from llm4rec.data.refusals import Refusals
 from llm4rec.data.remarks import Manner, Remarks, build_remarks
 from llm4rec.debias.balance import Balance
 from llm4rec.debias.popularity import Popularity
@@ -62,7 +63,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool, by: str = "save", keep
         fitted: the model.
         path: the directory to make, or to replace where it holds a model.
         histories: whether known people's histories go with it, what is remembered of them to others, who
-            said what of an item, and what people said they want more or less of.
+            said what of an item, and what people said they want more or less of, or not at all.
         by: what made the model as it is.
         keep: how many of the states that are there are kept as earlier versions.
 
@@ -80,6 +81,8 @@ def write(fitted: Fitted, path: Path, *, histories: bool, by: str = "save", keep
         tables["memories"] = _table(fitted.memories, fitted.catalog)
     if histories and fitted.aspects is not None and len(fitted.corrections):
         tables["corrections"] = fitted.corrections.to_frame(fitted.aspects)
+    if histories and len(fitted.refusals):
+        tables["refusals"] = fitted.refusals.to_frame()
     for manner, said in fitted.remarks.items():
         unsigned = said if histories else replace(said, user_ids=pl.repeat("", len(said), eager=True))
         tables[REMARKS[manner]] = unsigned.to_frame(fitted.catalog.ids)
@@ -265,6 +268,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         words=_words(kept, len(catalog)),
         aspects=aspects,
         corrections=stored_corrections(kept, aspects),
+        refusals=stored_refusals(kept),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
         untrained=kept.table("untrained") if "untrained.parquet" in kept else NO_EVENTS,  # as above
         learnt=stored_place(path, meta.get("learnt")),  # earlier models had none
@@ -298,6 +302,13 @@ def stored_corrections(kept: artefact.Artefact, aspects: Aspects | None) -> Corr
     if "corrections.parquet" not in kept:
         return Corrections()
     return kept.listed("corrections", lambda table: Corrections.from_frame(table, aspects))
+
+
+def stored_refusals(kept: artefact.Artefact) -> Refusals:
+    """What people do not want of the items of an artefact; nothing in most."""
+    if "refusals.parquet" not in kept:
+        return Refusals()
+    return kept.listed("refusals", Refusals.from_frame)
 
 
 def stored_place(path: Path, told: Any) -> Place | None:

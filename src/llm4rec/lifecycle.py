@@ -188,6 +188,7 @@ def forget_user(fitted: Fitted, user: str) -> Fitted:
     changed["cells"] = {kind: cells for kind, cells in fitted.cells.items() if kind not in fewer}
     changed["corrections"] = fitted.corrections.without(user)
     changed["untrained"] = fitted.untrained.filter(pl.col("user_id") != user)
+    changed["refusals"] = fitted.refusals.without(user)
     found = as_indexed(fitted, replace(fitted, scorer=scorer, **changed))
     for kind in KINDS:
         if kind in fewer:

@@ -1,7 +1,7 @@
 """What people do while a model serves: one event at once, and a log of them from where the model stands.
 
-Source: paper, equation (31), of which the feedback that a history can take is read here: what is positive.
-The weights of kinds and what speaks against an item need a learner.
+Source: paper, equation (31). What is positive becomes part of histories; what says that an item is not wanted
+keeps it from its person. The weights of kinds need a learner.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llm4rec import learning, lifecycle
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.feedback import RATED, checked
 from llm4rec.errors import InputError
-from llm4rec.fitted import Fitted, as_indexed
+from llm4rec.fitted import Fitted, as_indexed, beside
 from llm4rec.online.learner import Learner
 from llm4rec.types import Feedback, Place, Progress, silent
 
@@ -33,6 +33,9 @@ LEARNT = {
 }  # fmt: skip
 POSITIVE = ("click", "like", "purchase", "rating", "view")
 """Kinds that say a person took to an item, in lower case; a rating does so from `data.min_rating` on."""
+UNWANTED = "dislike"
+"""The kind that says a person does not want an item, in lower case; a rating below `data.min_rating` does so,
+too. That one was passed by (`skip`) is no such word."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Learnt:
         learnt: events that are remembered now.
         unknown: positive events on items that the catalogue does not have.
         others: kind → events that are not positive.
+        refused: those of them that say an item is not wanted.
         people: people whose events are remembered.
         trained: the position up to which the network was trained; None where it is not.
         undone: how often what was trained was undone, since it was worse.
@@ -62,6 +66,7 @@ class Learnt:
     others: Mapping[str, int] = field(default_factory=dict[str, int])
     people: int = 0
     gap: bool = False
+    refused: int = 0
     trained: int | None = None
     undone: int = 0
     drifts: int = 0
@@ -76,7 +81,7 @@ def observe(fitted: Fitted, feedback: Feedback) -> Fitted:
     """
     told = _sorted_out(fitted, checked([feedback]))
     known = told["positive"][0] and told["item"][0] >= 0
-    return lifecycle.remember(fitted, _as_log(fitted, told)) if known else fitted
+    return _heeded(lifecycle.remember(fitted, _as_log(fitted, told)) if known else fitted, told)
 
 
 def learn(
@@ -104,7 +109,7 @@ def learn(
     gap = log.dropped > begin
     waiting = pl.DataFrame(schema=LEARNT)  # read, and not yet trained on
     people = set[str]()
-    others, read, kept, unknown, position = Counter[str](), 0, 0, 0, start
+    others, read, kept, unknown, refused, position = Counter[str](), 0, 0, 0, 0, start
     for page in log.pages(begin):
         told = _sorted_out(fitted, page)
         new = told.filter(pl.col("position") > start)
@@ -119,12 +124,14 @@ def learn(
             waiting = _train(fitted, learner, pl.concat([waiting, taken.select(*LEARNT)]), known, position)
         if known.height:
             fitted = lifecycle.remember(fitted, _as_log(fitted, known))
+        refused += int(new["refused"].sum())
+        fitted = _heeded(fitted, new)
         progress("learn", position - start, max(last, position) - start)
     place = Place(log.identity, max(position, last), reader)
     if learner is not None:
         _train(fitted, learner, waiting, waiting.clear(), place.position)
         fitted = learning.published(fitted, learner)
-    found = Learnt(start, place, read, kept, unknown, dict(sorted(others.items())), len(people), gap)
+    found = Learnt(start, place, read, kept, unknown, dict(sorted(others.items())), len(people), gap, refused)
     if learner is not None:
         state = learner.state
         found = replace(
@@ -185,19 +192,33 @@ def _moves(learnt: Place | None, log: FeedbackLog, start: int) -> bool:
 
 
 def _sorted_out(fitted: Fitted, events: pl.DataFrame) -> pl.DataFrame:
-    """The events, the `kind` of each in lower case, its `item` number (−1: unknown), if it is `positive`."""
+    """The events with what is made of each.
+
+    The `kind` is in lower case, `item` a number (−1: unknown); it is `positive`, or the item is `refused`, or
+    neither.
+    """
     least = fitted.config.data.min_rating
     kinds = [name.lower() for name in events["event_type"].to_list()]
     values = events["value"].to_numpy()  # NaN where there is none
     enough = ~np.isnan(values) if least is None else values >= least
     positive = np.array([kind in POSITIVE for kind in kinds], dtype=np.bool_)
     rated = np.array([kind == RATED for kind in kinds], dtype=np.bool_)
+    low = rated & ~enough & ~np.isnan(values)
     return events.hstack([
         pl.Series("kind", kinds, dtype=pl.String),
         pl.Series("item", fitted.catalog.numbers(events["item_id"])),
         pl.Series("positive", positive & (enough | ~rated)),
+        pl.Series("refused", np.array([kind == UNWANTED for kind in kinds], dtype=np.bool_) | low),
         events["timestamp"].rename("time"),
     ])
+
+
+def _heeded(fitted: Fitted, told: pl.DataFrame) -> Fitted:
+    """The model that keeps from people what they do not want, and no longer what they took to since."""
+    if fitted.histories is None:  # nothing is kept under a name
+        return fitted
+    refusals = fitted.refusals.after(told.filter(pl.col("positive") | pl.col("refused")))
+    return fitted if refusals is fitted.refusals else beside(fitted, refusals=refusals)
 
 
 def _as_log(fitted: Fitted, events: pl.DataFrame) -> EventLog:

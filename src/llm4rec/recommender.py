@@ -29,7 +29,7 @@ from llm4rec import (
 )
 from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
-from llm4rec.data.legal import legal_for, legal_items
+from llm4rec.data.legal import Legal, legal_for, legal_items
 from llm4rec.data.queries import list_length
 from llm4rec.data.remarks import Manner, Remarks
 from llm4rec.data.split import Cases
@@ -141,6 +141,7 @@ class Recommender:
     ) -> Rankings:
         """As `rank`, leaving out also the items of the same row of `exclude`.
 
+        What a named person refused (see `observe`) is left out, seen items kept or not.
         Lists are no longer than the catalogue, whatever `n`. Item -1 of a history, one the catalogue does not
         know, is passed over.
 
@@ -151,7 +152,8 @@ class Recommender:
         histories = histories.select(histories.items >= 0)
         items = np.full((histories.n_users, n), -1, dtype=np.int64)
         scores = np.full((histories.n_users, n), -np.inf, dtype=np.float32)
-        unwanted = [log for log in (None if keep_seen else histories, exclude) if log is not None]
+        refused = self.fitted.refusals.of(histories.user_ids, self.catalog)
+        unwanted = [log for log in (None if keep_seen else histories, exclude, refused) if log is not None]
         for rows, chosen in answering.chunks(self.fitted, histories):
             left_out = [log.histories(rows, log.lengths[rows]) for log in unwanted]
             legal = legal_items(self.catalog, len(rows), left_out)
@@ -176,7 +178,7 @@ class Recommender:
         """
         n = list_length(n, len(self.catalog))
         history = asking.history(self.fitted, query)
-        legal = legal_for(self.catalog, query, history)
+        legal = self._legal(query, history)
         best = answering.answer(
             correcting.for_query(self.fitted, query), history, legal, n, self._wish(query)
         )
@@ -289,7 +291,7 @@ class Recommender:
         """
         history, wish = asking.history(self.fitted, query), self._wish(query)
         (item,), out = asking.numbers(self.catalog, [item_id]).tolist(), asking.numbers(self.catalog, without)
-        listed = legal_for(self.catalog, query, history).row(0)
+        listed = self._legal(query, history).row(0)
         fitted = correcting.for_query(self.fitted, query)
         now = explaining.standings(fitted, history, listed, item, wish)
         return now + explaining.standings(fitted, explaining.without(history, out), listed, item, wish)
@@ -427,7 +429,9 @@ class Recommender:
         """The same model, knowing one more event, which changes the next answer to its person.
 
         Positive feedback (`observing.POSITIVE`, and ratings from `data.min_rating` on) on an item of the
-        catalogue is remembered as by `remember`; any other leaves the model as it is. Nothing is trained, and
+        catalogue is remembered as by `remember`. After a `dislike`, and a rating below `data.min_rating`, the
+        item is left out for its person wherever they are named, until positive feedback of theirs on it. Any
+        other leaves the model as it is, and so does all where no histories are kept. Nothing is trained, and
         no position in an event log moves: what is observed here is not to be learnt from a log as well.
 
         Raises:
@@ -438,10 +442,10 @@ class Recommender:
     def learn(
         self, log: FeedbackLog, *, after: int | None = None, progress: Progress = silent
     ) -> tuple[Self, observing.Learnt]:
-        """The same model with the positive feedback that came to an event log since it last learnt from it.
+        """The same model with the feedback that came to an event log since it last learnt from it.
 
-        It is remembered as by `remember`, and the place up to which the log was read goes with the model: a
-        model that is saved has both or neither.
+        It is remembered and heeded as by `observe`, and the place up to which the log was read goes with the
+        model: a model that is saved has both or neither.
 
         Args:
             log: the event log.
@@ -516,7 +520,7 @@ class Recommender:
         return type(self)(correcting.correct(self.fitted, user, more, less, undo))
 
     def forget_user(self, user: str) -> Self:
-        """The same model without a person's history, features, corrections, and what others were told of it.
+        """The same model without a person's history, features, wishes, and what others were told of it.
 
         What it was taught by them since is taken back: weights go back to where learning began, and the next
         `learn` trains anew. What the fit and counts made of it is in numbers that name nobody; it is gone
@@ -563,6 +567,11 @@ class Recommender:
             ArtefactError: where it is missing, incomplete, altered or of a newer format.
         """
         return cls(keeping.read(Path(path), serve))
+
+    def _legal(self, query: Query, history: EventLog) -> Legal:
+        """What may come back to a query with its history of one row."""
+        refused = self.fitted.refusals.of(history.user_ids, self.catalog).items
+        return legal_for(self.catalog, query, history, refused)
 
     def _wish(self, query: Query) -> Floats | None:
         """Log p(i | wish) [1, i]; None where none is made."""

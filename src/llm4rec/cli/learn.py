@@ -35,9 +35,10 @@ def learn(
     """Let a model learn what came to the event log since it last did.
 
     Clicks, views, likes, purchases and ratings (from data.min_rating on) become part of people's histories,
-    of what is remembered to others, and of recent popularity; other kinds are counted. On those events the
-    network is trained, a step for every online.batch_size positions of the log (with online.train=false not
-    at all). The model is replaced as a whole together with its position in the log: after an interruption at
+    of what is remembered to others, and of recent popularity. What somebody dislikes, or rates below that, is
+    left out for them from then on, until they take to it; other kinds are counted. The network is trained on
+    these events, a step for every online.batch_size positions of the log (with online.train=false not at
+    all). The model is replaced as a whole together with its position in the log: after an interruption at
     any moment, the same command goes on where the model stands.
     """
     from llm4rec.recommender import Recommender
@@ -69,6 +70,11 @@ def learn(
     if told.others:
         counts = ", ".join(f"{count} {kind!r}" for kind, count in told.others.items())
         console.note(f"Not remembered, since only what is positive is: {counts}.")
+    if told.refused:
+        console.note(
+            f"{told.refused} of these say that somebody does not want an item: it is left out for them until "
+            "they take to it."
+        )
     if json:
         console.answer(_document(told, model, shown))
         return
@@ -110,6 +116,7 @@ def _document(told: Learnt, model: Path, shown: str) -> dict[str, Any]:
         "people": told.people,
         "unknown_items": told.unknown,
         "not_positive": dict(told.others),
+        "refused": told.refused,
         "gap": told.gap,
         "trained": told.trained,
         "undone": told.undone,
@@ -128,7 +135,7 @@ def forget_user(
 ) -> None:
     """Forget a person: in the event log, and in the model what it keeps of them by name.
 
-    Events, history, features, corrections, reviews, what others were told of them, and earlier versions of
+    Events, history, features, wishes, reviews, what others were told of them, and earlier versions of
     the model go. Where learn was taught by them, weights go back to where learning began, and the next learn
     trains anew without them. What the fit and counts made of them is in numbers that name nobody; it is gone
     with the next fit without them. Backups of either are not reached. Interrupted, the same command does the

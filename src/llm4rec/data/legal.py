@@ -12,6 +12,8 @@ from llm4rec.data.catalog import Catalog
 from llm4rec.data.events import EventLog
 from llm4rec.types import Array, Bools, Floats, Ints, Query
 
+NONE = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -97,24 +99,30 @@ def legal_items(
         without: logs of b rows, such as histories, whose items must not come back to the same row.
         only: row → the only items that may come back, ascending.
     """
-    none = np.zeros(0, dtype=np.int64)
     return Legal(
         shape=(n_rows, len(catalog)),
-        rows=np.concatenate([none, *(log.rows for log in without)]),
-        items=np.concatenate([none, *(log.items for log in without)]),
+        rows=np.concatenate([NONE, *(log.rows for log in without)]),
+        items=np.concatenate([NONE, *(log.items for log in without)]),
         only=only or {},
         retired=catalog.retired,
     )
 
 
-def legal_for(catalog: Catalog, query: Query, history: EventLog) -> Legal:
+def legal_for(catalog: Catalog, query: Query, history: EventLog, refused: Ints = NONE) -> Legal:
     """What may come back to one query with its history; names the catalogue doesn't know are passed over.
+
+    Args:
+        catalog: the items; those it has retired come back to nobody.
+        query: what is asked for.
+        history: of one row.
+        refused: items that the query's person does not want [n].
 
     Raises:
         InputError: where `query.where` names what is no categorical field.
     """
     named = catalog.numbers(pl.Series(query.exclude, dtype=pl.String))
-    out = named[named >= 0] if query.keep_seen else np.concatenate([history.items, named[named >= 0]])
+    seen = NONE if query.keep_seen else history.items
+    out = np.concatenate([seen, named[named >= 0], refused])
     only = only_items(catalog, query.allow, query.where)
     return Legal(
         shape=(1, len(catalog)),
