@@ -139,7 +139,7 @@ def test_events_one_by_one_and_at_once_and_counted_anew_are_the_same_model(
         one_by_one = one_by_one.observe(each)
     frame = observing._sorted_out(before, checked(told)).filter(pl.col("positive") & (pl.col("item") >= 0))
     new = observing._as_log(before, frame)
-    at_once = Recommender(before).remember(new)
+    at_once = Recommender(replace(before, refusals=one_by_one.fitted.refusals)).remember(new)
     found, other = one_by_one.fitted, at_once.fitted
     same(one_by_one, at_once)
     for name in ("histories", "memories"):

@@ -21,21 +21,20 @@ from llm4rec.data.feedback import RATED, checked
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted, as_indexed, beside
 from llm4rec.online.learner import Learner
+from llm4rec.online.opposed import DISLIKE, LOW, SKIP
 from llm4rec.types import Feedback, Place, Progress, silent
 
 if TYPE_CHECKING:
     from llm4rec.store.eventlog import FeedbackLog  # brings a database library along
 
+NAMED = (RATED, DISLIKE, SKIP)
 KEPT = ("position", "event_id", "user_id", "item", "event_type", "kind", "value", "timestamp")
 LEARNT = {
     "position": pl.Int64, "event_id": pl.String, "user_id": pl.String, "item": pl.Int64, "kind": pl.String,
-    "time": pl.Int64,
+    "time": pl.Int64, "value": pl.Float64, "against": pl.Boolean,
 }  # fmt: skip
 POSITIVE = ("click", "like", "purchase", "rating", "view")
 """Kinds that say a person took to an item, in lower case; a rating does so from `data.min_rating` on."""
-UNWANTED = "dislike"
-"""The kind that says a person does not want an item, in lower case; a rating below `data.min_rating` does so,
-too. That one was passed by (`skip`) is no such word."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,7 @@ def learn(
         people.update(known["user_id"].to_list())
         position = max(position, int(page["position"][-1]))
         if learner is not None:
-            taken = told.filter(pl.col("positive") & (pl.col("item") >= 0))
-            waiting = _train(fitted, learner, pl.concat([waiting, taken.select(*LEARNT)]), known, position)
+            waiting = _train(fitted, learner, pl.concat([waiting, _taught(told)]), known, position)
         if known.height:
             fitted = lifecycle.remember(fitted, _as_log(fitted, known))
         refused += int(new["refused"].sum())
@@ -153,9 +151,17 @@ def _train(
     since = learning.Since(fitted.histories, came, lambda some: _as_log(fitted, some))
     while (end := learner.state.position // size * size + size) <= position:
         batch = waiting.filter(pl.col("position") <= end)
-        learner.take(batch, end, since.known(end))
+        taken, against = batch.filter(~pl.col("against")), batch.filter("against")
+        learner.take(taken, end, since.known(end), against)
         waiting = waiting.filter(pl.col("position") > end)
     return waiting
+
+
+def _taught(told: pl.DataFrame) -> pl.DataFrame:
+    """What of some events teaches a network; a rating that speaks against its item is a kind of its own."""
+    heard = told.filter((pl.col("positive") | pl.col("against")) & (pl.col("item") >= 0))
+    low = pl.col("against") & (pl.col("kind") == RATED)
+    return heard.with_columns(kind=pl.when(low).then(pl.lit(LOW)).otherwise("kind")).select(*LEARNT)
 
 
 def _start(learnt: Place | None, log: FeedbackLog, last: int, after: int | None) -> int:
@@ -194,21 +200,22 @@ def _moves(learnt: Place | None, log: FeedbackLog, start: int) -> bool:
 def _sorted_out(fitted: Fitted, events: pl.DataFrame) -> pl.DataFrame:
     """The events with what is made of each.
 
-    The `kind` is in lower case, `item` a number (−1: unknown); it is `positive`, or the item is `refused`, or
-    neither.
+    The `kind` is in lower case, `item` a number (−1: unknown). It is `positive`, or speaks `against` the
+    item, or neither; what was disliked or rated too low is `refused`, and not what was only passed by.
     """
     least = fitted.config.data.min_rating
     kinds = [name.lower() for name in events["event_type"].to_list()]
     values = events["value"].to_numpy()  # NaN where there is none
     enough = ~np.isnan(values) if least is None else values >= least
     positive = np.array([kind in POSITIVE for kind in kinds], dtype=np.bool_)
-    rated = np.array([kind == RATED for kind in kinds], dtype=np.bool_)
+    rated, disliked, skipped = (np.array([kind == each for kind in kinds], dtype=np.bool_) for each in NAMED)
     low = rated & ~enough & ~np.isnan(values)
     return events.hstack([
         pl.Series("kind", kinds, dtype=pl.String),
         pl.Series("item", fitted.catalog.numbers(events["item_id"])),
         pl.Series("positive", positive & (enough | ~rated)),
-        pl.Series("refused", np.array([kind == UNWANTED for kind in kinds], dtype=np.bool_) | low),
+        pl.Series("refused", disliked | low),
+        pl.Series("against", disliked | low | skipped),
         events["timestamp"].rename("time"),
     ])
 

@@ -55,7 +55,8 @@ def refit(
     )
     # it knows of every event up to there; the learner begins from the new weights
     place, said = fitted.learnt, _still_possible(fitted, found)
-    return as_indexed(found, replace(found, learnt=place, corrections=said))
+    kept = replace(found, learnt=place, corrections=said, refusals=fitted.refusals)
+    return as_indexed(found, kept)
 
 
 def _start(fitted: Fitted) -> fitting.Start:

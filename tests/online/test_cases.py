@@ -28,7 +28,7 @@ def test_one_person_has_one_stretch() -> None:
     assert found.first.tolist() == [True, True]
     assert found.weights.tolist() == [0, 0, 0, 2, 0.5, 1]
     assert found.index.tolist() == [3, 4, 5] and found.asked.tolist() == [2, 0, 1]
-    assert found.items.tolist() == [1, 5, 2]
+    assert found.log.items[found.index].tolist() == [1, 5, 2]
 
 
 def test_what_is_learnt_again_has_its_own_stretch() -> None:

@@ -37,9 +37,10 @@ def learn(
     Clicks, views, likes, purchases and ratings (from data.min_rating on) become part of people's histories,
     of what is remembered to others, and of recent popularity. What somebody dislikes, or rates below that, is
     left out for them from then on, until they take to it; other kinds are counted. The network is trained on
-    these events, a step for every online.batch_size positions of the log (with online.train=false not at
-    all). The model is replaced as a whole together with its position in the log: after an interruption at
-    any moment, the same command goes on where the model stands.
+    the former, its rating head (model.pointwise) also on what was disliked, rated low or skipped: a step for
+    every online.batch_size positions of the log (with online.train=false none). The model is replaced as a
+    whole together with its position in the log: after an interruption at any moment, the same command goes on
+    where the model stands.
     """
     from llm4rec.recommender import Recommender
     from llm4rec.store.alone import alone

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from llm4rec.data.events import EventLog
-from llm4rec.model.network import Batch, Network, Offer
+from llm4rec.model.network import Network, Offer
+from llm4rec.online.reliability import FLOOR
 from llm4rec.types import Bools, Floats, Ints
 
 
@@ -26,6 +27,7 @@ class Cases:
         weights: of every event as a target [e]; 0 where it is only read.
         index: place of each event that is asked for in the arrays of the log, ascending [p].
         asked: which of the events given it is [p].
+        against: whether each speaks against its item [e]; empty where none does.
     """
 
     log: EventLog
@@ -33,11 +35,12 @@ class Cases:
     weights: Floats
     index: Ints
     asked: Ints
+    against: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
 
     @property
-    def items(self) -> Tensor:
-        """The items that are asked for [p]."""
-        return torch.from_numpy(self.log.items[self.index])
+    def opposing(self) -> Bools:
+        """Which of what is asked for speaks against its item [p]."""
+        return self.against[self.index] if len(self.against) else np.zeros(len(self.index), dtype=np.bool_)
 
 
 def cases(known: EventLog, events: pl.DataFrame, weights: Floats, most: int, together: int) -> Cases:
@@ -94,46 +97,63 @@ def _places(known: EventLog, events: pl.DataFrame) -> tuple[Ints, Ints]:
 
 @dataclass
 class Foresight:
-    """Notes what a step foresees before it changes anything; a penalty that adds nothing.
+    """Notes what a step foresees before it changes anything, and doubts what is hardly likely.
 
     Attributes:
-        items: the items that are asked for [p], in the order of the states.
         n_items: catalogue size.
         vectors: gives vectors of some items.
         carried: what their logits carry [i]; None for nothing.
+        doubted: which of what is asked for may be doubted [p].
+        doubt: how far above the last place of all an item has to stand to be believed wholly, as a lead.
         losses: −log p of each (nats) [p]; where negatives are sampled, an estimate.
         leads: 2 · (share of the scored items below it) − 1 [p].
+        likely: what each counts for [p].
     """
 
-    items: Tensor
     n_items: int
     vectors: Callable[[Tensor], Tensor]
     carried: Tensor | None
+    doubted: Tensor
+    doubt: float
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))
     leads: Tensor = field(default_factory=lambda: torch.zeros(0))
+    likely: Tensor = field(default_factory=lambda: torch.ones(0))
 
-    def __call__(
-        self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer
-    ) -> Tensor:
+    def __call__(self, network: Network, states: Tensor, offer: Offer, items: Tensor) -> Tensor:
         with torch.no_grad():
             logits = network.head(states, offer.vectors)
             every = len(offer.items) == self.n_items
-            wanted = offer.vectors[self.items] if every else self.vectors(self.items)
+            wanted = offer.vectors[items] if every else self.vectors(items)
             prepared, wanted = network.head.prepared(states, wanted)
             own = (prepared * wanted).sum(dim=1)
             if self.carried is not None:
                 logits = logits + self.carried[offer.items]
-                own = own + self.carried[self.items]
+                own = own + self.carried[items]
             among = math.log(self.n_items / len(offer.items))
             self.losses = torch.logsumexp(logits, dim=1) + among - own
             lower = (logits < own.unsqueeze(1)).float().mean(dim=1)
             self.leads = 2 * lower - 1
-        return states.new_zeros(())
+            self.likely = torch.where(self.doubted, likely(self.leads, self.doubt), 1.0)
+        return self.likely
+
+
+def likely(leads: Tensor, doubt: float) -> Tensor:
+    """What events count for by where their items would have stood [p], a part of quality, equation (28).
+
+    An event whose item stood last of all is worth next to nothing, one that stood `doubt` above that as much
+    as any: between a mistake, a false event and a taste that turned wholly over night the first two are the
+    likelier, and a taste that turns is believed as soon as its first events have been.
+
+    Args:
+        leads: from −1 to 1 [p].
+        doubt: from 0, where each counts alike, to 2.
+    """
+    return ((1 + leads) / doubt).clamp(FLOOR, 1) if doubt else torch.ones_like(leads)
 
 
 @dataclass
 class Drawing:
-    """Draws an item of what is foreseen; a penalty that adds nothing.
+    """Draws an item of what is foreseen.
 
     Attributes:
         seed: of the draw.
@@ -143,9 +163,7 @@ class Drawing:
     seed: int
     item: int = -1
 
-    def __call__(
-        self, network: Network, states: Tensor, batch: Batch, owners: Tensor, offer: Offer
-    ) -> Tensor:
+    def __call__(self, network: Network, states: Tensor, offer: Offer, items: Tensor) -> Tensor:
         logits = network.head(states[:1], offer.vectors)
         if offer.carried is not None:
             logits = logits + offer.carried
@@ -153,4 +171,4 @@ class Drawing:
         if bool(shares.isfinite().all()):
             generator = torch.Generator().manual_seed(self.seed)
             self.item = int(offer.items[torch.multinomial(shares, 1, generator=generator)])
-        return states.new_zeros(())
+        return torch.ones(len(items))

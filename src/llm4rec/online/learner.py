@@ -31,19 +31,20 @@ from llm4rec.online.consolidation import Consolidation
 from llm4rec.online.drift import Drift
 from llm4rec.online.guard import Guard
 from llm4rec.online.momentum import descend, important
+from llm4rec.online.opposed import opposed, ratings, together
 from llm4rec.online.options import OnlineConfig
 from llm4rec.online.reliability import Reliability, quality
 from llm4rec.online.reservoir import SCHEMA, Reservoir
-from llm4rec.train.loop import Penalty, TrainConfig, step
+from llm4rec.train.loop import TrainConfig, Weigh, step
 from llm4rec.train.material import Material
 from llm4rec.train.stages import only
 from llm4rec.train.windows import Windows
-from llm4rec.types import Array, Bools, Ints
+from llm4rec.types import Array, Bools, Floats, Ints
 
 TABLE = f"fusion.encoders.{BEHAVIOUR}.table"
-READERS = ("start", "gap.", "rating.", "kind.", "backbone.")
-"""Beside the vectors of items, what reads a history is trained. What makes vectors of content is not, so that
-new items land where they would have landed."""
+READERS = ("start", "gap.", "rating.", "kind.", "backbone.", "pointwise.")
+"""Beside the vectors of items, what reads a history is trained, and the rating head where there is one. What
+makes vectors of content is not, so that new items land where they would have landed."""
 
 NONE = np.zeros(0, dtype=np.int64)
 UNJUDGED = {**SCHEMA, "kind": pl.String, "step": pl.Int64}
@@ -226,6 +227,7 @@ class Learner:
         self._config = around.train.model_copy(update={"hide": 0.0})
         self._most = min(network.max_history, options.history)
         self._seed = 0
+        self._rates = network.pointwise is not None and histories.ratings is not None
         self.average = self._weights()
         origin, met = (reached, NONE) if isinstance(reached, Origin) else (reached.origin, reached.met)
         self._carried = origin.carried
@@ -292,7 +294,7 @@ class Learner:
             if gradients is not None:
                 consolidation.count(gradients, number / (number + 1))
 
-    def take(self, events: pl.DataFrame, end: int, known: Known) -> None:
+    def take(self, events: pl.DataFrame, end: int, known: Known, against: pl.DataFrame | None = None) -> None:
         """Learn one micro-batch.
 
         Args:
@@ -300,19 +302,23 @@ class Learner:
                 `user_id`, `item`, `time`, `kind` and `event_id` [n].
             end: its last position.
             known: the histories as they are at that position, these events among them.
+            against: what speaks against items of the catalogue in the same positions, which no history holds:
+                the same columns, `position` in both, and `value`, the rating of a low rating. Nothing is made
+                of it where the network has no rating head, or the histories no ratings.
         """
         state, options = self.state, self.options
+        against = events.clear() if against is None or not self._rates else against
         held = held_out(events["event_id"].to_list(), options.holdout)
         fresh = events.filter(~held)
         if events.height:
             self._meet(events["item"].to_numpy())
         numbered = fresh.with_columns(step=pl.lit(state.steps, dtype=pl.Int64))
         state.unjudged = pl.concat([state.unjudged, numbered.select(*UNJUDGED)])
-        if fresh.height:
-            self._learn(fresh, known)
+        if fresh.height or against.height:
+            self._learn(fresh, known, against, events)
         state.reservoir = state.reservoir.took(fresh)
         judging = events.filter(held)
-        state.reliability.met(judging["user_id"].to_list())
+        state.reliability.met(judging["user_id"].to_list() + against["user_id"].to_list())
         state.guard.took(judging)
         state.position = end
         state.steps += 1
@@ -339,9 +345,9 @@ class Learner:
             self.state.met = np.union1d(self.state.met, new)
             mask[torch.from_numpy(new)] = True
 
-    def _learn(self, fresh: pl.DataFrame, known: Known) -> None:
+    def _learn(self, fresh: pl.DataFrame, known: Known, against: pl.DataFrame, came: pl.DataFrame) -> None:
         state, options = self.state, self.options
-        told = self._step(fresh, known, state.steps)
+        told = self._step(fresh, known, state.steps, against, came)
         if told is None:
             return
         asked, losses, leads = told
@@ -352,46 +358,62 @@ class Learner:
         new = asked.asked < fresh.height
         events = fresh[asked.asked[new]]
         state.reliability.saw(events["kind"].to_list(), events["user_id"].to_list(), leads[new])
+        state.reliability.spoke_against(against["kind"].to_list(), leads[asked.opposing])
         if state.drift.saw(losses[new]):
             state.consolidation.loosen(options.loosening)
-        if state.consolidation.strength and state.steps % options.fisher_every == 0:
+        if fresh.height and state.consolidation.strength and state.steps % options.fisher_every == 0:
             gradients = self._sampled_gradients(fresh[[0]], known, state.steps)
             if gradients is not None:
                 state.consolidation.count(gradients, options.fisher_decay)
 
-    def _step(self, fresh: pl.DataFrame, known: Known, number: int) -> tuple[Cases, Array, Array] | None:
+    def _step(
+        self, fresh: pl.DataFrame, known: Known, number: int, against: pl.DataFrame, came: pl.DataFrame
+    ) -> tuple[Cases, Array, Array] | None:
         """Make one step, as far as its gradients are numbers.
 
         Args:
             fresh: what it learns, with the columns of `UNJUDGED` but the last [n].
             known: the histories that hold it.
             number: of the step, which seeds what is drawn.
+            against: what speaks against items, as `take` has it.
+            came: all that is positive of its positions.
 
         Returns:
             What it asked for, with losses and leads before it was made, infinite where it was not; None where
             nothing is found to ask for.
         """
         state, options = self.state, self.options
-        kinds, people = fresh["kind"].to_list(), fresh["user_id"].to_list()
         again = state.reservoir.drawn(options.replay, number)
-        weights = np.ones(fresh.height, dtype=np.float32)
-        trust = np.ones(again.height, dtype=np.float32)
-        if options.reliability:
-            weights = state.reliability.weights(kinds, people)
-            trust = state.reliability.of_people(again["user_id"].to_list())
-        rate = quality(weights, people, options.independence)
         both = pl.concat([fresh.select(*SCHEMA), again.select(*SCHEMA)])
+        told = fresh if fresh.height else against  # what was taken says how far a step goes, if anything was
+        weights, trust = self._trust(told), np.ones(again.height, dtype=np.float32)
+        if options.reliability:
+            trust = state.reliability.of_people(again["user_id"].to_list())
         # half of the step is what is known already, however little the new is trusted
-        every = np.concatenate([weights, trust * weights.mean()])
-        self._seed = number + 1
-        asked = cases(known(both["user_id"]), both, every, self._most, fresh.height)
+        every = np.concatenate([weights[: fresh.height], trust * weights.mean()])
+        log = known(pl.concat([both["user_id"], against["user_id"]]))
+        asked = cases(log, both, every, self._most, fresh.height)
+        if against.height:
+            said = ratings(against["kind"].to_list(), against["value"].to_numpy(), self.around.space)
+            other = opposed(log, against, said, self._trust(against), came, self._most)
+            asked = together(asked, other, both.height)
         if not len(asked.index):
             return None
-        losses, leads, gradients = self._gradients(asked)
+        self._seed = number + 1
+        foresight, gradients = self._gradients(asked, fresh.height)
+        losses, leads = foresight.losses.numpy(), foresight.leads.numpy()
         if not (np.isfinite(losses).all() and _finite(gradients)):
             return asked, np.full_like(losses, np.inf), leads
-        self.descend(gradients, rate)
+        new = asked.asked < fresh.height
+        weights[asked.asked[new]] *= foresight.likely.numpy()[new]
+        self.descend(gradients, quality(weights, told["user_id"].to_list(), options.independence))
         return asked, losses, leads
+
+    def _trust(self, events: pl.DataFrame) -> Floats:
+        """What each of some events weighs [n]."""
+        if not self.options.reliability:
+            return np.ones(events.height, dtype=np.float32)
+        return self.state.reliability.weights(events["kind"].to_list(), events["user_id"].to_list())
 
     def descend(self, gradients: Mapping[str, Tensor], share: float) -> None:
         """Equations (26) to (30) with η_t a share of η₀, its quality, then what holds back, (33)."""
@@ -446,8 +468,9 @@ class Learner:
 
     def _learn_again(self, events: pl.DataFrame, known: Known) -> bool:
         """Make the steps of some events anew; False where one can't be made, or there are none."""
+        nothing = pl.DataFrame(schema={**UNJUDGED, "value": pl.Float64})
         for part in events.partition_by("step", maintain_order=True):
-            told = self._step(part, known, int(part["step"][0]))
+            told = self._step(part, known, int(part["step"][0]), nothing, part)
             if told is not None and not np.isfinite(told[1]).all():
                 return False
         return events.height > 0
@@ -497,24 +520,27 @@ class Learner:
             ones = np.ones(part.height, dtype=np.float32)
             asked = cases(known(part["user_id"]), part, ones, self._most, 0)
             if len(asked.index):
-                told = self._foresight(asked)
+                told = self._foresight(asked, 0)
                 with torch.no_grad():
-                    self._loss(asked, (told,))
+                    self._loss(asked, told)
                 losses[start + asked.asked] = told.losses.numpy()
                 leads[start + asked.asked] = told.leads.numpy()
         return losses, leads
 
-    def _gradients(self, asked: Cases) -> tuple[Array, Array, dict[str, Tensor]]:
-        """Losses and leads of what is asked for, before the step, and g of equation (26)."""
-        told = self._foresight(asked)
+    def _gradients(self, asked: Cases, n_new: int) -> tuple[Foresight, dict[str, Tensor]]:
+        """What is foreseen of what is asked for, before the step, and g of equation (26).
+
+        Of what was asked first, `n_new` events are new: each counts for less where it is hardly likely.
+        """
+        told = self._foresight(asked, n_new)
         with only(self.network, self.trained.values()):
-            loss = self._loss(asked, (told,))
+            loss = self._loss(asked, told)
             found = torch.autograd.grad(loss, list(self.trained.values()), allow_unused=True)
         gradients = {
             name: torch.zeros_like(tensor) if gradient is None else gradient
             for (name, tensor), gradient in zip(self.trained.items(), found, strict=True)
         }
-        return told.losses.numpy(), told.leads.numpy(), gradients
+        return told, gradients
 
     def _sampled_gradients(self, event: pl.DataFrame, known: Known, number: int) -> dict[str, Tensor] | None:
         """The gradient of −log p(y) after the history of one event, y drawn from the model.
@@ -530,7 +556,7 @@ class Learner:
             return None
         items = asked.log.items.copy()
         items[asked.index] = drawn
-        gradients = self._gradients(replace(asked, log=replace(asked.log, items=items)))[2]
+        gradients = self._gradients(replace(asked, log=replace(asked.log, items=items)), 0)[1]
         return gradients if _finite(gradients) else None
 
     @torch.no_grad()
@@ -539,16 +565,17 @@ class Learner:
         drawing = Drawing(
             int(np.random.SeedSequence([self.around.train.seed, 4, number]).generate_state(1)[0])
         )
-        self._loss(asked, (drawing,))
+        self._loss(asked, drawing)
         return drawing.item
 
-    def _foresight(self, asked: Cases) -> Foresight:
+    def _foresight(self, asked: Cases, n_new: int) -> Foresight:
         carried = None if self._carried is None else self._carried.logits
-
+        doubted = torch.from_numpy(asked.asked < n_new)
+        doubt = self.options.doubt if self.options.reliability else 0.0
         n_items = len(self.items[BEHAVIOUR].mask)
-        return Foresight(asked.items, n_items, lambda items: self._vectors()[items], carried)
+        return Foresight(n_items, lambda items: self._vectors()[items], carried, doubted, doubt)
 
-    def _loss(self, asked: Cases, penalties: Sequence[Penalty]) -> Tensor:
+    def _loss(self, asked: Cases, weigh: Weigh) -> Tensor:
         """The training step's loss of what is asked for, with its graph."""
         log, around = asked.log, self.around
         ratings = np.full(log.n_events + 1, np.nan, dtype=np.float32)
@@ -566,6 +593,7 @@ class Learner:
             vectors=self._vectors(),
             timed=around.timed,
             offsets=offsets,
+            against=torch.from_numpy(np.append(asked.against, False)) if asked.against.any() else None,
         )
         rows = np.arange(log.n_users)
         windows = Windows(rows, log.offsets[:-1], log.lengths, asked.first)
@@ -576,7 +604,7 @@ class Learner:
                 int(np.random.SeedSequence([around.train.seed, 5, self._seed]).generate_state(1)[0])
             )
             return step(
-                self.network, material, windows, rows, self._config, weights, penalties, normalised=True
+                self.network, material, windows, rows, self._config, weights, (), normalised=True, weigh=weigh
             )
 
 

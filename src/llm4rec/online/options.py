@@ -54,6 +54,13 @@ class OnlineConfig(Section):
     reliability: bool = Option(
         default=True, description="Weigh feedback by how far its kind and its person can be trusted."
     )
+    doubt: float = Option(
+        default=0.5,
+        ge=0,
+        le=2,
+        description="How far above the last place of all, as a lead, an item has to stand for its event to "
+        "count wholly; 0 = wherever it stands.",
+    )
     independence: float = Option(
         default=1.0,
         ge=0,

@@ -131,6 +131,21 @@ class Penalty(Protocol):
         ...
 
 
+class Weigh(Protocol):
+    """What each target of a step counts for beside its weight, by what is foreseen of it."""
+
+    def __call__(self, network: Network, states: Tensor, offer: Offer, items: Tensor) -> Tensor:
+        """Factors [p].
+
+        Args:
+            network: as it is trained.
+            states: those that predict an event [p, d].
+            offer: the items that this step scores.
+            items: the targets [p].
+        """
+        ...
+
+
 @dataclass
 class TrainLog:
     """What happened: one entry per finished epoch, the best of them, and why it ended."""
@@ -230,7 +245,7 @@ def _validated(run: Run, validate: Callable[[Network], float]) -> float:
             return validate(run.network)
 
 
-def step(
+def step(  # noqa: PLR0913  # what every kind of step can ask for
     network: Network,
     material: Material,
     windows: Windows,
@@ -239,8 +254,9 @@ def step(
     weights: Tensor | None,
     penalties: Sequence[Penalty],
     normalised: bool = False,
+    weigh: Weigh | None = None,
 ) -> Tensor:
-    """The loss of one batch of windows, with its graph."""
+    """The loss of one batch of windows, with its graph; `weigh` is asked where there are weights."""
     rows, starts, lengths = windows.rows[chosen], windows.starts[chosen], windows.lengths[chosen] - 1
     asked_at = material.events.next_times(starts, lengths) if material.timed else None
     batch = _hidden(material.events.batch(rows, starts, lengths, asked_at), config.hide)
@@ -250,29 +266,35 @@ def step(
         targets, place = targets[counted], place[counted]
     wanted = material.events.items[targets]
     offsets = None if material.offsets is None else material.offsets.of_events(targets)
-    share = torch.full((len(wanted),), 1 / len(wanted))
-    if weights is not None:
-        own = weights[targets]
-        share = own / own.sum() if normalised else share * own
-    if material.dense and material.n_items > config.full_softmax_up_to:
-        states, wanted_vectors, offer, loss = _sampled(
-            network, material, batch, place, wanted, share, config.negatives, offsets
+    sampled = material.dense and material.n_items > config.full_softmax_up_to
+    if sampled:
+        states, wanted_vectors, offer, losses = _sampled(
+            network, material, batch, place, wanted, config.negatives, offsets
         )
     else:
         vectors = material.fused(network)
         states = network.read(batch, vectors, material.people).flatten(0, 1)[place]
-        loss = states.new_zeros(())
-        if material.dense:
-            loss = softmax_loss(network.head, states, vectors, wanted, share, config.dtype, offsets)
+        losses = states.new_zeros(len(wanted))
         wanted_vectors = vectors[wanted] if network.pointwise is not None else vectors[:0]
         offer = Offer(torch.arange(len(vectors)), vectors, None if offsets is None else offsets.newest)
+    share = torch.full((len(wanted),), 1 / len(wanted))
+    if weights is not None:
+        own = weights[targets]
+        if weigh is not None:
+            own = own * weigh(network, states, offer, wanted)
+        share = own / own.sum() if normalised else share * own
+    taken = share if material.against is None else _without(share, material.against[targets])
+    if material.dense and not sampled:
+        loss = softmax_loss(network.head, states, offer.vectors, wanted, taken, config.dtype, offsets)
+    else:
+        loss = (losses * taken).sum()
     if material.codes is not None and network.codes is not None:
         soft = None
         if material.teaching is not None:
             teaching, every = material.teaching, material.fused(network)
             soft = soft_codes(network.head, states, every, wanted, teaching, offsets)
         part = 0.0 if material.teaching is None else material.teaching.share
-        loss = loss + (network.codes.losses(states, material.codes[wanted], soft, part) * share).sum()
+        loss = loss + (network.codes.losses(states, material.codes[wanted], soft, part) * taken).sum()
     if network.pointwise is not None and material.dense:
         errors = rating_loss(network.pointwise, states, wanted_vectors, material.ratings[targets])
         loss = loss + network.pointwise_weight * (errors * share).sum()
@@ -283,17 +305,25 @@ def step(
     return loss
 
 
+def _without(share: Tensor, against: Tensor) -> Tensor:
+    """What each target weighs in a softmax [p]: nothing where it speaks against its item.
+
+    The others weigh as much together as all did: what is taken teaches the same beside whatever is not.
+    """
+    kept = share.masked_fill(against, 0)
+    return kept * (share.sum() / kept.sum()) if bool((kept > 0).any()) else kept
+
+
 def _sampled(
     network: Network,
     material: Material,
     batch: Batch,
     place: Tensor,
     wanted: Tensor,
-    share: Tensor,
     n_negatives: int,
     offsets: Offsets | None,
 ) -> tuple[Tensor, Tensor, Offer, Tensor]:
-    """States and vectors of the targets [p, d], what was drawn and the loss; few items have vectors then."""
+    """States and vectors of the targets [p, d], what was drawn, losses [p]; few items have vectors then."""
     negatives = torch.randint(material.n_items, (n_negatives,))
     inputs = batch.items.clamp(min=0).flatten()
     needed, index = torch.unique(torch.cat([inputs, wanted, negatives]), return_inverse=True)
@@ -306,7 +336,7 @@ def _sampled(
         network.head, states, vectors[right], vectors[wrong], wanted, negatives, log_counts, offsets
     )
     carried = None if offsets is None else offsets.newest[negatives]
-    return states, vectors[right], Offer(negatives, vectors[wrong], carried), (losses * share).sum()
+    return states, vectors[right], Offer(negatives, vectors[wrong], carried), losses
 
 
 def _targets(windows: Windows, chosen: Ints) -> tuple[Tensor, Tensor]:

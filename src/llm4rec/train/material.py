@@ -29,6 +29,8 @@ class Material:
         vectors: item vectors z [i, d] where what makes them is not trained; None fuses them at each step.
         timed: whether each target is asked for at its own time.
         offsets: popularity that the dense head's logits are given, for every event; None for none.
+        against: which events speak against their items [e + 1], targets of the rating head alone; None for
+            none.
     """
 
     events: EventArrays
@@ -41,6 +43,7 @@ class Material:
     vectors: Tensor | None = None
     timed: bool = False
     offsets: Offsets | None = None
+    against: Tensor | None = None
 
     @property
     def n_items(self) -> int:
