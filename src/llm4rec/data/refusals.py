@@ -51,8 +51,12 @@ class Refusals:
                 changed[user] = now ^ {item}
         if not changed:
             return self
-        said = {**self.said, **{user: frozenset(items) for user, items in changed.items()}}
-        return type(self)({user: items for user, items in said.items() if items})
+        said = dict(self.said)
+        for user, items in changed.items():
+            said[user] = frozenset(items)
+            if not items:
+                del said[user]
+        return type(self)(said)
 
     def without(self, user: str) -> Self:
         """The same without a person."""
