@@ -13,6 +13,7 @@ holdout.
     inverted  a tenth of the events (--inverted) name another item than the one that was taken: one of the
               hundred that the fitted model ranks last for the person after their history. Every second of
               them at random comes as "like", which is no kind of any true event; the others as the true do.
+    left out  the tenth is left out instead: what could be reached if all that is false were known
     flooded   beside that, one new person gives random items, as many events as a quarter of the stream, of
               the true events' kind and spread at random among the others
     planted   clean, but half a period before the last judgement at which the guard would keep what was
@@ -382,9 +383,11 @@ def report(given: Setting, share: float, draws: int, seed: int) -> dict[str, Any
         }
         if name == "ours":
             told["clean outcome"] = clean
-        poisoned: dict[str, list[Outcome]] = {"inverted": [], "flooded": []}
+        poisoned: dict[str, list[Outcome]] = {"left out": [], "inverted": [], "flooded": []}
         for draw in range(seed, seed + draws):
             false = inverted(given, share, draw)
+            true = [each for each, told in zip(given.told, false, strict=True) if each == told]
+            poisoned["left out"].append(outcome(given, true, options))
             poisoned["inverted"].append(outcome(given, false, options))
             poisoned["flooded"].append(outcome(given, flooded(false, given, draw), options))
         for case, found in poisoned.items():
