@@ -286,7 +286,7 @@ def disturbed(model: Recommender, kind: str, size: float, seed: int) -> Recommen
     """
     import torch
 
-    from llm4rec.online.learner import TABLE
+    from llm4rec.online.progressed import TABLE
 
     assert model.fitted.online is not None  # it has learnt
     state, network = copy.deepcopy(model.fitted.online), copy.deepcopy(model.fitted.scorer.network)

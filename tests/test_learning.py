@@ -24,7 +24,8 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError
 from llm4rec.online import kept
-from llm4rec.online.learner import Origin, Progressed, held_out
+from llm4rec.online.learner import held_out
+from llm4rec.online.progressed import Origin, Progressed
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
 from llm4rec.store import artefact

@@ -17,7 +17,7 @@ from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError, InputError
-from llm4rec.online.learner import Progressed, trained
+from llm4rec.online.progressed import Progressed, trained
 from llm4rec.online.reservoir import events_at
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config

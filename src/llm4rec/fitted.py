@@ -34,7 +34,7 @@ from llm4rec.model.pretrained import Decoder
 from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.model.words import Words
-from llm4rec.online.learner import Origin, Progressed
+from llm4rec.online.progressed import Origin, Progressed
 from llm4rec.online.reservoir import NO_EVENTS
 from llm4rec.retrieve.condition import Condition, attending
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever

@@ -39,7 +39,7 @@ from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Scorer
 from llm4rec.model.words import Words
 from llm4rec.online import kept as kept_online
-from llm4rec.online.learner import Origin, Progressed, trained
+from llm4rec.online.progressed import Origin, Progressed, trained
 from llm4rec.online.reservoir import NO_EVENTS
 from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY

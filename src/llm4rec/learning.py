@@ -12,7 +12,8 @@ import polars as pl
 from llm4rec import lifecycle
 from llm4rec.data.events import EventLog
 from llm4rec.fitted import Fitted, as_indexed
-from llm4rec.online.learner import Learner, Origin, Progressed, Surroundings, of_people
+from llm4rec.online.learner import Learner, of_people
+from llm4rec.online.progressed import Origin, Progressed, Surroundings
 
 
 def trains(fitted: Fitted) -> bool:

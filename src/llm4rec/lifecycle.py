@@ -27,7 +27,7 @@ from llm4rec.model import arrivals
 from llm4rec.model.arrivals import Arrivals
 from llm4rec.model.network import Network
 from llm4rec.model.scorer import Scorer
-from llm4rec.online.learner import Origin, Progressed, trained
+from llm4rec.online.progressed import Origin, Progressed, trained
 from llm4rec.online.reservoir import events_at
 from llm4rec.retrieve.entries import KINDS
 from llm4rec.settings import Config

@@ -18,7 +18,7 @@ from llm4rec.errors import InputError
 from llm4rec.explain.corrections import Corrections
 from llm4rec.fitted import Fitted, as_indexed
 from llm4rec.model.backbone import COMPACT
-from llm4rec.online.learner import Progressed
+from llm4rec.online.progressed import Progressed
 from llm4rec.types import Progress, silent
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import torch
 
 from llm4rec.data.events import build_log
-from llm4rec.online.cases import cases
+from llm4rec.online.cases import cases, likely
 from llm4rec.online.reservoir import SCHEMA
 
 LOG = build_log(
@@ -45,6 +46,12 @@ def test_what_can_not_be_asked_for_is_left_out() -> None:
     # there is no 9 at 4, the first event lies before what is read, and 1 at 3 is the first that is read
     assert found.asked.tolist() == [0] and found.log.items.tolist() == [1, 5, 9]
     assert not len(cases(LOG, told[:0], np.ones(0, dtype=np.float32), 2, 0).index)
+
+
+def test_what_is_hardly_likely_counts_for_little() -> None:
+    leads = torch.tensor([-1.0, -0.9, -0.75, -0.5, 0.0, 1.0])
+    torch.testing.assert_close(likely(leads, 0.5), torch.tensor([0.01, 0.2, 0.5, 1.0, 1.0, 1.0]))
+    assert likely(leads, 0.0).tolist() == [1.0] * 6
 
 
 def test_the_newest_of_equal_events_is_meant() -> None:

@@ -16,7 +16,8 @@ from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.model.events import event_arrays
 from llm4rec.online.cases import cases
-from llm4rec.online.learner import Learner, held_out, trained
+from llm4rec.online.learner import Learner, held_out
+from llm4rec.online.progressed import trained
 from llm4rec.online.reservoir import SCHEMA
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
@@ -232,6 +233,28 @@ def test_what_was_undone_is_learnt_again_without_what_broke_it(model: Recommende
         torch.testing.assert_close(broken.average[name], tensor, rtol=0, atol=5e-3)
     assert any(not torch.equal(start[name], tensor) for name, tensor in broken.average.items())
     assert broken.state.unjudged.height == 0
+
+
+def test_an_event_that_is_hardly_likely_moves_little(model: Recommender) -> None:
+    """The same event, wholly believed and doubted, and one that may not be doubted."""
+    alone = {**PLAIN, "reliability": True}
+    moved: dict[float, float] = {}
+    for doubt in (0.0, 2.0):
+        learner = learning.begun(with_options(model, **alone, doubt=doubt).fitted, 0)
+        before = weights(learner)
+        (batch, end, known), *_ = batches(model, events(4))
+        one = batch[:1]
+        _, (lead,) = learner.foreseen(one.select(*SCHEMA), known)
+        learner.take(one, end, known)
+        moved[doubt] = sum(
+            float((tensor - before[name]).square().sum()) for name, tensor in weights(learner).items()
+        )
+        if doubt:
+            believed = max((1 + lead) / doubt, 0.01)
+            assert 0.01 < believed < 1
+            # alone in its step its loss is the whole loss: only the step is shorter
+            assert moved[doubt] == pytest.approx(believed**2 * moved[0.0], rel=1e-3)
+    assert moved[0.0] > moved[2.0] > 0
 
 
 def test_events_the_fit_held_out_judge_and_are_not_learnt_again(model: Recommender) -> None:

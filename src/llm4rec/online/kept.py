@@ -15,8 +15,8 @@ from llm4rec.model.offset import Carried
 from llm4rec.online.consolidation import Consolidation
 from llm4rec.online.drift import Drift
 from llm4rec.online.guard import Guard
-from llm4rec.online.learner import UNJUDGED, Origin, Progressed
 from llm4rec.online.options import OnlineConfig
+from llm4rec.online.progressed import UNJUDGED, Origin, Progressed
 from llm4rec.online.reliability import Mean, Reliability
 from llm4rec.online.reservoir import SCHEMA, Reservoir
 from llm4rec.types import Array
