@@ -23,10 +23,10 @@ def test_weights_by_hand() -> None:
     known.people["odd"] = Mean(0.4, 9)
     assert known.of_person("odd") == 1.0  # half of what is usual is no bad faith
     known.people["worse"] = Mean(0.1, 9)
-    assert known.of_person("worse") == pytest.approx(0.25)
+    assert known.of_person("worse") == pytest.approx(0.0625)  # a quarter of that, squared
     known.people["random"] = Mean(-0.1, 9)
     found = known.weights(["click", "click", "like", "like"], ["odd", "worse", "worse", "random"])
-    np.testing.assert_allclose(found, [0.5, 0.125, 0.25, FLOOR], rtol=1e-6)
+    np.testing.assert_allclose(found, [0.5, 0.03125, 0.0625, FLOOR], rtol=1e-6)
 
 
 def test_people_are_weighed_one_by_one() -> None:

@@ -5,7 +5,8 @@ catalogue that scores lower) − 1, which is 1 for the first of all and 0 on ave
 random. Of what speaks against an item it is reversed: one that would have stood low confirms it. The
 reliability of a kind is the running mean of the leads of its events, and its weight, equation (32), is
 proportional to that, the most reliable kind weighing 1. The events of a person weigh less where
-their mean lead is less than half that of everybody: tastes that are hard to foresee are no bad faith.
+their mean lead is less than half that of everybody, and soon next to nothing: tastes that are hard to foresee
+are no bad faith, answers at random are.
 """
 
 from __future__ import annotations
@@ -63,9 +64,13 @@ class Reliability:
         return _share(self.kinds.get(kind, self.every).value, most)
 
     def of_person(self, person: str) -> float:
-        """What the events of a person count for beside that, from 0 to 1."""
+        """What the events of a person count for beside that, from 0 to 1.
+
+        It is the square of how near their mean lead comes to half that of everybody: by chance alone that of
+        who answers at random stands at a tenth or a fifth of it.
+        """
         mean = self.people.get(person)
-        return 1.0 if mean is None else _share(mean.value, self.every.value / 2)
+        return 1.0 if mean is None else _share(mean.value, self.every.value / 2) ** 2
 
     def weights(self, kinds: Sequence[str], people: Sequence[str]) -> Floats:
         """The weight of each event as a target [n], `FLOOR` at least."""
