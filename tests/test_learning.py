@@ -311,6 +311,26 @@ def test_weights_are_those_of_one_who_never_met_the_forgotten(model: Recommender
     same(again, never)
 
 
+@pytest.mark.parametrize("untidily", [False, True])
+def test_late_and_repeated_events_are_learnt_anew_as_they_came(
+    model: Recommender, tmp_path: Path, untidily: bool
+) -> None:
+    """Also where the log is read in parts, by who never met the forgotten and by who has."""
+    events = (untidy if untidily else some)(64)
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        met = model
+        for start in range(0, 64, 16):
+            log.append(events[start : start + 16])
+            met, _ = met.learn(log)
+        forgotten = met.forget_user("u33")
+        assert isinstance(forgotten.fitted.online, Origin)
+        log.erase("u33")
+        again, _ = forgotten.learn(log)
+        never, _ = model.learn(log)
+    assert again.fitted.histories is not None and never.fitted.histories is not None
+    same(again, never)
+
+
 def test_who_taught_nothing_is_forgotten_without_learning_anew(model: Recommender, tmp_path: Path) -> None:
     with FeedbackLog.open(tmp_path / "events.db") as log:
         log.append([replace(each, user="another") for each in some(16)])

@@ -21,14 +21,23 @@ def trains(fitted: Fitted) -> bool:
     return fitted.config.online.train and fitted.config.generate.mode != "only"
 
 
-def begun(fitted: Fitted, position: int) -> Learner:
+def reached(fitted: Fitted, position: int) -> int:
+    """Up to where in its log a model is trained; where it never was, that is the given position."""
+    return position if fitted.online is None else fitted.online.position
+
+
+def begun(fitted: Fitted, position: int, histories: EventLog | None = None) -> Learner:
     """The learner of a model, where it stands, or where it is to begin anew.
 
-    Where it never learnt, it begins after a position of the log.
-
     It has a network of its own: the model answers as before meanwhile.
+
+    Args:
+        fitted: the model.
+        position: of the log after which it begins where it never learnt.
+        histories: what people had done where it stands; where None, what the model remembers.
     """
-    assert fitted.histories is not None  # the caller has seen to it
+    histories = fitted.histories if histories is None else histories
+    assert histories is not None  # the caller has seen to it
     around = Surroundings(
         items=fitted.scorer.items,
         people=fitted.scorer.people,
@@ -39,10 +48,10 @@ def begun(fitted: Fitted, position: int) -> Learner:
         train=fitted.config.train,
     )
     options, network = fitted.config.online, copy.deepcopy(fitted.scorer.network)
-    reached = copy.deepcopy(fitted.online)
-    if reached is None:
-        reached = Origin.of(network, fitted.histories, fitted.untrained, around, options, position)
-    return Learner(network, around, options, reached, fitted.histories)
+    stands = copy.deepcopy(fitted.online)
+    if stands is None:
+        stands = Origin.of(network, histories, fitted.untrained, around, options, position)
+    return Learner(network, around, options, stands, histories)
 
 
 def published(fitted: Fitted, learner: Learner) -> Fitted:

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ import polars as pl
 from llm4rec import learning, lifecycle
 from llm4rec.data.events import EventLog, build_log
 from llm4rec.data.feedback import RATED, checked
+from llm4rec.data.joining import parted
 from llm4rec.errors import InputError
 from llm4rec.fitted import Fitted, as_indexed, beside
 from llm4rec.online.learner import Learner
@@ -98,13 +100,19 @@ def learn(
             "This model keeps no histories (it was fitted or saved without them), so nothing can be "
             "remembered in it: fit it with histories to let it learn."
         )
-    last = log.position
+    histories, last = fitted.histories, log.position
     start = _start(fitted.learnt, log, last, after)
     reader = str(uuid.uuid4()) if fitted.learnt is None else fitted.learnt.reader
     if fitted.online is not None and _moves(fitted.learnt, log, start):
         fitted = as_indexed(fitted, replace(fitted, online=fitted.online.moved(start)))
-    learner = learning.begun(fitted, start) if learning.trains(fitted) else None
-    begin = start if learner is None else learner.state.position
+    trains, size = learning.trains(fitted), fitted.config.online.batch_size
+    begin = learning.reached(fitted, start) if trains else start
+    # whole steps that are to be made on what is remembered already: somebody was forgotten, or it trained not
+    again = trains and begin // size * size + size <= start
+    if again:
+        past = pl.concat([_known(_sorted_out(fitted, page)) for page in log.pages(begin)])
+        histories = parted(histories, _as_log(fitted, past.filter(pl.col("position") <= start)))
+    learner = learning.begun(fitted, start, histories) if trains else None
     gap = log.dropped > begin
     waiting = pl.DataFrame(schema=LEARNT)  # read, and not yet trained on
     people = set[str]()
@@ -113,21 +121,26 @@ def learn(
         told = _sorted_out(fitted, page)
         new = told.filter(pl.col("position") > start)
         others.update(new.filter(~pl.col("positive"))["kind"].to_list())
-        known = new.filter(pl.col("positive") & (pl.col("item") >= 0)).select(KEPT)
+        known = _known(new)
         read, kept = read + new.height, kept + known.height
         unknown += int(new["positive"].sum()) - known.height
         people.update(known["user_id"].to_list())
         position = max(position, int(page["position"][-1]))
+        came = _known(told) if again else known
         if learner is not None:
-            waiting = _train(fitted, learner, pl.concat([waiting, _taught(told)]), known, position)
+            since = learning.Since(histories, came, partial(_as_log, fitted))
+            waiting = _train(since, learner, pl.concat([waiting, _taught(told)]), position)
         if known.height:
             fitted = lifecycle.remember(fitted, _as_log(fitted, known))
+        assert fitted.histories is not None  # they were there
+        histories = histories.joined(_as_log(fitted, came)) if again else fitted.histories
         refused += int(new["refused"].sum())
         fitted = _heeded(fitted, new)
         progress("learn", position - start, max(last, position) - start)
     place = Place(log.identity, max(position, last), reader)
     if learner is not None:
-        _train(fitted, learner, waiting, waiting.clear(), place.position)
+        since = learning.Since(histories, waiting.clear(), partial(_as_log, fitted))
+        _train(since, learner, waiting, place.position)
         fitted = learning.published(fitted, learner)
     found = Learnt(start, place, read, kept, unknown, dict(sorted(others.items())), len(people), gap, refused)
     if learner is not None:
@@ -142,13 +155,14 @@ def learn(
     return as_indexed(fitted, replace(fitted, learnt=place)), found
 
 
-def _train(
-    fitted: Fitted, learner: Learner, waiting: pl.DataFrame, came: pl.DataFrame, position: int
-) -> pl.DataFrame:
+def _known(told: pl.DataFrame) -> pl.DataFrame:
+    """Of events, as `_sorted_out` leaves them, those that a history can take."""
+    return told.filter(pl.col("positive") & (pl.col("item") >= 0)).select(KEPT)
+
+
+def _train(since: learning.Since, learner: Learner, waiting: pl.DataFrame, position: int) -> pl.DataFrame:
     """Train on what is `waiting`, as far as whole micro-batches go up to a position; what waits on."""
-    size = fitted.config.online.batch_size
-    assert fitted.histories is not None
-    since = learning.Since(fitted.histories, came, lambda some: _as_log(fitted, some))
+    size = learner.options.batch_size
     while (end := learner.state.position // size * size + size) <= position:
         batch = waiting.filter(pl.col("position") <= end)
         taken, against = batch.filter(~pl.col("against")), batch.filter("against")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm4rec.data.events import EventLog, build_log
-from llm4rec.data.joining import joined
+from llm4rec.data.joining import joined, parted
 
 law = settings(max_examples=80)
 
@@ -42,6 +42,23 @@ def built(events: list[Event], known: dict[str, bool], *, times: bool) -> EventL
         times=np.array(moments, dtype=np.int64) if times else None,
         **{name: columns[name] for name, given in known.items() if given},
     )
+
+
+@law
+@given(flat, st.lists(flat, max_size=4), told, st.booleans())
+def test_what_was_joined_can_be_parted_again(
+    known: list[Event], parts: list[list[Event]], columns: dict[str, bool], times: bool
+) -> None:
+    before = built(known, columns, times=times)
+    after, later = before, list[Event]()
+    for part in parts:
+        after, later = after.joined(built(part, columns, times=times)), later + part
+    found = parted(after, built(later, columns, times=times))
+    rows = np.flatnonzero(found.lengths)
+    left, names = found.histories(rows, found.lengths[rows]), pl.Series([str(item) for item in range(6)])
+    assert left.user_ids.to_list() == before.user_ids.to_list()
+    wanted = before.to_frame(names)
+    assert left.to_frame(names).select(wanted.columns).equals(wanted)
 
 
 def recounted(log: EventLog, later: EventLog) -> EventLog:

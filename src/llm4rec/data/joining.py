@@ -6,6 +6,7 @@ sorted or named again: it is copied around the new events, and what was worked o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,32 @@ def joined(log: EventLog, later: EventLog) -> EventLog:
     )
     _carry(log, later, found, [names[row] for row in new])
     return found
+
+
+def parted(log: EventLog, later: EventLog) -> EventLog:
+    """The log as it was before events were joined to it: without each of `later`, the newest that it may be.
+
+    What is told of events beside person, item and time is not compared. A person without events stays.
+    """
+    keep = np.ones(log.n_events, dtype=np.bool_)
+    for name, start, end in zip(later.user_ids.to_list(), later.offsets[:-1], later.offsets[1:], strict=True):
+        row = log.row_of.get(name, -1)
+        if row < 0:
+            continue
+        places = range(int(log.offsets[row]), int(log.offsets[row + 1]))
+        left = Counter(_named(later, range(int(start), int(end))))
+        for place, event in zip(reversed(places), reversed(_named(log, places)), strict=True):
+            if left[event] > 0:
+                left[event] -= 1
+                keep[place] = False
+    return log.select(keep)
+
+
+def _named(log: EventLog, places: range) -> list[tuple[int, int]]:
+    """Item and time of some events."""
+    part = slice(places.start, places.stop)
+    times = np.zeros(len(places), dtype=np.int64) if log.times is None else log.times[part]
+    return list(zip(log.items[part].tolist(), times.tolist(), strict=True))
 
 
 def _tidied(log: EventLog) -> EventLog:
