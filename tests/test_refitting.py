@@ -93,13 +93,26 @@ def test_only_what_the_first_weights_have_not_seen_chooses_the_epoch(
     assert fitted.histories is not None
     assert fitted.untrained.height == 30 + 64  # the last of everybody, and what came
     held = night.fitted.untrained
-    assert held.height and held.join(fitted.untrained, on=held.columns, how="anti").height == 0
+    assert held.height and held.join(fitted.untrained, on=held.columns[:3], how="anti").height == 0
+    assert not held["came"].any()
     # somebody whose last event was trained on is asked nothing
     others = pl.col("user_id") != "u3"
     seen = Recommender(replace(fitted, untrained=fitted.untrained.filter(others)))
     assert (
         "u3" in held["user_id"].to_list() and "u3" not in seen.refit().fitted.untrained["user_id"].to_list()
     )
+
+
+def test_where_enough_people_did_something_since_they_alone_are_asked(
+    model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["u3", "u5", "new"]
+    fitted = model.remember(build_log(pl.Series(names), np.arange(3), times=np.full(3, START))).fitted
+    assert fitted.untrained.filter("came")["user_id"].to_list() == names and fitted.histories is not None
+    assert fitting._unseen(fitted.histories, fitted.untrained).sum() == 31  # of all the last was held out
+    monkeypatch.setattr(fitting, "ENOUGH", 3)
+    some = fitting._unseen(fitted.histories, fitted.untrained)
+    assert fitted.histories.user_ids.filter(some).to_list() == names
 
 
 def test_it_begins_with_the_weights_of_the_last_fit(

@@ -35,7 +35,7 @@ from llm4rec.model.prior import Prior
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.model.words import Words
 from llm4rec.online.progressed import Origin, Progressed
-from llm4rec.online.reservoir import NO_EVENTS
+from llm4rec.online.reservoir import SCHEMA
 from llm4rec.retrieve.condition import Condition, attending
 from llm4rec.retrieve.entries import KINDS, Kind, Retriever
 from llm4rec.retrieve.index import Cells, VectorIndex
@@ -47,6 +47,8 @@ from llm4rec.retrieve.repository import Repository
 from llm4rec.retrieve.sayings import Sayings
 from llm4rec.settings import Config
 from llm4rec.types import Floats, Ints, Place
+
+UNTRAINED = {**SCHEMA, "came": pl.Boolean}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Fitted:
         cells: what was kept of the index of a large kind's vectors; it is made anew for the others.
         relevance: what retrieved entries weigh.
         untrained: events of the histories that the fit did not train on: those it held out to choose by, and
-            what came since; with the columns of `reservoir.SCHEMA` [n].
+            what `came` since; with that and the columns of `reservoir.SCHEMA` [n].
         learnt: up to where it has learnt from which event log; None where from none.
         online: what training on that log needs to go on, or to begin anew where somebody was forgotten who
             had taught it; None before it begins.
@@ -128,7 +130,7 @@ class Fitted:
     corrections: Corrections = field(default_factory=Corrections)
     refusals: Refusals = field(default_factory=Refusals)
     cells: Mapping[Kind, Cells] = field(default_factory=dict[Kind, Cells])
-    untrained: pl.DataFrame = field(default_factory=NO_EVENTS.clone)
+    untrained: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=UNTRAINED))
     learnt: Place | None = None
     online: Progressed | Origin | None = None
 

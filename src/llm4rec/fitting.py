@@ -41,7 +41,7 @@ from llm4rec.model.pretrained import Decoder, prepared
 from llm4rec.model.prior import FEWEST
 from llm4rec.model.scorer import Attend, Scorer
 from llm4rec.model.words import LONGEST
-from llm4rec.online.reservoir import events_at
+from llm4rec.online.reservoir import SCHEMA, events_at
 from llm4rec.retrieve.condition import Condition, Retrieved, attending, retrieved
 from llm4rec.retrieve.conditioning import Telling
 from llm4rec.retrieve.entries import KINDS
@@ -62,6 +62,8 @@ AFTERWARDS: Any = {
     "online": True,
 }
 """Of the configuration, what no training of the network depends on."""
+ENOUGH = 200
+"""People who did something since the last fit from whom on they alone are asked by the next."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Start:
         spaces: the meaning of tokens and events, which weights are made for.
         vectors: frozen vectors of the catalogue.
         weights: of the network as it was fitted, by name.
-        untrained: the events that they have not seen, with the columns of `reservoir.SCHEMA` [n]; only these
-            can choose the epoch.
+        untrained: the events that they have not seen, as `Fitted` has them [n]; only these can choose the
+            epoch.
     """
 
     spaces: Spaces
@@ -348,7 +350,7 @@ def _with_questions(
 ) -> tuple[EventLog, Cases]:
     """What is trained on, and the cases that choose the epoch: those given, or held out where none are."""
     if valid is None or not len(valid):
-        among = None if start is None else _unseen_lasts(events, start.untrained)
+        among = None if start is None else _unseen(events, start.untrained)
         events, valid = hold_out(events, config.train.validation_people, config.train.seed, among)
     if events.n_events == 0 or len(valid) == 0:
         raise InputError(
@@ -362,15 +364,22 @@ def _untrained(known: EventLog, trained: EventLog) -> pl.DataFrame:
     """Of what is known, what is not trained on: `trained` holds the first events of each of its people."""
     rows = np.repeat(np.arange(known.n_users), known.lengths)
     places = np.arange(known.n_events) - known.offsets[rows]
-    return events_at(known, np.flatnonzero(places >= trained.lengths[rows]))
+    found = events_at(known, np.flatnonzero(places >= trained.lengths[rows]))
+    return found.with_columns(came=pl.lit(False))
 
 
-def _unseen_lasts(events: EventLog, untrained: pl.DataFrame) -> Bools:
-    """Of whom the last event is among some events [u]."""
+def _unseen(events: EventLog, untrained: pl.DataFrame) -> Bools:
+    """Whose last event can be asked of weights that are `untrained` on some [u].
+
+    It is one that came since the last fit where there are enough of these: by what that fit held out, its
+    weights were chosen, and people may do other things by now.
+    """
     rows = np.flatnonzero(events.lengths)
     lasts = events_at(events, events.offsets[rows + 1] - 1).with_columns(row=rows)
+    lasts = lasts.join(untrained, on=list(SCHEMA), how="inner")
+    came = lasts.filter("came")
     found = np.zeros(events.n_users, dtype=np.bool_)
-    found[lasts.join(untrained, on=untrained.columns, how="semi")["row"].to_numpy()] = True
+    found[(came if came["row"].n_unique() >= ENOUGH else lasts)["row"].to_numpy()] = True
     return found
 
 

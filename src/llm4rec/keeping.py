@@ -25,7 +25,7 @@ from llm4rec.encode.tokens import TokenSpace
 from llm4rec.errors import ArtefactError
 from llm4rec.explain.aspects import Aspects
 from llm4rec.explain.corrections import Corrections
-from llm4rec.fitted import Fitted, Spaces, code_head, new_network
+from llm4rec.fitted import UNTRAINED, Fitted, Spaces, code_head, new_network
 from llm4rec.generate.generator import Generator
 from llm4rec.generate.semantic_id import SemanticIds
 from llm4rec.model.arrivals import Arrivals
@@ -40,7 +40,6 @@ from llm4rec.model.scorer import Scorer
 from llm4rec.model.words import Words
 from llm4rec.online import kept as kept_online
 from llm4rec.online.progressed import Origin, Progressed, trained
-from llm4rec.online.reservoir import NO_EVENTS
 from llm4rec.retrieve.condition import Condition
 from llm4rec.retrieve.entries import FACTORS, KINDS, MEMORY
 from llm4rec.retrieve.index import Cells
@@ -270,7 +269,7 @@ def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
         corrections=stored_corrections(kept, aspects),
         refusals=stored_refusals(kept),
         cells={kind: cells for kind in KINDS if (cells := kept.index(kind, Cells.read)) is not None},
-        untrained=kept.table("untrained") if "untrained.parquet" in kept else NO_EVENTS,  # as above
+        untrained=kept.table("untrained") if "untrained.parquet" in kept else pl.DataFrame(schema=UNTRAINED),
         learnt=stored_place(path, meta.get("learnt")),  # earlier models had none
         online=_online(kept, config, network),
     )

@@ -149,7 +149,7 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
         if fitted.scorer.carried is not None:
             seen = fitted.scorer.items[BEHAVIOUR].mask[:, 0].numpy()
             kept["scorer"] = fitted.scorer.carrying(fitted.scorer.carried.renewed(told, seen))
-        came = events_at(events, np.arange(events.n_events))
+        came = events_at(events, np.arange(events.n_events)).with_columns(came=pl.lit(True))
         if told.times is None:
             came = came.with_columns(time=pl.lit(-1, dtype=pl.Int64))
         kept["untrained"] = pl.concat([fitted.untrained, came])

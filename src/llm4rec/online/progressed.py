@@ -93,15 +93,15 @@ class Origin:
             network: as it was fitted.
             histories: what people have done.
             untrained: those events of them that it was not trained on, with the columns of
-                `reservoir.SCHEMA` [n]. What it was trained on it foresees better than it will anything again,
-                and judges badly; it judges where there is nothing else.
+                `reservoir.SCHEMA` and maybe others [n]. What it was trained on it foresees better than it will
+                anything again, and judges badly; it judges where there is nothing else.
             around: what the network is asked with.
             options: of learning.
             position: of the log.
         """
         seed, most = around.train.seed, options.judges
         sample = Reservoir.of(histories, options.reservoir + most, seed)
-        pool = untrained if untrained.height else sample.events
+        pool = untrained.select(*SCHEMA) if untrained.height else sample.events
         rng = np.random.default_rng([seed, 3])
         judges = pool[np.sort(rng.permutation(pool.height)[:most])]
         rest = sample.events.join(judges, on=list(SCHEMA), how="anti", maintain_order="left")

@@ -17,8 +17,6 @@ from llm4rec.types import Ints
 SCHEMA = {"user_id": pl.String, "item": pl.Int64, "time": pl.Int64}
 """What is kept of an event; its history is looked up when it is needed. −1: no time."""
 
-NO_EVENTS = pl.DataFrame(schema=SCHEMA)
-
 
 @dataclass(frozen=True)
 class Reservoir:
