@@ -93,8 +93,8 @@ class Origin:
             network: as it was fitted.
             histories: what people have done.
             untrained: those events of them that it was not trained on, with the columns of
-                `reservoir.SCHEMA` and maybe others [n]. What it was trained on it foresees better than it will
-                anything again, and judges badly; it judges where there is nothing else.
+                `reservoir.SCHEMA` and maybe others [n]. What it was trained on it foresees better than it
+                will anything again, and judges badly; it judges where there is nothing else.
             around: what the network is asked with.
             options: of learning.
             position: of the log.
