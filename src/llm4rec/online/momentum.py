@@ -50,6 +50,7 @@ def important(
         for name, score in zip(names, scores, strict=True)
     ])
     order = torch.cat(scores).argsort(descending=True, stable=True)
+    sizes = sizes.to(torch.float64)  # sums of many millions
     within = int((sizes[order].cumsum(dim=0) <= fraction * float(sizes.sum())).sum())
     chosen = torch.zeros(len(sizes), dtype=torch.bool)
     chosen[order[: max(within, 1)]] = True
