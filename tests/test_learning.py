@@ -28,7 +28,7 @@ from llm4rec.online.learner import held_out
 from llm4rec.online.progressed import Origin, Progressed
 from llm4rec.recommender import Recommender
 from llm4rec.settings import Config
-from llm4rec.store import artefact
+from llm4rec.store import artefact, parts
 from llm4rec.store.alone import alone
 from llm4rec.store.eventlog import FeedbackLog
 from llm4rec.types import Feedback
@@ -442,6 +442,48 @@ def test_who_writes_a_model_does_so_alone(model: Recommender, tmp_path: Path) ->
         with alone(place):
             found = CliRunner().invoke(app, [command[0], "--model", str(place), *command[1:]])
         assert found.exit_code != 0 and "Another run is writing" in " ".join(found.output.split())
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_read_again(
+    model: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, whole, replaced = tmp_path / "model", parts.load, list[str]()
+    model.save(place)
+    after = model.observe(Feedback("e1", "u1", "i19", "click", None, START))
+
+    def load(directory: Path, manifest: Any, file: str, parse: Any) -> Any:
+        if file.endswith(".parquet") and not replaced:
+            replaced.append(file)
+            after.save(place)
+        return whole(directory, manifest, file, parse)
+
+    monkeypatch.setattr(parts, "load", load)
+    history = Recommender.load(place).known_history("u1")
+    assert replaced and history is not None and history.items[-1] == 19
+
+
+WRITER = """
+import sys
+from llm4rec.recommender import Recommender
+from llm4rec.types import Feedback
+for number in range(12):
+    found = Recommender.load(sys.argv[1])
+    told = Feedback(f"w{number}", "writer", f"i{number}", "click", None, 1_700_000_000 + number)
+    found.observe(told).save(sys.argv[1], by="learn", keep=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_saves_a_model_while_another_loads_it(model: Recommender, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    command, seen = [sys.executable, "-c", WRITER, str(tmp_path / "model")], [0]
+    with subprocess.Popen(command) as writer:
+        while writer.poll() is None:
+            history = Recommender.load(tmp_path / "model").known_history("writer")
+            items = [] if history is None else history.items.tolist()
+            assert items == [*range(len(items))] and len(items) >= seen[-1]
+            seen.append(len(items))
+    assert writer.returncode == 0 and len(set(seen)) > 1
 
 
 def test_who_only_judged_is_forgotten_like_who_taught(model: Recommender, tmp_path: Path) -> None:

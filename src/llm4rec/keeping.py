@@ -48,6 +48,7 @@ from llm4rec.retrieve.relevance import Relevance
 from llm4rec.settings import Config
 from llm4rec.store import artefact, versions
 from llm4rec.store.manifest import META
+from llm4rec.store.steady import steady
 from llm4rec.types import Array, Floats, Place
 
 KIND = "model"
@@ -184,13 +185,19 @@ def roll_back(path: Path, number: int | None, *, keep: int, keep_position: bool)
 def read(path: Path, serve: ServeConfig | None = None) -> Fitted:
     """Read an artefact; needs neither training data nor a network connection.
 
+    Where it is replaced meanwhile, it is read from the beginning again.
+
     Args:
         path: its directory.
         serve: how it is to answer; as it was fitted to where None.
 
     Raises:
-        ArtefactError: where it is missing, incomplete, altered or of a newer format.
+        ArtefactError: where it is missing, incomplete, altered, of a newer format or replaced time and again.
     """
+    return steady(path, lambda: _read(path, serve))
+
+
+def _read(path: Path, serve: ServeConfig | None) -> Fitted:
     kept = artefact.read(path, KIND)
     meta = kept.meta
     try:

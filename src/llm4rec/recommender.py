@@ -562,9 +562,10 @@ class Recommender:
         """Read an artefact; needs neither training data nor a network connection.
 
         `serve` says how a pretrained backbone is to answer here; the model's own configuration where None.
+        Where a writer replaces it meanwhile, it is read from the beginning again, a few times.
 
         Raises:
-            ArtefactError: where it is missing, incomplete, altered or of a newer format.
+            ArtefactError: where it is missing, incomplete, altered, of a newer format, or replaced each time.
         """
         return cls(keeping.read(Path(path), serve))
 
