@@ -19,6 +19,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from llm4rec import observing
 from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
@@ -225,6 +226,88 @@ def test_a_process_that_is_killed_anywhere_goes_on_to_the_same(model: Recommende
     same(Recommender.load(place), undisturbed)
 
 
+def test_what_is_given_on_the_way_goes_on_to_the_same(
+    model: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(untidy(100))
+        whole, _ = model.learn(log)
+        monkeypatch.setattr(observing, "TRAINED", 20)  # it is judged every 16 positions
+        given = list[Recommender]()
+        told, _ = model.learn(log, each=given.append)
+        same(told, whole)
+        places = [each.fitted.learnt for each in given]
+        assert [place and place.position for place in places] == [32, 64]  # of 96, no step would be left
+        for number, each in enumerate(given):
+            online = each.fitted.online
+            assert isinstance(online, Progressed) and online.position == 32 * (number + 1)
+            assert online.steps % model.config.online.period == 0
+            each.save(tmp_path / str(number))
+            on, seen = Recommender.load(tmp_path / str(number)).learn(log)
+            assert seen.start == online.position and seen.place.reader == places[0].reader  # pyright: ignore[reportOptionalMemberAccess]
+            same(on, whole)
+
+
+def test_nothing_is_given_where_nothing_came(
+    model: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole in the log, of events that were dropped or erased, is passed at once."""
+    monkeypatch.setattr(observing, "TRAINED", 16)
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append([replace(each, user=WHO) if 5 < n < 70 else each for n, each in enumerate(some(100))])
+        log.erase(WHO)
+        given = list[Recommender]()
+        whole, _ = model.learn(log, each=given.append)
+        places = [each.fitted.learnt for each in given]
+        assert [place and place.position for place in places] == [16, 80]
+        on, _ = given[0].learn(log)
+    same(on, whole)
+
+
+UNDERWAY = [
+    ("llm4rec.store.replace", "put", 1, "before"),
+    ("llm4rec.store.replace", "put", 1, "after"),
+    ("llm4rec.store.eventlog", "FeedbackLog.register", 1, "after"),
+    ("llm4rec.online.learner", "Learner.take", 2, "before"),
+    ("llm4rec.store.artefact", "_fill", 2, "after"),
+    ("llm4rec.store.replace", "put", 2, "after"),
+]
+"""Moments on the way through one backlog; in all but the first and the fourth it has come further before."""
+
+
+def test_a_run_that_is_stopped_on_its_way_has_come_further(
+    model: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often, it is one version to go back to, and the log keeps what is still to be read."""
+    monkeypatch.setattr(observing, "TRAINED", 16)
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    learn = ["learn", "--model", str(place), "--events", str(db)]
+    positions = list[int]()
+    with FeedbackLog.open(db) as log:
+        log.append(untidy(150))
+        for moment in UNDERWAY:
+            with monkeypatch.context() as patch, pytest.raises(Stopped):
+                ending(moment, stop, patch.setattr)
+                CliRunner().invoke(app, learn, catch_exceptions=False)
+            learnt = Recommender.load(place).fitted.learnt
+            positions.append(0 if learnt is None else learnt.position)
+            assert all(position <= positions[-1] for position in log.readers.values())
+            told = llm4rec("versions", "--model", place, "--json")["versions"]
+            found = [(each["number"], each["by"], each["unfinished"]) for each in told]
+            assert found == [(1, "fit", False), (2, "learn", True)][: len(found)]
+        assert positions == [0, 16, 32, 32, 48, 80]
+        assert CliRunner().invoke(app, learn).exit_code == 0
+        undisturbed = model.learn(log)[0]
+        assert [*log.readers.values()] == [144]
+    told = llm4rec("versions", "--model", place, "--json")["versions"]
+    assert [(each["number"], each["parent"], each["by"], each["unfinished"]) for each in told] == [
+        (1, None, "fit", False),
+        (2, 1, "learn", False),
+    ]
+    same(Recommender.load(place), undisturbed)
+
+
 def test_two_replicas_of_a_position_hold_the_same(model: Recommender, tmp_path: Path) -> None:
     with FeedbackLog.open(tmp_path / "events.db") as log:
         log.append(some(40))
@@ -329,6 +412,29 @@ def test_late_and_repeated_events_are_learnt_anew_as_they_came(
         never, _ = model.learn(log)
     assert again.fitted.histories is not None and never.fitted.histories is not None
     same(again, never)
+
+
+def test_training_anew_goes_on_in_parts_too(
+    model: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what the model remembers already, and is trained on only where it has been read again."""
+    monkeypatch.setattr(observing, "TRAINED", 16)
+    events = [replace(each, time=START + number) for number, each in enumerate(taught(70))]
+    with FeedbackLog.open(tmp_path / "events.db") as log:
+        log.append(events)
+        forgotten = model.learn(log)[0].forget_user(WHO)
+        log.erase(WHO)
+        never, _ = model.learn(log)
+        given = list[Recommender]()
+        again, _ = forgotten.learn(log, each=given.append)
+        same(again, never)
+        reached = [(each.fitted.learnt, each.fitted.online) for each in given]
+        assert [(at and at.position, on and on.position) for at, on in reached] == [
+            (70, 16), (70, 32), (70, 48),
+        ]  # fmt: skip
+        given[1].save(tmp_path / "model")
+        on, _ = Recommender.load(tmp_path / "model").learn(log)
+        same(on, never)
 
 
 def test_who_taught_nothing_is_forgotten_without_learning_anew(model: Recommender, tmp_path: Path) -> None:

@@ -311,6 +311,18 @@ def test_learning_in_parts_is_learning_at_once(model: Recommender, log: Feedback
     assert parted.fitted.refusals == whole.fitted.refusals == one_by_one.fitted.refusals
 
 
+def test_what_is_only_remembered_is_given_on_the_way_too(
+    model: Recommender, log: FeedbackLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observing, "REMEMBERED", 30)
+    log.append(some(100))
+    given = list[Recommender]()
+    whole, _ = model.learn(log, each=given.append)
+    assert [each.fitted.learnt and each.fitted.learnt.position for each in given] == [30, 60, 90]
+    for each in given:
+        same(each.learn(log)[0], whole)
+
+
 def test_another_log_or_an_older_copy_is_refused(
     model: Recommender, log: FeedbackLog, tmp_path: Path
 ) -> None:

@@ -56,7 +56,15 @@ REMARKS: dict[Manner, str] = {"review": "reviews", "tag": "tags"}
 WEIGHTS, HALF_WEIGHTS = "network", "network_bfloat16"
 
 
-def write(fitted: Fitted, path: Path, *, histories: bool, by: str = "save", keep: int = 0) -> None:
+def write(
+    fitted: Fitted,
+    path: Path,
+    *,
+    histories: bool,
+    by: str = "save",
+    keep: int = 0,
+    unfinished: bool = False,
+) -> None:
     """Write the artefact at `path`.
 
     Args:
@@ -66,6 +74,7 @@ def write(fitted: Fitted, path: Path, *, histories: bool, by: str = "save", keep
             said what of an item, and what people said they want more or less of, or not at all.
         by: what made the model as it is.
         keep: how many of the states that are there are kept as earlier versions.
+        unfinished: whether that is still at work: what it writes next replaces this state.
 
     Raises:
         ArtefactError: where something else is in the way, or the disk refuses.
@@ -142,10 +151,38 @@ def write(fitted: Fitted, path: Path, *, histories: bool, by: str = "save", keep
         indexes={kind: cells.write for kind, cells in fitted.inverted.items()},
         by=by,
         keep=keep,
+        unfinished=unfinished,
     )
 
 
-def roll_back(path: Path, number: int | None, *, keep: int, keep_position: bool) -> versions.Version:
+def unread(path: Path) -> Place | None:
+    """After which position a model has still to read its event log: what comes before is not needed any more.
+
+    That is its place there, or one before it, where events wait for a whole step or are trained on anew. None
+    where it has learnt from no log.
+
+    Raises:
+        ArtefactError: where there is no model, or it is damaged.
+    """
+    return _unread(path, steady(path, lambda: artefact.read(path, KIND)).meta)
+
+
+def _unread(path: Path, meta: Mapping[str, Any]) -> Place | None:
+    place, online = stored_place(path, meta.get("learnt")), meta.get("online")
+    if place is None or online is None:
+        return place
+    trained = online.get("position", online["origin"]["position"])
+    return replace(place, position=min(place.position, int(trained)))
+
+
+def roll_back(
+    path: Path,
+    number: int | None,
+    *,
+    keep: int,
+    keep_position: bool,
+    tell: Callable[[Place], None] | None = None,
+) -> versions.Version:
     """Make an earlier state of a model the current one again, as a new version of it.
 
     Args:
@@ -153,7 +190,9 @@ def roll_back(path: Path, number: int | None, *, keep: int, keep_position: bool)
         number: that of the state; the parent of the current one where None.
         keep: how many earlier states are kept.
         keep_position: whether the place in the event log stays the newer one, so that what was learnt since
-            is never learnt again; else that of the earlier state comes back.
+            is never learnt again; else that of the earlier state comes back; it is the beginning of the log
+            where that state had learnt from none.
+        tell: told, before anything is changed, after which position the log will be read.
 
     Returns:
         The state that it is now.
@@ -166,10 +205,16 @@ def roll_back(path: Path, number: int | None, *, keep: int, keep_position: bool)
     wanted = versions.at(path, KIND, now.parent if number is None else number)
     kept = artefact.read(wanted.path, KIND)
     meta = {name: value for name, value in kept.meta.items() if name != versions.RECORD}
+    if now.meta.get("learnt") is not None and meta.get("learnt") is None:
+        # the log knows the reader by its name, and keeps for it what is read again
+        meta["learnt"] = {**now.meta["learnt"], "position": 0}
     if keep_position and now.meta.get("learnt") is not None:
         meta["learnt"] = now.meta["learnt"]
         if (meta.get("online") or {}).get("position") is not None:
             meta["online"] = {**meta["online"], "position": int(meta["learnt"]["position"])}
+    place = _unread(path, meta)
+    if tell is not None and place is not None:
+        tell(place)
     files = [name for name in kept.manifest.files if name != META and (wanted.path / name).is_file()]
     artefact.write(
         path,

@@ -54,13 +54,24 @@ def begun(fitted: Fitted, position: int, histories: EventLog | None = None) -> L
     return Learner(network, around, options, stands, histories)
 
 
+def judgements(learner: Learner) -> tuple[int, int]:
+    """The position at which what was learnt is judged next, and from one such position to the next."""
+    size, period = learner.options.batch_size, learner.options.period
+    steps = period - learner.state.steps % period
+    return (learner.state.position // size + steps) * size, period * size
+
+
 def published(fitted: Fitted, learner: Learner) -> Fitted:
     """The model with the weights of a learner, and with what it needs to go on from there."""
     if isinstance(fitted.online, Progressed) and learner.state.position == fitted.online.position:
         return fitted
     with learner.serving():
         network = copy.deepcopy(learner.network)
-    found = lifecycle.rewired(fitted, network, learner.items)
+    # the learner goes on marking which items it has met
+    items = {
+        modality: replace(tokens, mask=tokens.mask.clone()) for modality, tokens in learner.items.items()
+    }
+    found = lifecycle.rewired(fitted, network, items)
     return as_indexed(found, replace(found, online=learner.reached()))
 
 

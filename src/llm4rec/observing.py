@@ -6,9 +6,10 @@ keeps it from its person. The weights of kinds need a learner.
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ LEARNT = {
 }  # fmt: skip
 POSITIVE = ("click", "like", "purchase", "rating", "view")
 """Kinds that say a person took to an item, in lower case; a rating does so from `data.min_rating` on."""
+TRAINED, REMEMBERED = 8_192, 200_000
+"""Positions of a log, at least, between two moments at which a model on its way can be saved: where it is
+trained, and where not. To train on so many takes some twelve seconds, to write a model half of one."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,16 @@ def observe(fitted: Fitted, feedback: Feedback) -> Fitted:
 
 
 def learn(
-    fitted: Fitted, log: FeedbackLog, after: int | None = None, progress: Progress = silent
+    fitted: Fitted,
+    log: FeedbackLog,
+    after: int | None = None,
+    progress: Progress = silent,
+    each: Callable[[Fitted], None] | None = None,
 ) -> tuple[Fitted, Learnt]:
     """The model that has read a log to its end; see `Recommender.learn`.
+
+    `each` is given it as it is wherever what was learnt was just judged and `TRAINED` positions have passed,
+    as long as at least one step is left.
 
     Raises:
         InputError: where the model has learnt from another log or has read further than `after`, the log is
@@ -110,14 +121,15 @@ def learn(
     # whole steps that are to be made on what is remembered already: somebody was forgotten, or it trained not
     again = trains and begin // size * size + size <= start
     if again:
-        past = pl.concat([_known(_sorted_out(fitted, page)) for page in log.pages(begin)])
-        histories = parted(histories, _as_log(fitted, past.filter(pl.col("position") <= start)))
+        for page in log.pages(begin):
+            past = _known(_sorted_out(fitted, page.filter(pl.col("position") <= start)))
+            histories = parted(histories, _as_log(fitted, past))
     learner = learning.begun(fitted, start, histories) if trains else None
     gap = log.dropped > begin
     waiting = pl.DataFrame(schema=LEARNT)  # read, and not yet trained on
     people = set[str]()
     others, read, kept, unknown, refused, position = Counter[str](), 0, 0, 0, 0, start
-    for page in log.pages(begin):
+    for page, position, stops in _parts(log, begin, _stops(learner, begin)):
         told = _sorted_out(fitted, page)
         new = told.filter(pl.col("position") > start)
         others.update(new.filter(~pl.col("positive"))["kind"].to_list())
@@ -125,7 +137,6 @@ def learn(
         read, kept = read + new.height, kept + known.height
         unknown += int(new["positive"].sum()) - known.height
         people.update(known["user_id"].to_list())
-        position = max(position, int(page["position"][-1]))
         came = _known(told) if again else known
         if learner is not None:
             since = learning.Since(histories, came, partial(_as_log, fitted))
@@ -136,12 +147,13 @@ def learn(
         histories = histories.joined(_as_log(fitted, came)) if again else fitted.histories
         refused += int(new["refused"].sum())
         fitted = _heeded(fitted, new)
-        progress("learn", position - start, max(last, position) - start)
-    place = Place(log.identity, max(position, last), reader)
+        if stops and each is not None and position + _step(fitted, learner) <= last:
+            each(_standing(fitted, learner, Place(log.identity, max(start, position), reader)))
+        progress("learn", max(position - start, 0), max(last, position) - start)
+    place = Place(log.identity, max(start, position, last), reader)
     if learner is not None:
         since = learning.Since(histories, waiting.clear(), partial(_as_log, fitted))
         _train(since, learner, waiting, place.position)
-        fitted = learning.published(fitted, learner)
     found = Learnt(start, place, read, kept, unknown, dict(sorted(others.items())), len(people), gap, refused)
     if learner is not None:
         state = learner.state
@@ -152,7 +164,41 @@ def learn(
             drifts=state.drift.found,
             kinds=state.reliability.told(),
         )
-    return as_indexed(fitted, replace(fitted, learnt=place)), found
+    return _standing(fitted, learner, place), found
+
+
+def _standing(fitted: Fitted, learner: Learner | None, place: Place) -> Fitted:
+    """The model as it is at a place of the log."""
+    if learner is not None:
+        fitted = learning.published(fitted, learner)
+    return as_indexed(fitted, replace(fitted, learnt=place))
+
+
+def _step(fitted: Fitted, learner: Learner | None) -> int:
+    """Positions after which a model is another: so one that was saved on the way is always saved again."""
+    return 1 if learner is None else fitted.config.online.batch_size
+
+
+def _stops(learner: Learner | None, begin: int) -> Iterator[int]:
+    """The positions at which a model can be saved: where it was just judged, if it is trained."""
+    if learner is None:
+        return itertools.count(begin + REMEMBERED, REMEMBERED)
+    first, between = learning.judgements(learner)
+    stride = -(-TRAINED // between) * between
+    return itertools.count(first + stride - between, stride)
+
+
+def _parts(log: FeedbackLog, begin: int, stops: Iterator[int]) -> Iterator[tuple[pl.DataFrame, int, bool]]:
+    """The events of a log after a position, none empty, up to where each part goes, and if that is a stop."""
+    stop = next(stops)
+    for page in log.pages(begin):
+        while page.height:
+            while stop < int(page["position"][0]):  # nothing came since the last one
+                stop = next(stops)
+            part = page.filter(pl.col("position") <= stop)
+            page, last = page[part.height :], int(part["position"][-1])
+            stops_here = last == stop or page.height > 0
+            yield part, stop if stops_here else last, stops_here
 
 
 def _known(told: pl.DataFrame) -> pl.DataFrame:

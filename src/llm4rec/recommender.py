@@ -440,7 +440,12 @@ class Recommender:
         return type(self)(observing.observe(self.fitted, feedback))
 
     def learn(
-        self, log: FeedbackLog, *, after: int | None = None, progress: Progress = silent
+        self,
+        log: FeedbackLog,
+        *,
+        after: int | None = None,
+        progress: Progress = silent,
+        each: Callable[[Self], None] | None = None,
     ) -> tuple[Self, observing.Learnt]:
         """The same model with the feedback that came to an event log since it last learnt from it.
 
@@ -452,13 +457,16 @@ class Recommender:
             after: the position up to which the model knows the log already, where it has not learnt from it
                 before; all of it is new where None.
             progress: told of every page.
+            each: given the model from time to time, as it is by then (`observing.TRAINED`); one that is saved
+                there goes on from there to the same end.
 
         Raises:
             InputError: where the model has learnt from another log or has read further than `after`, the log
                 is behind the model, or the model keeps no histories.
             EventLogError: where the log can't be read.
         """
-        fitted, told = observing.learn(self.fitted, log, after, progress)
+        given = None if each is None else lambda found: each(type(self)(found))
+        fitted, told = observing.learn(self.fitted, log, after, progress, given)
         return type(self)(fitted), told
 
     def refit(
@@ -543,7 +551,15 @@ class Recommender:
         """
         return type(self)(lifecycle.adjust(self.fitted, popularity, diversity))
 
-    def save(self, path: Path | str, *, histories: bool = True, by: str = "save", keep: int = 0) -> None:
+    def save(
+        self,
+        path: Path | str,
+        *,
+        histories: bool = True,
+        by: str = "save",
+        keep: int = 0,
+        unfinished: bool = False,
+    ) -> None:
         """Write the artefact.
 
         Args:
@@ -551,11 +567,13 @@ class Recommender:
             histories: whether known people's histories go with it, so that they can be asked for by name.
             by: what made it as it is, for the list of its versions.
             keep: how many of the models that were there are kept as earlier versions of this one.
+            unfinished: whether what made it is still at work: what that saves next takes the place and the
+                number of this version.
 
         Raises:
             ArtefactError: where something else is in the way, or the disk refuses.
         """
-        keeping.write(self.fitted, Path(path), histories=histories, by=by, keep=keep)
+        keeping.write(self.fitted, Path(path), histories=histories, by=by, keep=keep, unfinished=unfinished)
 
     @classmethod
     def load(cls, path: Path | str, *, serve: ServeConfig | None = None) -> Self:

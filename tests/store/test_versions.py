@@ -16,9 +16,11 @@ from llm4rec.store import artefact, versions
 BIG = np.arange(20_000, dtype=np.float32)
 
 
-def put(path: Path, value: int, keep: int = 3, by: str = "learn") -> None:
+def put(path: Path, value: int, keep: int = 3, by: str = "learn", unfinished: bool = False) -> None:
     arrays = {"vectors": {"all": BIG}, "network": {"weight": np.array([value])}}
-    artefact.write(path, kind="model", meta={"value": value}, tensors=arrays, by=by, keep=keep)
+    artefact.write(
+        path, kind="model", meta={"value": value}, tensors=arrays, by=by, keep=keep, unfinished=unfinished
+    )
 
 
 def values(path: Path) -> list[tuple[int, int, int, bool]]:
@@ -41,6 +43,34 @@ def test_each_state_names_its_parent_and_the_newest_are_kept(tmp_path: Path) -> 
     assert values(path) == [(6, 5, 15, False), (7, 6, 16, True)]
     put(path, 17, keep=0)
     assert values(path) == [(8, 0, 17, True)] and not (path / "versions").exists()
+
+
+def test_a_state_on_the_way_is_replaced_by_the_next_of_its_maker(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    put(path, 1)
+    for value in (2, 3, 4):
+        put(path, value, unfinished=True)
+        assert values(path) == [(1, 0, 1, False), (2, 1, value, True)]
+        assert [each.unfinished for each in versions.of(path, "model")] == [False, True]
+    put(path, 5)
+    assert values(path) == [(1, 0, 1, False), (2, 1, 5, True)]
+    put(path, 6)
+    assert values(path) == [(1, 0, 1, False), (2, 1, 5, False), (3, 2, 6, True)]
+    put(path, 7, unfinished=True)
+    put(path, 8, by="items")  # somebody else's work is not thrown away, nor taken for theirs
+    put(path, 9)
+    assert values(path)[-3:] == [(4, 3, 7, False), (5, 4, 8, False), (6, 5, 9, True)]
+    inodes = {file.stat().st_ino for file in path.rglob("vectors.safetensors")}
+    assert len(inodes) == 1
+
+
+def test_a_state_on_the_way_may_be_the_only_one(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for keep in (0, 0, 3):
+        put(path, keep, keep=keep, unfinished=True)
+        assert values(path) == [(1, 0, keep, True)]
+    put(path, 4)
+    assert values(path) == [(1, 0, 4, True)]
 
 
 def test_what_is_the_same_lies_on_the_disk_once(tmp_path: Path) -> None:

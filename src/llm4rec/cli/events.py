@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llm4rec.store.eventlog import FeedbackLog
 
 
-def events(
+def events(  # noqa: PLR0913  # each an option
     events: Annotated[
         str, typer.Option(help="The event log: the path of an SQLite file, or postgresql://….")
     ],
@@ -43,13 +43,18 @@ def events(
         str | None,
         typer.Option(metavar="TIME", help="Drop what is older, once every model that learns has read it."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model whose place in the log is put down: what it has still to read is kept."),
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Add events to an event log, export them, drop old ones; without an option, say what is there.
 
     An event whose event_id is there already is not added again. Where a file has no event ids, each row gets
     one made of what it says, so that the same file can be added again after an interruption. An event without
-    a type is a rating where it has one, else a click.
+    a type is a rating where it has one, else a click. With --model the log is told how far a model has read
+    it, as learn and rollback --events tell it; say so where an older copy of a model was brought back.
     """
     from llm4rec.cli.recommend import utc_seconds
     from llm4rec.data.columns import roles_of
@@ -67,6 +72,8 @@ def events(
             told |= _append(log, append, mapping, rejected)
         if export is not None:
             told["exported"], told["exported_to"] = log.export(export, after)
+        if model is not None:
+            _tell(log, model)
         if oldest is not None:
             told["dropped"] = log.drop_before(oldest)
         told |= {"events": len(log), "position": log.position, "readers": log.readers}
@@ -76,6 +83,17 @@ def events(
         return
     for sentence in _sentences(told):
         typer.echo(sentence)
+
+
+def _tell(log: FeedbackLog, model: Path) -> None:
+    """Tell a log after which position a model has still to read it."""
+    from llm4rec import keeping
+    from llm4rec.cli.versions import put_down
+
+    place = keeping.unread(model)
+    if place is None:
+        raise InputError(f"The model in {model} has learnt from no event log: there is nothing to tell.")
+    put_down(log, place)
 
 
 def _sentences(told: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
     from llm4rec.observing import Learnt
+    from llm4rec.recommender import Recommender
+    from llm4rec.store.eventlog import FeedbackLog
 
 DOUBTED = 0.8
 """The weight of a kind of feedback below which it is said."""
@@ -39,8 +41,9 @@ def learn(
     left out for them from then on, until they take to it; other kinds are counted. The network is trained on
     the former, its rating head (model.pointwise) also on what was disliked, rated low or skipped: a step for
     every online.batch_size positions of the log (with online.train=false none). The model is replaced as a
-    whole together with its position in the log: after an interruption at any moment, the same command goes on
-    where the model stands.
+    whole together with its position in the log, at the end and every 8,192 positions (where it was just
+    judged): after an interruption at any moment, the same command, without --after, goes on where the model
+    stands, and ends with the same.
     """
     from llm4rec.recommender import Recommender
     from llm4rec.store.alone import alone
@@ -48,15 +51,20 @@ def learn(
 
     with FeedbackLog.open(events, create=False) as log, alone(model), console.progress() as report:
         before = Recommender.load(model)
-        changed, told = before.learn(log, after=after, progress=report)
+
+        def save(found: Recommender, unfinished: bool = True) -> None:
+            keep = found.config.online.versions
+            found.save(model, by="learn", keep=keep, unfinished=unfinished)
+            _tell(log, model)
+
+        changed, told = before.learn(log, after=after, progress=report, each=save)
         # where somebody was forgotten, it is trained anew on what it has read already
         if told.place != before.fitted.learnt or changed.fitted.online is not before.fitted.online:
             report("write", 0, 1)
-            changed.save(model, by="learn", keep=changed.config.online.versions)
+            save(changed, unfinished=False)
             report("write", 1, 1)
-        # what waits for a whole step is still to be read
-        waits = told.place.position if told.trained is None else min(told.trained, told.place.position)
-        log.register(told.place.reader, waits)
+        else:
+            _tell(log, model)
         shown = log.shown
     if told.gap:
         console.note(
@@ -87,6 +95,15 @@ def learn(
     )
     if told.trained is not None:
         typer.echo(_of_training(told))
+
+
+def _tell(log: FeedbackLog, model: Path) -> None:
+    """Tell a log after which position a model has still to read it, where it learns from this one."""
+    from llm4rec import keeping
+
+    place = keeping.unread(model)
+    if place is not None and place.log == log.identity:
+        log.register(place.reader, place.position)
 
 
 def _of_training(told: Learnt) -> str:
@@ -144,6 +161,7 @@ def forget_user(
     """
     from llm4rec.recommender import Recommender
     from llm4rec.store.alone import alone
+    from llm4rec.store.eventlog import FeedbackLog
 
     with alone(model):
         recommender = Recommender.load(model)
@@ -156,6 +174,9 @@ def forget_user(
         erased = 0 if events is None else _erase(events, user, None if learnt is None else learnt.log)
         history = recommender.known_history(user)
         recommender.forget_user(user).save(model, by="forget-user")  # earlier versions hold the person
+        if events is not None:
+            with FeedbackLog.open(events, create=False) as log:
+                _tell(log, model)  # what it taught is trained on anew
     known = 0 if history is None else history.n_events
     if json:
         console.answer({"user": user, "model": str(model), "log_events": erased, "model_events": known})

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llm4rec.cli import console
+from llm4rec.errors import InputError
 
 if TYPE_CHECKING:
+    from llm4rec.store.eventlog import FeedbackLog
     from llm4rec.store.versions import Version
+    from llm4rec.types import Place
 
 Model = Annotated[Path, typer.Option(help="Model directory, as written by fit.")]
 
@@ -25,9 +31,10 @@ def versions(model: Model, json: console.Json = False) -> None:
     from llm4rec.keeping import KIND
     from llm4rec.store import artefact
     from llm4rec.store import versions as kept
+    from llm4rec.store.steady import steady
 
     artefact.read(model, KIND)
-    found = kept.of(model, KIND)
+    found = steady(model, lambda: kept.of(model, KIND))
     if json:
         console.answer({"model": str(model), "versions": [_document(each) for each in found]})
         return
@@ -35,8 +42,9 @@ def versions(model: Model, json: console.Json = False) -> None:
         told = _document(each)
         position = "" if told["position"] is None else f", event log up to {told['position']}"
         now = " (current)" if each.current else ""
+        by = (each.by or "unknown") + (", which was stopped," if each.unfinished else "")
         typer.echo(
-            f"{each.number}{now}: {each.by or 'unknown'} at {each.created}, of {each.parent or 'nothing'}"
+            f"{each.number}{now}: {by} at {each.created}, of {each.parent or 'nothing'}"
             f"{position}, {each.size:,} bytes of its own"
         )
 
@@ -53,20 +61,37 @@ def rollback(
             help="Never learn again what was learnt from the event log since that version.",
         ),
     ] = False,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            help="The event log the model learns from, which then drops nothing that is read again."
+        ),
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Go back to an earlier version of a model: its content becomes a new version, the current one.
 
     The place in the event log comes back with it, so that the next learn reads the events since then again;
-    with --keep-position it does not, and they are neither remembered nor trained on.
+    with --keep-position it does not, and they are neither remembered nor trained on. Name the log with
+    --events: it is told before the model is replaced, so that it keeps those events.
     """
     from llm4rec import keeping
     from llm4rec.recommender import Recommender
     from llm4rec.store.alone import alone
+    from llm4rec.store.eventlog import FeedbackLog
 
-    with alone(model):
+    log = None if events is None else FeedbackLog.open(events, create=False)
+    with alone(model), nullcontext() if log is None else log:
+        before = keeping.unread(model)
         keep = max(Recommender.load(model).config.online.versions, 1)
-        now = keeping.roll_back(model, to, keep=keep, keep_position=keep_position)
+        tell = None if log is None else partial(put_down, log)
+        now = keeping.roll_back(model, to, keep=keep, keep_position=keep_position, tell=tell)
+        after = keeping.unread(model)
+    if log is None and before is not None and before != after:
+        console.note(
+            "The event log was not told that the model has gone back, and may drop what is to be read again. "
+            f"Tell it: llm4rec events --events URL --model {shlex.quote(str(model))}"
+        )
     if json:
         console.answer({"model": str(model), **_document(now)})
         return
@@ -76,12 +101,31 @@ def rollback(
     typer.echo(f"Version {now.number} of {model} is current: {now.by}.{where}")
 
 
+def put_down(log: FeedbackLog, place: Place) -> None:
+    """Tell a log after which position a model has still to read it.
+
+    Raises:
+        InputError: where the model learns from another log.
+    """
+    if place.log != log.identity:
+        raise InputError(
+            f"The model learns from another event log than {log.shown}: name that one with --events."
+        )
+    log.register(place.reader, place.position)
+    if log.dropped > place.position:
+        console.note(
+            f"Events up to position {log.dropped} were dropped from the log already, and the model has read "
+            f"it up to {place.position}: those between are not learnt again."
+        )
+
+
 def _document(version: Version) -> dict[str, Any]:
     place = version.meta.get("learnt")
     return {
         "number": version.number,
         "parent": version.parent or None,
         "by": version.by,
+        "unfinished": version.unfinished,
         "created": version.created,
         "current": version.current,
         "position": None if place is None else place["position"],

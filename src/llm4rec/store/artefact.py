@@ -63,6 +63,7 @@ def write(  # noqa: PLR0913  # all that an artefact is made of
     overwrite: bool = True,
     keep: int = 0,
     by: str | None = None,
+    unfinished: bool = False,
 ) -> None:
     """Write an artefact to `path`, whole or not at all.
 
@@ -81,6 +82,8 @@ def write(  # noqa: PLR0913  # all that an artefact is made of
         overwrite: whether an artefact that is there may be replaced.
         keep: how many of the states before this one are kept within it.
         by: what makes this state; where it is said, the plain values tell its number and parent, too.
+        unfinished: whether what makes it is still at work: the next state by the same replaces this one,
+            under its number, and does not keep it.
 
     Raises:
         ArtefactError: where something else is in the way, or the disk refuses.
@@ -96,13 +99,12 @@ def write(  # noqa: PLR0913  # all that an artefact is made of
         try:
             carried = keep > 0 and is_here(path)
             if by is not None:
-                last = versions.newest(path, kind)
-                record = {"number": last + 1, "parent": last if carried else 0, "by": by}
+                record = versions.next_record(path, kind, by, carried=carried, unfinished=unfinished)
                 meta = {**meta, versions.RECORD: record}
             entries = _fill(fresh, kind, meta, files)
             if carried:
                 versions.share(entries, fresh, path, kind)
-                versions.carry(path, fresh, kind, keep)
+                versions.carry(path, fresh, kind, keep, by)
             replace.sync(fresh)
             replace.put(fresh, path)
         finally:

@@ -31,6 +31,7 @@ class Version:
         number: from 1 on; a later state has a larger one.
         parent: the number of the state that it was made of; 0 for none.
         by: what made it.
+        unfinished: whether that was still at work: where it goes on, this state is replaced, not kept.
         created: UTC time in ISO 8601.
         current: whether it is the one that is read.
         size: bytes on the disk that no other state shares.
@@ -41,6 +42,7 @@ class Version:
     number: int
     parent: int
     by: str
+    unfinished: bool
     created: str
     current: bool
     size: int
@@ -60,14 +62,31 @@ def of(path: Path, kind: str) -> list[Version]:
     return [*found, _told(path, kind, current=True)]
 
 
-def newest(path: Path, kind: str) -> int:
-    """The number of the state at `path`; 0 where there is none, or none that can be read."""
-    if not is_here(path):
-        return 0
+def next_record(path: Path, kind: str, by: str, *, carried: bool, unfinished: bool) -> dict[str, Any]:
+    """What a new state at `path` says of itself under `RECORD`.
+
+    It follows the one that is there, or takes its number where it goes on with what that has begun.
+
+    Args:
+        path: the artefact.
+        kind: what it is.
+        by: what makes the new state.
+        carried: whether earlier states are kept in it.
+        unfinished: whether what makes it is still at work.
+    """
     try:
-        return _told(path, kind, current=True).number
-    except ArtefactError:  # it is replaced
-        return 0
+        now = _told(path, kind, current=True) if is_here(path) else None
+    except ArtefactError:  # it is damaged, and replaced
+        now = None
+    last, parent = (0, 0) if now is None else (now.number, now.parent)
+    number, parent = (last, parent) if now is not None and goes_on(now, by) else (last + 1, last)
+    record = {"number": number, "parent": parent if carried else 0, "by": by}
+    return {**record, "unfinished": True} if unfinished else record
+
+
+def goes_on(now: Version, by: str | None) -> bool:
+    """Whether what makes a new state has begun with the one that is there, and was stopped."""
+    return now.unfinished and now.by == by
 
 
 def at(path: Path, kind: str, number: int) -> Version:
@@ -99,6 +118,7 @@ def _told(path: Path, kind: str, *, current: bool) -> Version:
         number=int(record.get("number", 1)),
         parent=int(record.get("parent", 0)),
         by=str(record.get("by", "")),
+        unfinished=bool(record.get("unfinished", False)),
         created=manifest.created,
         current=current,
         size=sum(each.st_size for each in sizes if each.st_nlink == 1),
@@ -116,9 +136,12 @@ def share(entries: Mapping[str, Entry], fresh: Path, old: Path, kind: str) -> No
             link(old / name, fresh / name)
 
 
-def carry(old: Path, fresh: Path, kind: str, keep: int) -> None:
-    """Keep the old state, and the newest of those it kept, in a new one; `keep` in all."""
-    found = of(old, kind)[-keep:]
+def carry(old: Path, fresh: Path, kind: str, keep: int, by: str | None) -> None:
+    """Keep the old state, and the newest of those it kept, in a new one made by `by`; `keep` in all."""
+    found = of(old, kind)
+    found = (found[:-1] if goes_on(found[-1], by) else found)[-keep:]
+    if not found:
+        return
     for version in found:
         place = fresh / FOLDER / str(version.number)
         place.mkdir(parents=True)
