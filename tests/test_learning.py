@@ -308,6 +308,37 @@ def test_a_run_that_is_stopped_on_its_way_has_come_further(
     same(Recommender.load(place), undisturbed)
 
 
+KILLED_UNDERWAY = """
+import sys
+from llm4rec import observing
+from llm4rec.cli import main
+from tests.test_learning import UNDERWAY, ending, kill
+observing.TRAINED = 16
+ending(UNDERWAY[int(sys.argv[1])], kill, setattr)
+del sys.argv[1]
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_on_its_way_has_come_further(model: Recommender, tmp_path: Path) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    learn = ["learn", "--model", str(place), "--events", str(db)]
+    with FeedbackLog.open(db) as log:
+        log.append(untidy(150))
+        for number, position in ((1, 16), (2, 32), (4, 48), (5, 80)):
+            command = [sys.executable, "-c", KILLED_UNDERWAY, str(number), *learn]
+            ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True)
+            assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+            learnt = Recommender.load(place).fitted.learnt
+            assert learnt is not None and learnt.position == position
+        assert CliRunner().invoke(app, learn).exit_code == 0
+        undisturbed = model.learn(log)[0]
+    same(Recommender.load(place), undisturbed)
+    assert len(llm4rec("versions", "--model", place, "--json")["versions"]) == 2
+
+
 def test_two_replicas_of_a_position_hold_the_same(model: Recommender, tmp_path: Path) -> None:
     with FeedbackLog.open(tmp_path / "events.db") as log:
         log.append(some(40))
@@ -535,6 +566,107 @@ def test_a_model_goes_back_and_learns_on_from_there(model: Recommender, tmp_path
     states = [each.fitted.scorer.network.state_dict() for each in (Recommender.load(place), one)]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert "6 (current)" in llm4rec("versions", "--model", place)
+
+
+def test_the_log_keeps_what_is_read_again(model: Recommender, tmp_path: Path) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    named = ("--model", place, "--events", db)
+    with FeedbackLog.open(db) as log:
+        log.append(some(24))
+        llm4rec("learn", *named)
+        (reader,) = log.readers
+        log.append(some(20, 24))
+        llm4rec("learn", *named)
+        assert log.readers == {reader: 40}  # of 44, four wait
+        llm4rec("rollback", *named)
+        assert log.readers == {reader: 24}
+        log.drop_before(START + 10_000)
+        assert log.dropped == 24
+        told = llm4rec("learn", *named, "--json")
+        assert (told["start"], told["read"], told["gap"]) == (24, 20, False)
+        llm4rec("rollback", *named, "--keep-position")
+        assert log.readers == {reader: 44}  # what waited is not trained on either
+
+
+def test_a_model_that_had_learnt_nothing_reads_its_log_from_the_beginning(
+    model: Recommender, tmp_path: Path
+) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    named = ("--model", place, "--events", db)
+    with FeedbackLog.open(db) as log:
+        log.append(some(24))
+        llm4rec("learn", *named)
+        one = Recommender.load(place)
+        (reader,) = log.readers
+        assert llm4rec("rollback", *named, "--json")["position"] == 0
+        assert log.readers == {reader: 0} and log.drop_before(START + 10_000) == 0
+        back = Recommender.load(place)
+        assert back.fitted.online is None
+        assert llm4rec("learn", *named, "--json")["start"] == 0
+        assert log.readers == {reader: 24}
+        assert back.learn(log, after=8)[1].read == 16  # as one that has never learnt
+    same(Recommender.load(place), one)
+
+
+def test_a_log_that_was_not_told_of_going_back_can_be_told(model: Recommender, tmp_path: Path) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    named = ("--model", place, "--events", db)
+    found = CliRunner().invoke(app, ["events", *map(str, named)])
+    assert found.exit_code == 2 and "There is no event log" in " ".join(found.stderr.split())
+    with FeedbackLog.open(db) as log:
+        found = CliRunner().invoke(app, ["events", *map(str, named)])
+        assert found.exit_code == 2 and "has learnt from no event log" in " ".join(found.stderr.split())
+        for first in (0, 16):
+            log.append(some(16, first))
+            llm4rec("learn", *named)
+        (reader,) = log.readers
+        back = ["rollback", "--model", str(place)]
+        found = CliRunner().invoke(app, [*back, "--keep-position"])
+        assert found.exit_code == 0 and "was not told" not in found.stderr
+        assert CliRunner().invoke(app, [*back, "--to", "3"]).exit_code == 0
+        found = CliRunner().invoke(app, [*back, "--to", "2"])
+        said = " ".join(found.stderr.split())
+        assert "The event log was not told" in said
+        assert "llm4rec events --events URL --model" in said
+        assert log.readers == {reader: 32}
+        assert llm4rec("events", *named, "--json")["readers"] == {reader: 16}
+        log.register(reader, 32)
+        log.drop_before(START + 10_000)
+        found = CliRunner().invoke(app, ["events", *map(str, named)])
+        assert "Events up to position 32 were dropped" in " ".join(found.stderr.split())
+
+
+def test_another_log_is_not_told(model: Recommender, tmp_path: Path) -> None:
+    """And nothing is changed."""
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    with FeedbackLog.open(db) as log, FeedbackLog.open(tmp_path / "other.db") as other:
+        other.append(some(30))
+        log.append(some(24))
+        llm4rec("learn", "--model", place, "--events", db)
+        for command in ("rollback", "events"):
+            named = [command, "--model", str(place), "--events", str(tmp_path / "other.db")]
+            found = CliRunner().invoke(app, named)
+            assert found.exit_code == 2 and "learns from another event log" in " ".join(found.stderr.split())
+        assert other.readers == {}
+    assert len(llm4rec("versions", "--model", place, "--json")["versions"]) == 2
+
+
+def test_the_log_keeps_what_is_trained_on_anew(model: Recommender, tmp_path: Path) -> None:
+    place, db = tmp_path / "model", tmp_path / "events.db"
+    model.save(place, by="fit")
+    named = ("--model", place, "--events", db)
+    with FeedbackLog.open(db) as log:
+        log.append(some(40))
+        llm4rec("learn", *named)
+        (reader,) = log.readers
+        llm4rec("forget-user", *named, "--user", "u1")
+        assert log.readers == {reader: 0} and log.drop_before(START + 10_000) == 0
+        llm4rec("learn", *named)
+        assert log.readers == {reader: 40}
 
 
 def test_who_writes_a_model_does_so_alone(model: Recommender, tmp_path: Path) -> None:

@@ -213,6 +213,9 @@ def test_old_events_are_dropped_once_every_reader_has_read_them(fresh: Fresh) ->
         log.register("slow", 8)
         assert log.drop_before(98) == 4
         assert log.dropped == 8
+        log.register("slow", 10)
+        log.register("slow", 8)  # it has gone back, and 9 is kept for it
+        assert log.readers == {"slow": 8, "quick": 9} and log.drop_before(98) == 0
         log.unregister("slow")
         log.unregister("quick")
         assert log.drop_before(98) == 2 and log.drop_before(98) == 0
