@@ -192,15 +192,32 @@ def test_beside_it_what_is_taken_teaches_the_softmax_what_it_teaches_alone(model
     assert "dislike" not in deaf.state.reliability.kinds
 
 
-def test_its_reliability_is_the_lead_reversed(model: Recommender) -> None:
+def _states(learner: Learner, asked: Any) -> torch.Tensor:
+    """The states that the events are asked of [p, d]."""
+    found: list[torch.Tensor] = []
+
+    def noted(network: Any, states: torch.Tensor, offer: Any, items: torch.Tensor) -> torch.Tensor:
+        found.append(states.detach())
+        return torch.ones(len(items))
+
+    learner._loss(asked, noted)
+    return found[0]
+
+
+def test_its_reliability_is_how_low_the_rating_head_had_seen_it(model: Recommender) -> None:
     learner = begun(model)
     usual = learner.state.reliability.every
     _, against, known = heard(model, [feedback(0, "skip")])
     asked = _asked(learner, against, known)
-    lead = float(learner._gradients(asked, 0)[0].leads[0])
+    foresight = learner._gradients(asked, 0)[0]
+    states = _states(learner, asked)
+    vectors = learner._vectors()[torch.from_numpy(asked.log.items[asked.index])]
+    assert learner.network.pointwise is not None
+    low = -np.tanh(float(learner.network.pointwise(states, vectors).detach()))
+    assert float(foresight.low[0]) == pytest.approx(low, rel=1e-4)
     learner.take(against.clear(), 8, known, against)
     mean = learner.state.reliability.kinds["skip"]
-    assert mean.value == pytest.approx((KIND_PRIOR * usual.value - lead) / (KIND_PRIOR + 1))
+    assert mean.value == pytest.approx((KIND_PRIOR * usual.value + low) / (KIND_PRIOR + 1), rel=1e-4)
     assert learner.state.reliability.every == usual  # of all else it says nothing
 
 

@@ -63,10 +63,10 @@ def test_one_event_counts_beside_what_is_expected() -> None:
     assert known.every == known.kinds["click"]
 
 
-def test_what_speaks_against_an_item_is_confirmed_where_that_stood_low() -> None:
+def test_what_speaks_against_an_item_counts_for_its_kind_alone() -> None:
     known = Reliability.begin(0.8)
     known.saw(["click"], ["u"], np.array([0.8]))
-    known.spoke_against(["dislike", "skip"], np.array([-1.0, 0.5]))
+    known.spoke_against(["dislike", "skip"], np.array([1.0, -0.5]))
     assert known.kinds["dislike"].value == pytest.approx((KIND_PRIOR * 0.8 + 1) / (KIND_PRIOR + 1))
     assert known.kinds["skip"].value == pytest.approx((KIND_PRIOR * 0.8 - 0.5) / (KIND_PRIOR + 1))
     assert known.of_kind("dislike") == 1.0

@@ -108,6 +108,7 @@ class Foresight:
         losses: −log p of each (nats) [p]; where negatives are sampled, an estimate.
         leads: 2 · (share of the scored items below it) − 1 [p].
         likely: what each counts for [p].
+        low: how far below the mean the rating head sees each, from −1 to 1 [p]; empty without that head.
     """
 
     n_items: int
@@ -118,12 +119,15 @@ class Foresight:
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))
     leads: Tensor = field(default_factory=lambda: torch.zeros(0))
     likely: Tensor = field(default_factory=lambda: torch.ones(0))
+    low: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def __call__(self, network: Network, states: Tensor, offer: Offer, items: Tensor) -> Tensor:
         with torch.no_grad():
             logits = network.head(states, offer.vectors)
             every = len(offer.items) == self.n_items
             wanted = offer.vectors[items] if every else self.vectors(items)
+            if network.pointwise is not None:
+                self.low = -network.pointwise(states, wanted).tanh()
             prepared, wanted = network.head.prepared(states, wanted)
             own = (prepared * wanted).sum(dim=1)
             if self.carried is not None:

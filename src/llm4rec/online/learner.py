@@ -239,6 +239,8 @@ class Learner:
         self._seed = number + 1
         foresight, gradients = self._gradients(asked, fresh.height)
         losses, leads = foresight.losses.numpy(), foresight.leads.numpy()
+        if against.height:
+            leads = np.where(asked.opposing, foresight.low.numpy(), leads)
         if not (np.isfinite(losses).all() and _finite(gradients)):
             return asked, np.full_like(losses, np.inf), leads
         new = asked.asked < fresh.height

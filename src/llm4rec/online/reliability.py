@@ -2,7 +2,8 @@
 
 Before the model learns an event it is asked where the item would have stood: lead = 2 · (share of the
 catalogue that scores lower) − 1, which is 1 for the first of all and 0 on average for an item taken at
-random. Of what speaks against an item it is reversed: one that would have stood low confirms it. The
+random. Of what speaks against an item it is how far below the mean the rating head had seen it: people are
+shown what stands high, so that where it stands says nothing of a dislike. The
 reliability of a kind is the running mean of the leads of its events, and its weight, equation (32), is
 proportional to that, the most reliable kind weighing 1. The events of a person weigh less where
 their mean lead is less than half that of everybody, and soon next to nothing: tastes that are hard to foresee
@@ -94,13 +95,13 @@ class Reliability:
             self.every = self.every.after(lead, KIND_MOST)
 
     def spoke_against(self, kinds: Sequence[str], leads: Array) -> None:
-        """Let events [n] that speak against items count for their kinds, the leads [n] reversed.
+        """Let events [n] that speak against items count for their kinds, with their leads [n].
 
-        They say nothing of their people: that what somebody dislikes stood high is the model's fault.
+        They say nothing of their people: that somebody dislikes what was seen high is the model's fault.
         """
         for kind, lead in zip(kinds, leads.tolist(), strict=True):
             known = self.kinds.get(kind, Mean(self.every.value, KIND_PRIOR))
-            self.kinds[kind] = known.after(-lead, KIND_MOST)
+            self.kinds[kind] = known.after(lead, KIND_MOST)
 
     def met(self, people: Sequence[str]) -> None:
         """Know people whose events are not weighed, but judge what others taught."""
