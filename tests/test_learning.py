@@ -669,6 +669,25 @@ def test_the_log_keeps_what_is_trained_on_anew(model: Recommender, tmp_path: Pat
         assert log.readers == {reader: 40}
 
 
+def test_a_place_that_is_kept_is_kept_by_one_that_is_to_learn_anew_too(
+    model: Recommender, tmp_path: Path
+) -> None:
+    place, events = tmp_path / "model", str(tmp_path / "events.db")
+    with FeedbackLog.open(events) as log:
+        log.append(taught(64))
+        model.learn(log)[0].forget_user(WHO).save(place)  # learns anew from its first event on
+        log.erase(WHO)
+        log.append(some(40, 64))
+        Recommender.load(place).learn(log)[0].save(place, keep=3)
+    back = CliRunner().invoke(app, ["rollback", "--model", str(place), "--keep-position"])
+    assert back.exit_code == 0 and "may drop" not in back.output
+    found = Recommender.load(place)
+    with FeedbackLog.open(events) as log:
+        still, told = found.learn(log)
+    assert told.read == 0 and told.trained == 104
+    assert not isinstance(still.fitted.online, Progressed) or still.fitted.online.steps == 0
+
+
 def test_who_writes_a_model_does_so_alone(model: Recommender, tmp_path: Path) -> None:
     place = tmp_path / "model"
     model.save(place)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llm4rec import fitting
+from llm4rec import fitting, refitting
 from llm4rec.cli import app
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
@@ -70,6 +70,13 @@ def night(learnt: Recommender) -> Recommender:
     return learnt.refit()
 
 
+def changed(config: Config, **sections: dict[str, Any]) -> Config:
+    values = config.model_dump()
+    for name, options in sections.items():
+        values[name] |= options
+    return Config.model_validate(values)
+
+
 def weights(found: Recommender) -> dict[str, torch.Tensor]:
     return dict(found.fitted.scorer.network.named_parameters())
 
@@ -106,10 +113,13 @@ def test_only_what_the_first_weights_have_not_seen_chooses_the_epoch(
 def test_where_enough_people_did_something_since_they_alone_are_asked(
     model: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ["u3", "u5", "new"]
-    fitted = model.remember(build_log(pl.Series(names), np.arange(3), times=np.full(3, START))).fitted
-    assert fitted.untrained.filter("came")["user_id"].to_list() == names and fitted.histories is not None
-    assert fitting._unseen(fitted.histories, fitted.untrained).sum() == 31  # of all the last was held out
+    names = ["u3", "u5", "u7"]
+    fitted = model.remember(build_log(pl.Series(names), np.arange(3), times=np.full(3, START)))
+    newcomers = build_log(pl.Series(["new", "newer"]), np.arange(2), times=np.full(2, START))
+    fitted = fitted.remember(newcomers).fitted  # nothing can be asked of them yet
+    assert fitted.untrained.filter("came")["user_id"].to_list() == [*names, "new", "newer"]
+    assert fitted.histories is not None
+    assert fitting._unseen(fitted.histories, fitted.untrained).sum() == 30  # of all the last was held out
     monkeypatch.setattr(fitting, "ENOUGH", 3)
     some = fitting._unseen(fitted.histories, fitted.untrained)
     assert fitted.histories.user_ids.filter(some).to_list() == names
@@ -205,10 +215,26 @@ def test_without_times_events_are_known_by_person_and_item() -> None:
     assert events_at(log, np.array([1, 2])).rows() == [("a", 2, -1), ("b", 3, -1)]
 
 
+def test_kinds_of_entries_that_an_earlier_fit_did_not_keep_are_left_out(learnt: Recommender) -> None:
+    asked = changed(learnt.config, retrieve={"kinds": ["review", "memory"]})
+    possible = refitting._possible(replace(learnt.fitted, config=asked)).retrieve
+    assert possible.enabled and possible.kinds == ("memory",)
+    only = replace(learnt.fitted, config=changed(learnt.config, retrieve={"kinds": ["tag"]}))
+    assert not refitting._possible(only).retrieve.enabled
+    found = Recommender(only).refit()
+    assert found.config.retrieve.kinds == ("tag",) and found.config.retrieve.enabled
+
+
 def test_what_can_not_begin_warm_says_so(learnt: Recommender) -> None:
     unknown = Recommender(replace(learnt.fitted, untrained=learnt.fitted.untrained.clear()))
-    with pytest.raises(InputError, match="--cold"):
+    with pytest.raises(InputError, match=r"0 people alone.*--cold"):
         unknown.refit()
+    few = replace(learnt.fitted, untrained=learnt.fitted.untrained[:5])
+    with pytest.raises(InputError, match="--cold"):
+        Recommender(few).refit()
+    config = changed(learnt.config, debias={"selection": {"of": "logged"}})
+    with pytest.raises(InputError, match="logged propensities"):
+        Recommender(replace(learnt.fitted, config=config)).refit()
     assert unknown.refit(warm=False).fitted.untrained.height > 0
 
 

@@ -64,6 +64,8 @@ AFTERWARDS: Any = {
 """Of the configuration, what no training of the network depends on."""
 ENOUGH = 200
 """People who did something since the last fit from whom on they alone are asked by the next."""
+ASKED = 3
+"""Events of a person from which on one of them can be asked for."""
 
 
 @dataclass(frozen=True)
@@ -351,6 +353,12 @@ def _with_questions(
     """What is trained on, and the cases that choose the epoch: those given, or held out where none are."""
     if valid is None or not len(valid):
         among = None if start is None else _unseen(events, start.untrained)
+        if among is not None and among.sum() < FEWEST:
+            raise InputError(
+                f"Of {among.sum()} people alone it is known that the model's weights have not seen their "
+                f"last event, too few to say which epoch is the best ({FEWEST} at least). Ask for a cold fit "
+                "(--cold)."
+            )
         events, valid = hold_out(events, config.train.validation_people, config.train.seed, among)
     if events.n_events == 0 or len(valid) == 0:
         raise InputError(
@@ -374,7 +382,7 @@ def _unseen(events: EventLog, untrained: pl.DataFrame) -> Bools:
     It is one that came since the last fit where there are enough of these: by what that fit held out, its
     weights were chosen, and people may do other things by now.
     """
-    rows = np.flatnonzero(events.lengths)
+    rows = np.flatnonzero(events.lengths >= ASKED)
     lasts = events_at(events, events.offsets[rows + 1] - 1).with_columns(row=rows)
     lasts = lasts.join(untrained, on=list(SCHEMA), how="inner")
     came = lasts.filter("came")
@@ -399,7 +407,7 @@ def hold_out(log: EventLog, most: int, seed: int, among: Bools | None = None) ->
 
     They are drawn `among` some people [u]; where it is None among all.
     """
-    able = np.flatnonzero((log.lengths >= 3) & (True if among is None else among))
+    able = np.flatnonzero((log.lengths >= ASKED) & (True if among is None else among))
     rows = np.sort(np.random.default_rng([seed, 1]).permutation(able)[:most])
     kept = log.lengths.copy()
     kept[rows] -= 1

@@ -210,8 +210,11 @@ def roll_back(
         meta["learnt"] = {**now.meta["learnt"], "position": 0}
     if keep_position and now.meta.get("learnt") is not None:
         meta["learnt"] = now.meta["learnt"]
-        if (meta.get("online") or {}).get("position") is not None:
-            meta["online"] = {**meta["online"], "position": int(meta["learnt"]["position"])}
+        there, online = int(meta["learnt"]["position"]), meta.get("online")
+        if online is not None and "position" in online:
+            meta["online"] = {**online, "position": there}
+        elif online is not None:  # learning was to begin anew
+            meta["online"] = {**online, "origin": {**online["origin"], "position": there}}
     place = _unread(path, meta)
     if tell is not None and place is not None:
         tell(place)

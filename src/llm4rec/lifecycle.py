@@ -152,7 +152,7 @@ def remember(fitted: Fitted, events: EventLog) -> Fitted:
         came = events_at(events, np.arange(events.n_events)).with_columns(came=pl.lit(True))
         if told.times is None:
             came = came.with_columns(time=pl.lit(-1, dtype=pl.Int64))
-        kept["untrained"] = pl.concat([fitted.untrained, came])
+        kept["untrained"] = pl.concat([fitted.untrained, came], rechunk=True)
     found = as_indexed(fitted, replace(fitted, **kept))
     if "scorer" in kept:
         vars(found).pop("index", None)  # popularity is part of what it holds

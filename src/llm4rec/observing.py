@@ -124,6 +124,8 @@ def learn(
         for page in log.pages(begin):
             past = _known(_sorted_out(fitted, page.filter(pl.col("position") <= start)))
             histories = parted(histories, _as_log(fitted, past))
+            if int(page["position"][-1]) >= start:
+                break
     learner = learning.begun(fitted, start, histories) if trains else None
     gap = log.dropped > begin
     waiting = pl.DataFrame(schema=LEARNT)  # read, and not yet trained on

@@ -19,7 +19,10 @@ from llm4rec.explain.corrections import Corrections
 from llm4rec.fitted import Fitted, as_indexed
 from llm4rec.model.backbone import COMPACT
 from llm4rec.online.progressed import Progressed
+from llm4rec.settings import Config
 from llm4rec.types import Progress, silent
+
+REMARKS = ("review", "tag")
 
 
 def refit(
@@ -42,10 +45,15 @@ def refit(
             "This model keeps no histories (it was fitted or saved without them), so there is nothing to fit "
             "it on: llm4rec fit makes a new one from the events."
         )
+    if fitted.config.debias.selection.of == "logged":
+        raise InputError(
+            "This model weighs events by logged propensities, which it does not keep: llm4rec fit makes a "
+            "new one from the events."
+        )
     found = fitting.fit(
         fitted.histories,
         fitted.catalog,
-        fitted.config,
+        _possible(fitted),
         people=fitted.people,
         remarks=fitted.remarks,
         start=_start(fitted) if warm else None,
@@ -55,8 +63,28 @@ def refit(
     )
     # it knows of every event up to there; the learner begins from the new weights
     place, said = fitted.learnt, _still_possible(fitted, found)
-    kept = replace(found, learnt=place, corrections=said, refusals=fitted.refusals)
+    kept = replace(
+        found,
+        config=fitted.config,
+        learnt=place,
+        corrections=said,
+        refusals=fitted.refusals,
+        # where they gain nothing now, they may another time
+        remarks={**fitted.remarks, **found.remarks},
+        remark_vectors={**fitted.remark_vectors, **found.remark_vectors},
+    )
     return as_indexed(found, kept)
+
+
+def _possible(fitted: Fitted) -> Config:
+    """The model's options, without kinds of entries that it has none of: an earlier fit kept none."""
+    options = fitted.config.retrieve
+    if options.kinds is None:
+        return fitted.config
+    lost = set(REMARKS) - fitted.remarks.keys()
+    kinds = tuple(kind for kind in options.kinds if kind not in lost)
+    changed = {"kinds": kinds} if kinds else {"enabled": False, "kinds": None}
+    return fitted.config.model_copy(update={"retrieve": options.model_copy(update=changed)})
 
 
 def _start(fitted: Fitted) -> fitting.Start:
@@ -65,12 +93,6 @@ def _start(fitted: Fitted) -> fitting.Start:
         raise InputError(
             "A fit that goes on from earlier weights is there for the compact backbone: this model begins "
             "with those of its pretrained decoder each time. Ask for a cold one (--cold)."
-        )
-    if not fitted.untrained.height:
-        raise InputError(
-            "The model does not know which of its events were kept from training, so nothing could say "
-            "which epoch is the best: an earlier version of llm4rec made it, it was fitted with a split of "
-            "its own, or has seen nothing since. Ask for a cold fit (--cold)."
         )
     weights: dict[str, Tensor] = dict(fitted.scorer.network.named_parameters())
     weights = {name: tensor.detach() for name, tensor in weights.items()}

@@ -32,10 +32,11 @@ def refit(
     Run it when the day is over: what learn does within seconds is done over with the whole log at hand, and
     the linear part, popularity, retrieval and all that validation chooses are renewed. The place in the event
     log goes with the new model, so that the next learn goes on from there; until it is written, the old one
-    answers, and learn, items and correct have to wait. The old one is kept as a version (rollback).
+    answers, and learn, items and correct are refused. The old one is kept as a version (rollback).
 
-    Begun warm, the fit needs fewer epochs, and reads items as the model did: a category, a tag or a range of
-    numbers that only newer items have is learnt by a cold one.
+    Reviews and tags that the first fit had no use for are not kept, so they are not tried again. Begun warm,
+    the fit needs fewer epochs, and reads items as the model did: a category, a tag or a range of numbers that
+    only newer items have is learnt by a cold one.
     """
     from llm4rec.recommender import Recommender
     from llm4rec.store.alone import alone

@@ -33,8 +33,11 @@ def versions(model: Model, json: console.Json = False) -> None:
     from llm4rec.store import versions as kept
     from llm4rec.store.steady import steady
 
-    artefact.read(model, KIND)
-    found = steady(model, lambda: kept.of(model, KIND))
+    def read() -> list[Version]:
+        artefact.read(model, KIND)  # says what is wrong with it
+        return kept.of(model, KIND)
+
+    found = steady(model, read)
     if json:
         console.answer({"model": str(model), "versions": [_document(each) for each in found]})
         return
@@ -72,8 +75,10 @@ def rollback(
     """Go back to an earlier version of a model: its content becomes a new version, the current one.
 
     The place in the event log comes back with it, so that the next learn reads the events since then again;
-    with --keep-position it does not, and they are neither remembered nor trained on. Name the log with
-    --events: it is told before the model is replaced, so that it keeps those events.
+    with --keep-position it does not, and they are neither remembered nor trained on. A version that had
+    learnt from no log reads it from the beginning: where it was fitted on an export of it, say so with learn
+    --after N. Name the log with --events: it is told before the model is replaced, so that it keeps those
+    events.
     """
     from llm4rec import keeping
     from llm4rec.recommender import Recommender
@@ -81,13 +86,14 @@ def rollback(
     from llm4rec.store.eventlog import FeedbackLog
 
     log = None if events is None else FeedbackLog.open(events, create=False)
-    with alone(model), nullcontext() if log is None else log:
+    with nullcontext() if log is None else log, alone(model):
         before = keeping.unread(model)
         keep = max(Recommender.load(model).config.online.versions, 1)
         tell = None if log is None else partial(put_down, log)
         now = keeping.roll_back(model, to, keep=keep, keep_position=keep_position, tell=tell)
         after = keeping.unread(model)
-    if log is None and before is not None and before != after:
+    gone = before is not None and after is not None and _is_before(after, before)
+    if log is None and gone:
         console.note(
             "The event log was not told that the model has gone back, and may drop what is to be read again. "
             f"Tell it: llm4rec events --events URL --model {shlex.quote(str(model))}"
@@ -98,7 +104,16 @@ def rollback(
     position = _document(now)["position"]
     again = "" if position is None or keep_position else " The next learn reads the events after that again."
     where = "" if position is None else f" Its place in the event log is {position}.{again}"
+    if position == 0 and not keep_position:
+        where += (
+            " It had learnt from no log: where it was fitted on an export of it, say so with learn --after N."
+        )
     typer.echo(f"Version {now.number} of {model} is current: {now.by}.{where}")
+
+
+def _is_before(place: Place, other: Place) -> bool:
+    """Whether a log has to be kept from an earlier position on, or another log."""
+    return place.log != other.log or place.position < other.position
 
 
 def put_down(log: FeedbackLog, place: Place) -> None:

@@ -21,7 +21,7 @@ from llm4rec.model.offset import Carried
 from llm4rec.model.pretrained import PretrainedBackbone
 from llm4rec.online.consolidation import Consolidation
 from llm4rec.online.drift import Drift
-from llm4rec.online.guard import Guard
+from llm4rec.online.guard import FEWEST, Guard
 from llm4rec.online.options import OnlineConfig
 from llm4rec.online.reliability import Reliability
 from llm4rec.online.reservoir import SCHEMA, Reservoir
@@ -94,14 +94,14 @@ class Origin:
             histories: what people have done.
             untrained: those events of them that it was not trained on, with the columns of
                 `reservoir.SCHEMA` and maybe others [n]. What it was trained on it foresees better than it
-                will anything again, and judges badly; it judges where there is nothing else.
+                will anything again, and judges badly; it judges where there is too little else.
             around: what the network is asked with.
             options: of learning.
             position: of the log.
         """
         seed, most = around.train.seed, options.judges
         sample = Reservoir.of(histories, options.reservoir + most, seed)
-        pool = untrained.select(*SCHEMA) if untrained.height else sample.events
+        pool = untrained.select(*SCHEMA) if untrained.height >= FEWEST else sample.events
         rng = np.random.default_rng([seed, 3])
         judges = pool[np.sort(rng.permutation(pool.height)[:most])]
         rest = sample.events.join(judges, on=list(SCHEMA), how="anti", maintain_order="left")
