@@ -21,9 +21,11 @@ from typer.testing import CliRunner
 
 from llm4rec import observing
 from llm4rec.cli import app
+from llm4rec.cli.learn import _of_training
 from llm4rec.data.catalog import Catalog, Field
 from llm4rec.data.events import build_log
 from llm4rec.errors import ArtefactError
+from llm4rec.observing import Learnt
 from llm4rec.online import kept
 from llm4rec.online.learner import held_out
 from llm4rec.online.progressed import Origin, Progressed
@@ -32,7 +34,7 @@ from llm4rec.settings import Config
 from llm4rec.store import artefact, parts
 from llm4rec.store.alone import alone
 from llm4rec.store.eventlog import FeedbackLog
-from llm4rec.types import Feedback
+from llm4rec.types import Feedback, Place
 
 N_ITEMS, START = 20, 1_700_000_000
 TINY: dict[str, Any] = {
@@ -528,6 +530,8 @@ def test_the_command_says_what_it_trained_on(model: Recommender, tmp_path: Path)
     )
     assert found.exit_code == 0, found.output
     assert "trained on up to position 40" in " ".join(found.output.split())
+    told = Learnt(0, Place("log", 40, "reader"), trained=40, undone=3, mended=2)
+    assert "undone 3 times" in _of_training(told) and "2 of these times it was kept" in _of_training(told)
 
 
 def llm4rec(*arguments: object) -> Any:
@@ -722,7 +726,7 @@ def test_a_model_that_is_replaced_while_it_is_read_is_read_again(
 WRITER = """
 import sys
 from llm4rec.recommender import Recommender
-from llm4rec.types import Feedback
+from llm4rec.types import Feedback, Place
 for number in range(12):
     found = Recommender.load(sys.argv[1])
     told = Feedback(f"w{number}", "writer", f"i{number}", "click", None, 1_700_000_000 + number)

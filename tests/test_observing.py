@@ -404,7 +404,7 @@ def test_a_file_of_events_is_brought_in_and_learnt(model: Recommender, tmp_path:
     assert found == {
         "model": str(place), "events": str(db), "start": 0, "position": 5, "read": 5, "learnt": 2,
         "people": 1, "unknown_items": 1, "not_positive": {"rating": 1, "skip": 1}, "refused": 1, "gap": False,
-        "trained": None, "undone": 0, "drifts": 0, "kinds": {},
+        "trained": None, "undone": 0, "mended": 0, "drifts": 0, "kinds": {},
     }  # fmt: skip
     history = Recommender.load(place).known_history("new")
     assert history is not None and history.items.tolist() == [3, 5]

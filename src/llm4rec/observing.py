@@ -58,6 +58,7 @@ class Learnt:
         people: people whose events are remembered.
         trained: the position up to which the network was trained; None where it is not.
         undone: how often what was trained was undone, since it was worse.
+        mended: how often of these it was kept once it had been learnt again.
         drifts: how often it was found that people do other things than they did.
         kinds: kind → its reliability and weight, equation (32).
         gap: whether events were dropped from the log before they were read, or trained on.
@@ -74,6 +75,7 @@ class Learnt:
     refused: int = 0
     trained: int | None = None
     undone: int = 0
+    mended: int = 0
     drifts: int = 0
     kinds: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
 
@@ -163,6 +165,7 @@ def learn(
             found,
             trained=state.position,
             undone=state.guard.undone,
+            mended=state.guard.mended,
             drifts=state.drift.found,
             kinds=state.reliability.told(),
         )

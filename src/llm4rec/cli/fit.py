@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -217,18 +218,13 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
     from llm4rec.data.split import given
     from llm4rec.recommender import Recommender
 
-    checkpoints = console.beside(out, CHECKPOINT)
-    if checkpoints.exists() and not resume:
-        console.note(f"{checkpoints} holds an interrupted run; without --resume it is started anew.")
-    if resume and not checkpoints.exists():
-        console.note(f"There is no {checkpoints} to go on from: the run starts from the beginning.")
     events, valid, histories = data.log, None, None
     if data.parts is not None:
         split = given(data.log, data.parts)
         # asked for by name, a person is answered from all that the file says they did
         events, valid, histories = split.train, split.valid, data.log
     out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with checkpointed(out, resume) as checkpoints:
         return Recommender.fit(
             events,
             data.catalog,
@@ -241,10 +237,26 @@ def _train(data: Ingested, config: Config, out: Path, resume: bool, report: Prog
             resume=resume,
             progress=report,
         )
+
+
+@contextmanager
+def checkpointed(model: Path, resume: bool) -> Generator[Path]:
+    """Where the unfinished work of a fit is kept; says what becomes of it, also where the fit is stopped.
+
+    Raises:
+        LLM4RecError: where it is interrupted; it says how to go on.
+    """
+    place = console.beside(model, CHECKPOINT)
+    if place.exists() and not resume:
+        console.note(f"{place} holds an interrupted run; without --resume it is started anew.")
+    if resume and not place.exists():
+        console.note(f"There is no {place} to go on from: the run starts from the beginning.")
+    try:
+        yield place
     except KeyboardInterrupt:
-        kept = f"{checkpoints} is kept: the same command with --resume goes on from there."
+        kept = f"{place} is kept: the same command with --resume goes on from there."
         lost = "No checkpoint had been written yet."
-        raise LLM4RecError(f"Interrupted. {kept if checkpoints.exists() else lost}") from None
+        raise LLM4RecError(f"Interrupted. {kept if place.exists() else lost}") from None
 
 
 def _summary(

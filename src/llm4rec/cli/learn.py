@@ -113,7 +113,8 @@ def _of_training(told: Learnt) -> str:
         said += " What came after that waits for a whole step."
     if told.undone:
         said += (
-            f" What was trained was undone {told.undone} times, since held-out events were foreseen worse."
+            f" What was trained was undone {told.undone} times, since held-out events were foreseen worse; "
+            f"{told.mended} of these times it was kept once it had been learnt again."
         )
     if told.drifts:
         said += f" Drift was found {told.drifts} times."
@@ -138,6 +139,7 @@ def _document(told: Learnt, model: Path, shown: str) -> dict[str, Any]:
         "gap": told.gap,
         "trained": told.trained,
         "undone": told.undone,
+        "mended": told.mended,
         "drifts": told.drifts,
         "kinds": {kind: dict(of) for kind, of in told.kinds.items()},
     }

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from llm4rec.cli import console
-from llm4rec.errors import LLM4RecError
-
-CHECKPOINT = ".checkpoint"
-"""As `fit` names it: one model is fitted once at a time."""
+from llm4rec.cli.fit import checkpointed
 
 
 def refit(
@@ -42,20 +39,10 @@ def refit(
     from llm4rec.store.alone import alone
     from llm4rec.train.checkpoint import discard
 
-    checkpoints = console.beside(model, CHECKPOINT)
     with alone(model), console.progress() as report:
         before = Recommender.load(model)
-        if checkpoints.exists() and not resume:
-            console.note(f"{checkpoints} holds an interrupted run; without --resume it is started anew.")
-        if resume and not checkpoints.exists():
-            console.note(f"There is no {checkpoints} to go on from: the run starts from the beginning.")
-        try:
+        with checkpointed(model, resume) as checkpoints:
             after = before.refit(warm=warm, checkpoints=checkpoints, resume=resume, progress=report)
-        except KeyboardInterrupt:
-            kept = f"{checkpoints} is kept: the same command with --resume goes on from there."
-            lost = "No checkpoint had been written yet."
-            said = kept if checkpoints.exists() else lost
-            raise LLM4RecError(f"Interrupted, and {model} is as it was. {said}") from None
         for sentence in after.meta["notes"]:
             console.note(sentence)
         after.save(model, by="refit", keep=after.config.online.versions)
